@@ -1,0 +1,265 @@
+"""Finds the configuration and turns it into one frozen `Config`, or into the list of everything that is wrong with it.
+
+The only reader of the environment. The file is the one named, else `PENSTOCK_CONFIG`, else `./penstock.toml`, else there
+is none and the built-in defaults hold: the embedded model, and every provider whose usual variable is set. A file without
+providers keeps the built-in ones. Secrets are resolved here, which may take the time of a `cmd:`; so do not load on an
+event loop. Nothing is connected to, and whether a host may be bound is for whoever binds it.
+"""
+
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+from msgspec import Struct, json, structs
+
+from penstock.document import Document, Wrong
+from penstock.errors import ConfigError, Mistake
+from penstock.forms import Known, check_key, forms
+from penstock.plugins import PROVIDERS
+from penstock.settings import (
+    BudgetSettings,
+    Config,
+    FeatureSettings,
+    LedgerSettings,
+    ModelSettings,
+    Pins,
+    PriceSettings,
+    ProviderSettings,
+    RateSettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    SharedSettings,
+    TeamSettings,
+)
+from penstock.target import Price, Rates, Tier
+from penstock.toml import MAX_BYTES, Toml, parse
+
+__all__ = (
+    "BudgetSettings",
+    "Config",
+    "FeatureSettings",
+    "LedgerSettings",
+    "ModelSettings",
+    "Pins",
+    "PriceSettings",
+    "ProviderSettings",
+    "Secret",
+    "ServerSettings",
+    "SharedSettings",
+    "TeamSettings",
+    "catalog_text",
+    "load",
+)
+
+FILE = "penstock.toml"
+BUILT_IN = "the built-in defaults"
+HASH_DIGITS = 12
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+EMBEDDED = ProviderSettings(name="demo", kind="scripted", free=True)
+EMBEDDED_MODEL = ModelSettings(name="demo", targets=("demo/demo",))
+
+
+class Kind(Struct, frozen=True):
+    """What is known of a kind of provider beforehand.
+
+    vendor    whose service it is, and so whose prices hold, unless `base_url` leads elsewhere
+    variable  the usual environment variable of its key; None: it needs no key
+    unused    keys that mean nothing there
+    ready     this version has it
+    """
+
+    vendor: str | None = None
+    variable: str | None = None
+    unused: tuple[str, ...] = ()
+    ready: bool = False
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "openai": Kind("openai", "OPENAI_API_KEY", ("path",), ready=True),
+        "anthropic": Kind("anthropic", "ANTHROPIC_API_KEY", ("path",)),
+        "gemini": Kind("google", "GEMINI_API_KEY", ("path",)),
+        "azure": Kind(),
+        "vertex": Kind(),
+        "bedrock": Kind(),
+        "ollama": Kind(),
+        "local": Kind(),
+        "llamacpp": Kind(),
+        "scripted": Kind(
+            unused=(
+                *("base_url", "api_key", "dialect", "vendor", "headers", "ca_file"),
+                *("concurrency", "connect_s", "stream_usage"),
+            ),
+            ready=True,
+        ),
+    }
+)
+"""Kinds by name; a plugin's kind is not among them and is left alone. With a variable set, a kind that is ready is a
+built-in provider of its own name. `OPENAI_BASE_URL` is not read: its users point it at a gateway such as this one."""
+
+
+def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration; `environ` stands for the process's environment. Raises ConfigError with every mistake."""
+    environ = os.environ if environ is None else environ
+    source, data = _find(path, environ)
+    text = parse(source, data)
+    folder = (Path() if source == BUILT_IN else Path(source).parent).absolute()
+    built_in, bad_keys = _built_in(environ)
+    known = Known(
+        providers=text.names("providers") or tuple(provider.name for provider in built_in),
+        models=text.names("models") or (EMBEDDED_MODEL.name,),
+        kinds=_kinds(text),
+        later_kinds=tuple(name for name, kind in KINDS.items() if not kind.ready),
+    )
+    document = Document(source, text, forms(environ, folder, known))
+    settings = document.read(Settings) or Settings()
+    _check(document, settings)
+    if not settings.providers and not text.names("providers"):
+        document.mistakes.extend(bad_keys)
+        models = settings.models if text.names("models") else (EMBEDDED_MODEL,)
+        settings = structs.replace(settings, providers=built_in, models=models)
+    document.finish()
+    return _config(source, settings, environ, folder)
+
+
+def catalog_text() -> bytes:
+    """Give the packaged catalogue of models, TOML."""
+    return files("penstock").joinpath("routing", "models.toml").read_bytes()
+
+
+# -- finding --
+
+
+def _find(path: str | None, environ: Mapping[str, str]) -> tuple[str, bytes]:
+    """Give the name and the content of the file that holds; nothing where the built-in defaults do."""
+    named = path or environ.get("PENSTOCK_CONFIG") or ""
+    if not named and not Path(FILE).exists():
+        return BUILT_IN, b""
+    source = named or FILE
+    try:
+        with Path(source).open("rb") as file:
+            return source, file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "the path is not valid"
+        told_by = "--config" if path else "PENSTOCK_CONFIG" if named else FILE
+        raise ConfigError(source, (Mistake(told_by, f"cannot be read: {why}.", None, "Correct the path."),)) from None
+
+
+def _kinds(text: Toml) -> tuple[str, ...]:
+    """Kinds that can be built. Plugins are looked up only if the file names a kind that is none of ours."""
+    ready = [name for name, kind in KINDS.items() if kind.ready]
+    asked = [text.get("providers", name, "kind") for name in text.names("providers")]
+    if any(isinstance(kind, str) and kind not in KINDS for kind in asked):
+        ready += [entry.name for entry in entry_points(group=PROVIDERS) if entry.name not in ready]
+    return tuple(ready)
+
+
+def _built_in(environ: Mapping[str, str]) -> tuple[tuple[ProviderSettings, ...], list[Mistake]]:
+    """Give the providers that need no file, and what is wrong with the keys that the environment holds for them."""
+    found, mistakes = [EMBEDDED], []
+    for name, kind in KINDS.items():
+        value = environ.get(kind.variable or "", "").strip()
+        if not kind.ready or not value:
+            continue
+        try:
+            key = Secret(check_key(value), f"env:{kind.variable}")
+            found.append(ProviderSettings(name=name, kind=name, api_key=key))
+        except Wrong as wrong:
+            mistakes.append(Mistake(kind.variable or "", wrong.message, None, wrong.suggestion))
+    return tuple(found), mistakes
+
+
+# -- what one field cannot tell --
+
+
+def _check(document: Document, settings: Settings) -> None:
+    server = settings.server
+    if (server.tls_cert is None) != (server.tls_key is None):
+        given, missing = ("tls_cert", "tls_key") if server.tls_key is None else ("tls_key", "tls_cert")
+        if not document.given("server", missing):
+            document.wrong(("server", given), f"needs `{missing}` beside it.", "TLS takes a certificate and its key.")
+    for provider in settings.providers:
+        _check_provider(document, provider)
+    for model in settings.models:
+        place = ("models", model.name)
+        if not document.given(*place, "targets") and not document.given(*place, "ladder"):
+            document.wrong(place, "`targets` is missing.", 'Example: targets = ["openai/gpt-4o-mini"]')
+        elif document.given(*place, "targets", empty=True):
+            document.wrong((*place, "targets"), "must name at least one target.", "Remove the model if it has none.")
+
+
+def _check_provider(document: Document, provider: ProviderSettings) -> None:
+    kind = KINDS.get(provider.kind, Kind())
+    place = ("providers", provider.name)
+    if kind.variable and not (document.given(*place, "api_key") or document.given(*place, "base_url")):
+        document.wrong(place, "`api_key` is missing.", f'Example: api_key = "env:{kind.variable}"')
+    for key in kind.unused:
+        if document.given(*place, key):
+            document.wrong((*place, key), f"means nothing for the kind {provider.kind}.", "Remove it.")
+
+
+# -- the values that everything else is built from --
+
+
+def _config(source: str, settings: Settings, environ: Mapping[str, str], folder: Path) -> Config:
+    proxies = tuple(
+        (name, Secret(environ[name], f"env:{name}"))
+        for upper in PROXY_VARIABLES
+        for name in (upper, upper.lower())
+        if environ.get(name)
+    )
+    return Config(
+        source=source,
+        home=Path(environ.get("PENSTOCK_HOME") or ".penstock").absolute(),
+        hash=_hash(settings, folder),
+        server=settings.server,
+        providers=tuple(
+            structs.replace(provider, vendor=_vendor(provider), proxy_environ=proxies)
+            for provider in settings.providers
+        ),
+        models=settings.models,
+        teams=tuple(
+            structs.replace(team, budget=structs.replace(team.budget, zone=team.zone)) for team in settings.teams
+        ),
+        features=tuple(
+            structs.replace(feature, budget=structs.replace(feature.budget, zone=feature.zone))
+            for feature in settings.features
+        ),
+        prices=tuple((price.name, _price(price, Path(source).name)) for price in settings.prices),
+        ledger=settings.ledger,
+        shared=settings.shared,
+    )
+
+
+def _vendor(provider: ProviderSettings) -> str | None:
+    if provider.vendor is not None or provider.base_url is not None:
+        return provider.vendor
+    return KINDS.get(provider.kind, Kind()).vendor
+
+
+def _price(price: PriceSettings, source: str) -> Price:
+    tiers = tuple(Tier(tier.above_input_tokens, _rates(tier)) for tier in price.tiers)
+    return Price(since=price.since, rates=_rates(price), tiers=tiers, source=source)
+
+
+def _rates(rates: RateSettings) -> Rates:
+    return Rates(**{name: getattr(rates, name) for name in Rates.__struct_fields__})
+
+
+def _hash(settings: Settings, folder: Path) -> str:
+    """Hash what the settings mean: not the order of tables, the comments, the place of the file or any secret."""
+
+    def plain(value: Secret | Path) -> str:
+        return value.reference if isinstance(value, Secret) else os.path.relpath(value, folder)
+
+    tables = {
+        name: tuple(sorted(table, key=lambda one: one.name)) if isinstance(table, tuple) else table
+        for name, table in structs.asdict(settings).items()
+    }
+    return sha256(json.encode(tables, enc_hook=plain, order="deterministic")).hexdigest()[:HASH_DIGITS]

@@ -1,0 +1,63 @@
+"""The extension points: a Protocol of one to three methods each, found by entry points.
+
+The built-ins come in through the same door (see `[project.entry-points]` in pyproject.toml), so the door is always in
+use. Loading happens once, when a configuration is taken over; nothing here decides or keeps anything.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from penstock.call import Call
+from penstock.errors import ConfigError, Mistake
+from penstock.receipt import Lane
+from penstock.reply import Chunk
+from penstock.target import Target
+
+PROVIDERS = "penstock.providers"
+"""Entry points are named after the `kind` of a `[providers.x]` table and give a `MakeProvider`."""
+
+
+class Exchange(Protocol):
+    """One reply while it comes in. `read` raises an `UpstreamError`; `close` is synchronous and idempotent."""
+
+    lane: Lane
+    dropped: tuple[str, ...]
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    async def read(self) -> Chunk | None:
+        """Give what arrived since the last read, as one chunk; None after the end."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back if the reply is complete, else drop it at once."""
+        ...
+
+
+class Provider(Protocol):
+    """A place that answers calls. `dialect` names what it speaks, "" where it gives events without bytes."""
+
+    dialect: str
+
+    async def send(self, call: Call, target: Target, deadline: float) -> Exchange:
+        """Send the call; return when the reply begins. `deadline` is in the loop's time. Raises an `UpstreamError`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and threads."""
+        ...
+
+
+MakeProvider = Callable[[Any], Provider]
+"""Given the provider's settings (`penstock.config.ProviderSettings`)."""
+
+
+def find(group: str, name: str) -> Any:
+    """Load the plugin of that name, or raise a `ConfigError` that lists the names there are."""
+    found = entry_points(group=group)
+    for entry in found:
+        if entry.name == name:
+            return entry.load()
+    known = ", ".join(sorted({entry.name for entry in found}))
+    raise ConfigError("the configuration", (Mistake(group, f"there is no plugin {name!r}.", None, f"Known: {known}."),))

@@ -1,0 +1,359 @@
+"""What comes back: the events of a reply, the whole reply as their fold, and the chunks that carry them.
+
+Values, `fold` and its inverse. A reply that is not streamed is the same sequence of events, in one chunk; so
+every later stage (meter, guard, writer) knows one form only.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+from penstock.call import Audio, Json, Members, Part, Reasoning, Refusal, Text, ToolUse
+from penstock.errors import PenstockError
+from penstock.receipt import Lane, Receipt, Usage
+
+Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "other"]
+
+
+class Logprob(Struct, frozen=True):
+    """One token with its natural log probability and its best alternatives; `bytes` are its UTF-8 bytes, if known."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple["Logprob", ...] = ()
+
+
+# -- events, in the order in which a well-formed reply has them --
+
+
+class Started(Struct, frozen=True, gc=False):
+    """The provider began. Not yet content: a failure after this may still be replaced by another try."""
+
+    id: str = ""
+    model: str = ""
+    created: int | None = None
+    fingerprint: str | None = None
+    service_tier: str | None = None
+    extra: Members = ()
+
+
+class TextDelta(Struct, frozen=True, gc=False):
+    """More text of a choice."""
+
+    text: str
+    choice: int = 0
+
+
+class RefusalDelta(Struct, frozen=True, gc=False):
+    """More text of a refusal."""
+
+    text: str
+    choice: int = 0
+
+
+class ReasoningDelta(Struct, frozen=True, gc=False):
+    """More thinking, or its signature."""
+
+    text: str = ""
+    signature: str | None = None
+    redacted: bool = False
+    choice: int = 0
+
+
+class ToolUseStarted(Struct, frozen=True, gc=False):
+    """The model begins to call a tool; `index` counts the tool calls of the choice."""
+
+    index: int
+    id: str
+    name: str
+    kind: Literal["function", "custom"] = "function"
+    choice: int = 0
+
+
+class ToolUseDelta(Struct, frozen=True, gc=False):
+    """More of the arguments' text of a tool call."""
+
+    index: int
+    arguments: str
+    choice: int = 0
+
+
+class AudioDelta(Struct, frozen=True, gc=False):
+    """More sound (base64), its transcript, its id or when it expires (Unix seconds)."""
+
+    data: str = ""
+    transcript: str = ""
+    id: str | None = None
+    expires_at: int | None = None
+    choice: int = 0
+
+
+class LogprobsDelta(Struct, frozen=True):
+    """Log probabilities of the text (or refusal) tokens that came with it."""
+
+    tokens: tuple[Logprob, ...]
+    refusal: bool = False
+    choice: int = 0
+
+
+class ForeignDelta(Struct, frozen=True, gc=False):
+    """A member of a choice that only its own dialect knows (annotations, citations), kept whole."""
+
+    dialect: str
+    name: str
+    json: Json
+    choice: int = 0
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """A choice is complete; `native` is the provider's own word for why."""
+
+    reason: Finish
+    native: str = ""
+    choice: int = 0
+
+
+class UsageReported(Struct, frozen=True, gc=False):
+    """The provider's count. The last one holds."""
+
+    usage: Usage
+
+
+class Failed(Struct, frozen=True, gc=False):
+    """The stream ends in an error: at most one, and nothing but `Ended` after it."""
+
+    error: PenstockError
+
+
+class Ended(Struct, frozen=True, gc=False):
+    """The reply is complete: the dialect's own end mark was seen. A stream without it was cut."""
+
+
+Event = (
+    Started
+    | TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | ToolUseStarted
+    | ToolUseDelta
+    | AudioDelta
+    | LogprobsDelta
+    | ForeignDelta
+    | Finished
+    | UsageReported
+    | Failed
+    | Ended
+)
+
+
+# -- the whole reply --
+
+
+class Choice(Struct, frozen=True):
+    """One of the `n` answers. Parts stand in the order: reasoning, text, refusal, audio, tool uses."""
+
+    parts: tuple[Part, ...] = ()
+    finish: Finish = "stop"
+    native_finish: str = ""
+    logprobs: tuple[Logprob, ...] = ()
+    refusal_logprobs: tuple[Logprob, ...] = ()
+    foreign: tuple[ForeignDelta, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The plain text of the answer."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class Reply(Struct, frozen=True):
+    """The fold of a reply's events."""
+
+    id: str = ""
+    model: str = ""
+    created: int | None = None
+    fingerprint: str | None = None
+    service_tier: str | None = None
+    choices: tuple[Choice, ...] = ()
+    usage: Usage | None = None
+    extra: Members = ()
+    error: PenstockError | None = None
+    ended: bool = False
+
+
+# -- on its way to the client --
+
+
+class Chunk(Struct, frozen=True):
+    """What arrived at one moment: its meaning, and the provider's bytes on the verbatim lane.
+
+    raw       bytes to pass to the client as they are; None where the events have to be written
+    receipt   only on the last chunk of a call, which is settled before that chunk is given out
+    """
+
+    events: tuple[Event, ...]
+    raw: bytes | None = None
+    receipt: Receipt | None = None
+
+
+class Opening(Struct, frozen=True):
+    """The first thing that the gateway gives out: who answers, after how many tries, and what may be passed on."""
+
+    call_id: str
+    target: str
+    lane: Lane
+    tries: int
+    dropped: tuple[str, ...] = ()
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class _Folding:
+    """One choice while it is put together."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.refusal: list[str] = []
+        self.reasoning: list[Reasoning] = []
+        self.audio: list[AudioDelta] = []
+        self.tools: dict[int, tuple[ToolUseStarted, list[str]]] = {}
+        self.logprobs: list[Logprob] = []
+        self.refusal_logprobs: list[Logprob] = []
+        self.foreign: list[ForeignDelta] = []
+        self.finish: Finished | None = None
+
+    def add(self, event: Event) -> None:
+        match event:
+            case TextDelta():
+                self.text.append(event.text)
+            case RefusalDelta():
+                self.refusal.append(event.text)
+            case ReasoningDelta():
+                self._think(event)
+            case ToolUseStarted():
+                self.tools[event.index] = (event, [])
+            case ToolUseDelta():
+                started = ToolUseStarted(event.index, "", "", choice=event.choice)
+                self.tools.setdefault(event.index, (started, []))[1].append(event.arguments)
+            case AudioDelta():
+                self.audio.append(event)
+            case LogprobsDelta():
+                (self.refusal_logprobs if event.refusal else self.logprobs).extend(event.tokens)
+            case ForeignDelta():
+                self.foreign.append(event)
+            case Finished():
+                self.finish = event
+
+    def _think(self, event: ReasoningDelta) -> None:
+        """Join deltas to one block; a signature or a redaction closes the block."""
+        last = self.reasoning[-1] if self.reasoning else None
+        if last is None or last.signature is not None or last.redacted or event.redacted:
+            self.reasoning.append(Reasoning(event.text, event.signature, event.redacted))
+        else:
+            self.reasoning[-1] = Reasoning(last.text + event.text, event.signature, last.redacted)
+
+    def choice(self) -> Choice:
+        parts: list[Part] = list(self.reasoning)
+        if self.text:
+            parts.append(Text("".join(self.text)))
+        if self.refusal:
+            parts.append(Refusal("".join(self.refusal)))
+        if self.audio:
+            parts.append(_join_audio(self.audio))
+        for _, (use, arguments) in sorted(self.tools.items()):
+            parts.append(ToolUse(use.id, use.name, "".join(arguments), use.kind))
+        finish = self.finish or Finished("other")
+        return Choice(
+            parts=tuple(parts),
+            finish=finish.reason,
+            native_finish=finish.native,
+            logprobs=tuple(self.logprobs),
+            refusal_logprobs=tuple(self.refusal_logprobs),
+            foreign=tuple(self.foreign),
+        )
+
+
+def _join_audio(deltas: list[AudioDelta]) -> Audio:
+    return Audio(
+        data="".join(delta.data for delta in deltas),
+        id=next((delta.id for delta in deltas if delta.id), None),
+        transcript="".join(delta.transcript for delta in deltas),
+        expires_at=next((delta.expires_at for delta in deltas if delta.expires_at), None),
+    )
+
+
+def fold(events: Iterable[Event]) -> Reply:
+    """Put a whole reply together from its events, of which the last usage and the first start hold."""
+    start, usage, error, ended = Started(), None, None, False
+    choices: dict[int, _Folding] = {}
+    for event in events:
+        match event:
+            case Started():
+                start = event if start == Started() else start
+            case UsageReported():
+                usage = event.usage
+            case Failed():
+                error = event.error
+            case Ended():
+                ended = True
+            case _:
+                choices.setdefault(event.choice, _Folding()).add(event)
+    return Reply(
+        id=start.id,
+        model=start.model,
+        created=start.created,
+        fingerprint=start.fingerprint,
+        service_tier=start.service_tier,
+        choices=tuple(folding.choice() for _, folding in sorted(choices.items())),
+        usage=usage,
+        extra=start.extra,
+        error=error,
+        ended=ended,
+    )
+
+
+def unfold(reply: Reply) -> tuple[Event, ...]:
+    """Give the events of a whole reply, of which `fold` makes the same reply again."""
+    events: list[Event] = [
+        Started(reply.id, reply.model, reply.created, reply.fingerprint, reply.service_tier, reply.extra)
+    ]
+    for number, choice in enumerate(reply.choices):
+        events += _unfold_choice(number, choice)
+    if reply.usage is not None:
+        events.append(UsageReported(reply.usage))
+    if reply.error is not None:
+        events.append(Failed(reply.error))
+    if reply.ended:
+        events.append(Ended())
+    return tuple(events)
+
+
+def _unfold_choice(number: int, choice: Choice) -> list[Event]:
+    events: list[Event] = []
+    tools = 0
+    for part in choice.parts:
+        match part:
+            case Reasoning():
+                events.append(ReasoningDelta(part.text, part.signature, part.redacted, choice=number))
+            case Text():
+                events.append(TextDelta(part.text, choice=number))
+            case Refusal():
+                events.append(RefusalDelta(part.text, choice=number))
+            case Audio():
+                events.append(
+                    AudioDelta(part.data or "", part.transcript or "", part.id, part.expires_at, choice=number)
+                )
+            case ToolUse():
+                events.append(ToolUseStarted(tools, part.id, part.name, part.kind, choice=number))
+                events.append(ToolUseDelta(tools, part.arguments, choice=number))
+                tools += 1
+            case _:
+                pass
+    if choice.logprobs:
+        events.append(LogprobsDelta(choice.logprobs, choice=number))
+    if choice.refusal_logprobs:
+        events.append(LogprobsDelta(choice.refusal_logprobs, refusal=True, choice=number))
+    events += [ForeignDelta(f.dialect, f.name, f.json, choice=number) for f in choice.foreign]
+    events.append(Finished(choice.finish, choice.native_finish, choice=number))
+    return events

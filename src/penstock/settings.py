@@ -1,0 +1,289 @@
+"""What a configuration says, as frozen values: the schema of `penstock.toml` and the `Config` that everything is built from.
+
+Every field is a key of the file unless it is marked as derived; `document.py` reads the file by these types, ranges and
+examples, and `docs/configuration.md` is compared with them. Nothing here reads, resolves or decides; `config.py` does.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from hmac import compare_digest
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+from msgspec import Meta, Struct, field
+
+from penstock.target import Price
+
+
+class Secret:
+    """A credential: only `reveal` gives it. It never shows in repr, str, tracebacks, encodings or pickles.
+
+    `reference` says where it comes from (`env:NAME`, `file:/path`, `cmd:...`), which is no secret.
+    """
+
+    __slots__ = ("_value", "reference")
+
+    def __init__(self, value: str, reference: str) -> None:
+        self._value = value
+        self.reference = reference
+
+    def reveal(self) -> str:
+        """Give the plain text, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        same = compare_digest(self._value.encode(), other._value.encode())
+        return same and self.reference == other.reference
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A secret is not pickled or copied: hand over the settings that refer to it.")
+
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Usd = Annotated[int, Meta(extra={"form": "usd"}, examples=[20])]
+Rate = Annotated[int, Meta(extra={"form": "rate"}, examples=[0.15])]
+Name = Annotated[str, Meta(extra={"form": "name", "derived": True})]
+ModelName = Annotated[str, Meta(extra={"form": "model name"})]
+Known = Annotated[str, Meta(extra={"form": "model"})]
+TargetName = Annotated[str, Meta(extra={"form": "target"})]
+Zone = Annotated[str, Meta(extra={"form": "zone"}, examples=["Europe/Berlin"])]
+
+
+class ServerSettings(Struct, frozen=True):
+    """`[server]`: how this process listens, and what one request may take."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8420
+    deadline_s: Seconds = 120.0
+    drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=1_073_741_824)] = 20 * 1024 * 1024
+    max_connections: Limit = 10_000
+    keepalive_s: Seconds = 75.0
+    tls_cert: Annotated[Path, Meta(examples=["tls/server.pem"])] | None = None
+    tls_key: Annotated[Path, Meta(examples=["tls/server.key"])] | None = None
+
+
+class ProviderSettings(Struct, frozen=True):
+    """`[providers.<name>]`: a place that answers calls.
+
+    `vendor` is whose list prices hold there. `proxy_environ` are the proxy variables of the environment, secret since
+    they may hold a password.
+    """
+
+    name: Name
+    kind: Annotated[str, Meta(extra={"form": "kind"}, examples=["openai"])]
+    base_url: Annotated[str, Meta(extra={"form": "url"}, examples=["http://127.0.0.1:9000/v1"])] | None = None
+    api_key: Annotated[Secret, Meta(examples=["env:OPENAI_API_KEY"])] | None = None
+    dialect: (
+        Annotated[
+            Literal["chat"],
+            Meta(extra={"later": ("responses", "messages", "generate", "converse", "ollama")}, examples=["chat"]),
+        ]
+        | None
+    ) = None
+    vendor: Annotated[str, Meta(min_length=1, examples=["openai"])] | None = None
+    free: bool = False
+    concurrency: Limit = 1000
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    connect_s: Seconds = 5.0
+    first_byte_s: Seconds = 60.0
+    idle_s: Seconds = 30.0
+    stream_usage: bool = True
+    headers: Annotated[
+        tuple[tuple[str, Annotated[str, Meta(extra={"form": "header"})]], ...], Meta(examples=[{"x-team": "web"}])
+    ] = ()
+    ca_file: Annotated[Path, Meta(examples=["tls/corporate-ca.pem"])] | None = None
+    path: Annotated[Path, Meta(examples=["replies.toml"])] | None = None
+    proxy_environ: Annotated[tuple[tuple[str, Secret], ...], Meta(extra={"derived": True})] = ()
+
+
+class ModelSettings(Struct, frozen=True):
+    """`[models.<name>]`: a name that clients ask for, and the targets behind it in fallback order."""
+
+    name: Annotated[ModelName, Meta(extra={"derived": True})]
+    targets: Annotated[tuple[TargetName, ...], Meta(extra={"unique": True}, examples=[["openai/gpt-4o-mini"]])] = ()
+    static: Annotated[str, Meta(min_length=1, examples=["We are busy, please try again in a minute."])] | None = None
+    policy: Annotated[
+        Literal["order"], Meta(extra={"later": ("weighted", "cheapest", "fastest", "complexity", "cascade")})
+    ] = "order"
+    ladder: Annotated[tuple[str, ...], Meta(extra={"later": ("",)}, examples=[["fast", "smart"]])] = ()
+    quality: Annotated[float, Meta(extra={"later": ("",)}, examples=[0.98])] | None = None
+
+
+class BudgetSettings(Struct, frozen=True):
+    """`budget_usd`: what may be spent per calendar day and month of `zone`. None means: no limit."""
+
+    day_nano_usd: Usd | None = field(default=None, name="day")
+    month_nano_usd: Annotated[Usd, Meta(examples=[300])] | None = field(default=None, name="month")
+    zone: Annotated[str, Meta(extra={"derived": True})] = "UTC"
+
+
+class TeamSettings(Struct, frozen=True):
+    """`[teams.<name>]`: what a group of keys may use and spend. No `models` means all; None means: no limit."""
+
+    name: Name
+    models: Annotated[tuple[Known, ...], Meta(extra={"unique": True}, examples=[["fast"]])] = ()
+    budget: Annotated[BudgetSettings, Meta(examples=[{"day": 20, "month": 300}])] = field(
+        default=BudgetSettings(), name="budget_usd"
+    )
+    rpm: Annotated[Limit, Meta(examples=[600])] | None = None
+    tpm: Annotated[Limit, Meta(examples=[200_000])] | None = None
+    concurrency: Annotated[Limit, Meta(examples=[50])] | None = None
+    zone: Zone = "UTC"
+
+
+class Pins(Struct, frozen=True):
+    """What a feature fixes; None leaves the request's own value. `max_tokens` is a cap, the others are exact."""
+
+    model: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+
+
+class FeatureSettings(Struct, frozen=True):
+    """`[features.<name>]`: a use case, what is pinned for it and what it may spend."""
+
+    name: Name
+    model: Annotated[Known, Meta(examples=["fast"])] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2, examples=[0])] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1, examples=[0.9])] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, examples=[7])] | None = None
+    max_tokens: Annotated[Limit, Meta(examples=[500])] | None = None
+    budget: Annotated[BudgetSettings, Meta(examples=[{"day": 5}])] = field(default=BudgetSettings(), name="budget_usd")
+    zone: Zone = "UTC"
+
+    @property
+    def pins(self) -> Pins | None:
+        """What is pinned, or None if nothing is."""
+        pins = Pins(self.model, self.temperature, self.top_p, self.seed, self.max_tokens)
+        return None if pins == Pins() else pins
+
+
+class LedgerSettings(Struct, frozen=True):
+    """`[ledger]`: where receipts and budgets are kept, and against what a call's intent is durable."""
+
+    url: Annotated[Literal["sqlite"], Meta(extra={"later": ("postgresql:", "postgres:")})] = "sqlite"
+    sync: Literal["process", "power"] = "process"
+
+
+class SharedSettings(Struct, frozen=True):
+    """`[shared]`: where replicas share limits, holds and cache."""
+
+    url: Annotated[Literal["memory"], Meta(extra={"later": ("redis:", "rediss:")})] = "memory"
+
+
+class RateSettings(Struct, frozen=True):
+    """US dollars per million tokens; what is not given costs as much as `input` (or `output`)."""
+
+    input: Rate
+    output: Annotated[Rate, Meta(examples=[0.6])]
+    cached_input: Annotated[Rate, Meta(examples=[0.075])] | None = None
+    cache_write: Annotated[Rate, Meta(examples=[0.19])] | None = None
+    cache_write_1h: Annotated[Rate, Meta(examples=[0.3])] | None = None
+    reasoning: Annotated[Rate, Meta(examples=[0.6])] | None = None
+    audio_input: Annotated[Rate, Meta(examples=[10])] | None = None
+    audio_output: Annotated[Rate, Meta(examples=[20])] | None = None
+
+
+class TierSettings(RateSettings, frozen=True, kw_only=True):
+    """One of a price's `tiers`: other rates for a call whose whole input exceeds `above_input_tokens`."""
+
+    above_input_tokens: Annotated[Limit, Meta(examples=[200_000])]
+
+
+class PriceSettings(RateSettings, frozen=True, kw_only=True):
+    """`[prices."provider/model"]`: own rates, instead of all that the catalogue knows of that target's price."""
+
+    name: Annotated[TargetName, Meta(extra={"derived": True})]
+    since: Annotated[str, Meta(extra={"form": "day"}, examples=["2026-11-01"])] = "1970-01-01"
+    tiers: Annotated[
+        tuple[TierSettings, ...], Meta(examples=[[{"above_input_tokens": 200_000, "input": 0.3, "output": 1.2}]])
+    ] = ()
+
+
+class Settings(Struct, frozen=True):
+    """The whole file."""
+
+    server: ServerSettings = ServerSettings()
+    providers: tuple[ProviderSettings, ...] = ()
+    models: tuple[ModelSettings, ...] = ()
+    teams: tuple[TeamSettings, ...] = ()
+    features: tuple[FeatureSettings, ...] = ()
+    prices: tuple[PriceSettings, ...] = ()
+    ledger: LedgerSettings = LedgerSettings()
+    shared: SharedSettings = SharedSettings()
+
+
+class Config(Struct, frozen=True, dict=True):
+    """A configuration without mistakes, secrets resolved.
+
+    source  the file that it came from, or words for the built-in defaults
+    home    where state lives
+    hash    stands on every receipt: 12 hexadecimal digits over all that the settings say, secrets left out
+    prices  by target, `provider/model`
+    """
+
+    source: str
+    home: Path
+    hash: str
+    server: ServerSettings
+    providers: tuple[ProviderSettings, ...]
+    models: tuple[ModelSettings, ...]
+    teams: tuple[TeamSettings, ...]
+    features: tuple[FeatureSettings, ...]
+    prices: tuple[tuple[str, Price], ...]
+    ledger: LedgerSettings
+    shared: SharedSettings
+
+    @property
+    def ledger_url(self) -> str:
+        """Where the ledger is kept."""
+        return self.ledger.url
+
+    @property
+    def shared_url(self) -> str:
+        """Where replicas share their counters."""
+        return self.shared.url
+
+    @cached_property
+    def _providers(self) -> Mapping[str, ProviderSettings]:
+        return {one.name: one for one in self.providers}
+
+    @cached_property
+    def _models(self) -> Mapping[str, ModelSettings]:
+        return {one.name: one for one in self.models}
+
+    @cached_property
+    def _teams(self) -> Mapping[str, TeamSettings]:
+        return {one.name: one for one in self.teams}
+
+    @cached_property
+    def _features(self) -> Mapping[str, FeatureSettings]:
+        return {one.name: one for one in self.features}
+
+    def provider(self, name: str) -> ProviderSettings | None:
+        """Find a provider by its name."""
+        return self._providers.get(name)
+
+    def model(self, name: str) -> ModelSettings | None:
+        """Find a model by the name that clients ask for."""
+        return self._models.get(name)
+
+    def team(self, name: str) -> TeamSettings | None:
+        """Find a team by its name."""
+        return self._teams.get(name)
+
+    def feature(self, name: str) -> FeatureSettings | None:
+        """Find a feature by its name."""
+        return self._features.get(name)

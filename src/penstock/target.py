@@ -1,0 +1,149 @@
+"""Where a call can go, what that place can do, and what it costs.
+
+Money is integer nano-dollars (1e-9 USD). A rate is nano-dollars per million tokens, so that $0.0375 per million is the
+integer 37,500,000 and no price needs a fraction. A cost is summed in exact integers and rounded once, half up, to whole
+nano-dollars; a ceiling is rounded up.
+"""
+
+from msgspec import Struct
+
+from penstock.receipt import CostStatus, Usage
+
+NANO_PER_USD = 1_000_000_000
+TOKENS_PER_RATE = 1_000_000
+
+
+class Rates(Struct, frozen=True, gc=False):
+    """Nano-dollars per million tokens. None means: as `input` (or `output`)."""
+
+    input: int
+    output: int
+    cached_input: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+
+
+class Tier(Struct, frozen=True, gc=False):
+    """Other rates for a call whose whole input exceeds `above_input_tokens` (Gemini's and Claude's long contexts)."""
+
+    above_input_tokens: int
+    rates: Rates
+
+
+class Price(Struct, frozen=True):
+    """Rates with the day from which they hold (ISO date, UTC) and the source that says so."""
+
+    since: str
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    source: str = ""
+
+
+class Profile(Struct, frozen=True):
+    """Dated facts about a model. None means: not known, so nothing is decided by it.
+
+    `context_tokens` is the window of input and output together unless `input_tokens` says how much may be input;
+    `capabilities` are of: vision, audio, files, tools, parallel_tools, json, json_schema, reasoning, logprobs, seed,
+    prompt_cache, streaming. `tokenizer` names a vocabulary of `tokens/vocabularies.py`. Dates are ISO.
+    """
+
+    name: str = ""
+    family: str = ""
+    tokenizer: str | None = None
+    context_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    capabilities: frozenset[str] = frozenset()
+    released: str | None = None
+    retires: str | None = None
+    successor: str | None = None
+    source: str = ""
+    as_of: str = ""
+
+
+class Target(Struct, frozen=True):
+    """One model at one provider. `id` is `provider/model`, as users write it; `prices` are sorted by `since`."""
+
+    id: str
+    provider: str
+    model: str
+    dialect: str
+    profile: Profile = Profile()
+    prices: tuple[Price, ...] = ()
+    free: bool = False
+
+
+class Cost(Struct, frozen=True, gc=False):
+    """What a try or a call cost. `nano_usd` is None exactly when the status is `unpriced`."""
+
+    nano_usd: int | None
+    status: CostStatus
+    price_version: str = ""
+
+
+def price_on(prices: tuple[Price, ...], day: str) -> Price | None:
+    """Give the price that holds on an ISO day; before the first known one holds the first."""
+    found = None
+    for price in prices:
+        if found is None or price.since <= day:
+            found = price
+    return found
+
+
+def rates_for(price: Price, input_tokens: int) -> Rates:
+    """Give the rates of the tier that an input of this many tokens falls into."""
+    rates, above = price.rates, -1
+    for tier in price.tiers:
+        if above < tier.above_input_tokens < input_tokens:
+            rates, above = tier.rates, tier.above_input_tokens
+    return rates
+
+
+def cost(usage: Usage, target: Target, day: str) -> Cost:
+    """Price a usage. Cached, written and audio tokens are subsets of input, reasoning and audio of output."""
+    if target.free:
+        return Cost(0, "free")
+    price = price_on(target.prices, day)
+    if price is None:
+        return Cost(None, "unpriced")
+    r = rates_for(price, usage.input_tokens)
+    total = usage.input_tokens * r.input + usage.output_tokens * r.output
+    if usage.cached_input_tokens and r.cached_input is not None:
+        total += usage.cached_input_tokens * (r.cached_input - r.input)
+    if usage.cache_write_tokens and r.cache_write is not None:
+        total += usage.cache_write_tokens * (r.cache_write - r.input)
+    if usage.cache_write_1h_tokens and r.cache_write_1h is not None:
+        total += usage.cache_write_1h_tokens * (r.cache_write_1h - r.input)
+    if usage.audio_input_tokens and r.audio_input is not None:
+        total += usage.audio_input_tokens * (r.audio_input - r.input)
+    if usage.reasoning_tokens and r.reasoning is not None:
+        total += usage.reasoning_tokens * (r.reasoning - r.output)
+    if usage.audio_output_tokens and r.audio_output is not None:
+        total += usage.audio_output_tokens * (r.audio_output - r.output)
+    nano = (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
+    return Cost(nano, "exact" if usage.source == "provider" else "estimated", price.since)
+
+
+def ceiling(input_tokens: int, output_tokens: int, target: Target, day: str) -> int | None:
+    """Give the most that a call of at most so many tokens can cost, in nano-dollars rounded up; None if unpriced."""
+    if target.free:
+        return 0
+    price = price_on(target.prices, day)
+    if price is None:
+        return None
+    dearest = 0
+    for r in (price.rates, *(tier.rates for tier in price.tiers)):
+        into = max(r.input, r.cache_write or 0, r.cache_write_1h or 0, r.audio_input or 0)
+        out = max(r.output, r.reasoning or 0, r.audio_output or 0)
+        dearest = max(dearest, input_tokens * into + output_tokens * out)
+    return -(-dearest // TOKENS_PER_RATE)
+
+
+def usd(nano_usd: int) -> str:
+    """Write nano-dollars as an exact decimal string of dollars, without trailing zeros: 1500000 -> "0.0015"."""
+    sign, nano = ("-", -nano_usd) if nano_usd < 0 else ("", nano_usd)
+    whole, rest = divmod(nano, NANO_PER_USD)
+    return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "")

@@ -1,0 +1,16 @@
+"""The record: plain values that encode."""
+
+import msgspec
+
+from penstock.receipt import Attempt, Receipt, Usage
+
+
+def test_a_receipt_survives_encoding():
+    receipt = Receipt(
+        id="x", started_ns=1, dialect="chat", model="m", status="ok", http_status=200, tries=(Attempt("p/m"),)
+    )
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(receipt), type=Receipt) == receipt
+
+
+def test_a_usage_that_nobody_counted_says_so():
+    assert Receipt("x", 1, "", "m", "refused", 404).usage == Usage(source="none")

@@ -1,0 +1,128 @@
+"""Prices, costs and ceilings: exact integers, rounded once."""
+
+from decimal import ROUND_HALF_UP, Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.receipt import Usage
+from penstock.target import Price, Rates, Target, Tier, ceiling, cost, price_on, rates_for, usd
+
+DAY = "2026-11-21"
+
+
+def usd_per_mtok(text):
+    return int(Decimal(text) * 1_000_000_000)
+
+
+def target(*prices, **more):
+    return Target(id="p/m", provider="p", model="m", dialect="chat", prices=prices, **more)
+
+
+GPT4O = Price(
+    "2024-10-01",
+    Rates(usd_per_mtok("2.50"), usd_per_mtok("10"), cached_input=usd_per_mtok("1.25"), audio_input=usd_per_mtok("40")),
+)
+
+
+def test_a_plain_call_costs_input_and_output():
+    assert cost(Usage(1000, 500), target(GPT4O), DAY).nano_usd == 2_500_000 + 5_000_000
+
+
+def test_cached_and_audio_tokens_are_subsets_at_their_own_rates():
+    usage = Usage(1000, 0, cached_input_tokens=400, audio_input_tokens=100)
+    assert cost(usage, target(GPT4O), DAY).nano_usd == 500 * 2500 + 400 * 1250 + 100 * 40_000
+
+
+def test_every_rate_that_is_not_given_is_that_of_plain_tokens():
+    usage = Usage(100, 100, 10, 10, 10, 10, 10, 10)
+    plain = target(Price("2024-01-01", Rates(1_000_000_000, 2_000_000_000)))
+    assert cost(usage, plain, DAY).nano_usd == 100 * 1000 + 100 * 2000
+
+
+def test_every_rate_that_is_given_counts():
+    rates = Rates(
+        10_000_000,
+        20_000_000,
+        cached_input=1_000_000,
+        cache_write=12_000_000,
+        cache_write_1h=20_000_000,
+        reasoning=30_000_000,
+        audio_input=40_000_000,
+        audio_output=80_000_000,
+    )
+    usage = Usage(100, 100, 10, 20, 30, 40, 5, 6)
+    expected = 35 * 10 + 10 * 1 + 20 * 12 + 30 * 20 + 5 * 40 + 54 * 20 + 40 * 30 + 6 * 80
+    assert cost(usage, target(Price("2024-01-01", rates)), DAY).nano_usd == expected
+
+
+def test_a_long_context_is_charged_by_its_tier_from_the_first_token():
+    tiered = Price("2025-09-29", Rates(3, 15), tiers=(Tier(200_000, Rates(6, 22)), Tier(400_000, Rates(9, 30))))
+    assert rates_for(tiered, 200_000) == Rates(3, 15)
+    assert rates_for(tiered, 200_001) == Rates(6, 22)
+    assert rates_for(tiered, 500_000) == Rates(9, 30)
+
+
+def test_a_price_holds_from_its_day_on_and_the_first_one_before():
+    old, new = Price("2024-05-13", Rates(5, 15)), Price("2024-10-01", Rates(2, 10))
+    assert price_on((old, new), "2024-01-01") is old
+    assert price_on((old, new), "2024-09-30") is old
+    assert price_on((old, new), "2024-10-01") is new
+    assert price_on((), DAY) is None
+
+
+def test_what_has_no_price_is_unpriced_and_never_nothing():
+    assert cost(Usage(1000, 1000), target(), DAY).nano_usd is None
+    assert cost(Usage(1000, 1000), target(), DAY).status == "unpriced"
+    assert ceiling(1, 1, target(), DAY) is None
+
+
+def test_a_free_target_is_free_and_says_so():
+    assert cost(Usage(1, 1), target(free=True), DAY).status == "free"
+    assert ceiling(1, 1, target(free=True), DAY) == 0
+
+
+def test_a_cost_is_exact_only_where_the_provider_counted():
+    assert cost(Usage(1, 1), target(GPT4O), DAY).status == "exact"
+    assert cost(Usage(1, 1, source="counted"), target(GPT4O), DAY).status == "estimated"
+    assert cost(Usage(1, 1), target(GPT4O), DAY).price_version == "2024-10-01"
+
+
+def test_a_ceiling_takes_the_dearest_tier_and_rate():
+    tiered = Price("2025-09-29", Rates(3_000_000, 15_000_000), tiers=(Tier(200_000, Rates(6_000_000, 22_500_000)),))
+    assert ceiling(10, 10, target(tiered), DAY) == 60 + 225
+
+
+amounts = st.integers(0, 10**7)
+rates = st.integers(0, 10**12)
+
+
+@given(amounts, amounts, amounts, rates, rates, rates)
+def test_a_cost_is_the_decimal_sum_rounded_half_up_once(total, cached, output, into, cheap, out):
+    cached = min(cached, total)
+    price = Price("2024-01-01", Rates(into, out, cached_input=cheap))
+    exact = (Decimal(total - cached) * into + Decimal(cached) * cheap + Decimal(output) * out) / 1_000_000
+    nano = cost(Usage(total, output, cached), target(price), DAY).nano_usd
+    assert nano == int(exact.quantize(Decimal(1), ROUND_HALF_UP))
+    assert type(nano) is int
+
+
+@given(amounts, amounts, rates, rates, st.none() | rates)
+def test_no_cost_exceeds_its_ceiling(into, output, rate_in, rate_out, reasoning):
+    tiers = (Tier(1000, Rates(rate_in * 2, rate_out)),)
+    where = target(Price("2024-01-01", Rates(rate_in, rate_out, reasoning=reasoning), tiers))
+    usage = Usage(into, output, reasoning_tokens=output // 2)
+    assert cost(usage, where, DAY).nano_usd <= ceiling(into, output, where, DAY)
+
+
+@given(st.integers(-(10**20), 10**20))
+def test_dollars_are_written_exactly(nano):
+    assert Decimal(usd(nano)) == Decimal(nano) / 1_000_000_000
+    assert "E" not in usd(nano)
+
+
+def test_dollars_are_written_plainly():
+    assert usd(0) == "0"
+    assert usd(1) == "0.000000001"
+    assert usd(1_500_000) == "0.0015"
+    assert usd(-2_000_000_000) == "-2"
