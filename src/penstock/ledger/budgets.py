@@ -1,0 +1,218 @@
+"""Budgets: what a team, a feature, a key or a user may spend in a day or a month, exact within one process.
+
+In the line: `hold` reserves the most that a call can cost in every budget that applies to it, all or nothing, before a
+provider is called; `settle` gives the reservation back and books what it did cost. Between the two the sum of spent and
+held never exceeds a limit, so no number of calls at once can overspend one.
+
+Money is integer nano-dollars. Never reads a clock, never touches a disk: what was spent before this process began is
+summed by the caller's `sums`. A call counts in the day and month in which it started, whenever it ends.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from penstock.call import Who
+from penstock.errors import BudgetExhausted
+from penstock.ledger.periods import NS_PER_S, Window, bounds, iso, zone_of
+from penstock.ledger.store import Span, Sums
+from penstock.target import usd
+
+ScopeKind = Literal["team", "feature", "key", "user"]
+_WHO_FIELD: Final = {"team": "team", "feature": "feature", "key": "key_id", "user": "user"}
+
+SumUp = Callable[[Span, Sequence[str]], Iterable[Sums]]
+"""`Store.sums`: what was spent in a span, by some of feature, team, user and key."""
+
+
+class Scope(Struct, frozen=True, gc=False):
+    """Whose spending is limited."""
+
+    kind: ScopeKind
+    name: str
+
+
+class Limit(Struct, frozen=True, gc=False):
+    """One budget: so much per day or month of a time zone."""
+
+    scope: Scope
+    window: Window
+    nano_usd: int
+    zone: str = "UTC"
+
+
+class BudgetState(Struct, frozen=True, gc=False):
+    """A budget at this moment; `resets_ns` is when its window ends."""
+
+    limit: Limit
+    spent_nano_usd: int
+    held_nano_usd: int
+    resets_ns: int
+
+
+class _Period:
+    """One window of one budget. Holds keep it, so a late settlement is booked where its call started."""
+
+    __slots__ = ("end_ns", "held", "spent", "start_ns")
+
+    def __init__(self, start_ns: int, end_ns: int) -> None:
+        self.start_ns = start_ns
+        self.end_ns = end_ns
+        self.spent = 0
+        self.held = 0
+
+
+class _Budget:
+    """A limit with its current period. `nano_usd` is the limit's, close at hand for the request path."""
+
+    __slots__ = ("limit", "nano_usd", "period", "zone")
+
+    def __init__(self, limit: Limit, now_ns: int) -> None:
+        self.zone: ZoneInfo = zone_of(limit.zone)
+        self.limit = limit
+        self.nano_usd = limit.nano_usd
+        self.period = _Period(*bounds(limit.window, now_ns, self.zone))
+
+    def roll(self, now_ns: int) -> _Period:
+        """Begin the period of `now_ns`, once the current one is over. A clock that steps back never brings one back."""
+        self.period = _Period(*bounds(self.limit.window, now_ns, self.zone))
+        return self.period
+
+
+class Hold:
+    """A reservation of `ceiling_nano_usd`; `Budgets.settle` ends it."""
+
+    __slots__ = ("ceiling_nano_usd", "open", "periods")
+
+    def __init__(self, ceiling_nano_usd: int, periods: Sequence[_Period]) -> None:
+        self.ceiling_nano_usd = ceiling_nano_usd
+        self.periods = periods
+        self.open = True
+
+
+class Budgets:
+    """Every budget of a configuration, in memory.
+
+    `sums` gives what was spent in the current windows before this process began. `before` is what this object takes the
+    place of when a configuration is taken over: budgets that stay keep what they know and their holds, under the new
+    limit; a new one starts with the sums, so without the calls in progress at that moment.
+    """
+
+    def __init__(
+        self, limits: Iterable[Limit], *, now_ns: int, sums: SumUp | None = None, before: "Budgets | None" = None
+    ) -> None:
+        self._free = Hold(0, ())
+        self._budgets = [_Budget(limit, now_ns) for limit in limits]
+        kinds: dict[str, dict[str | None, tuple[_Budget, ...]]] = {}
+        for budget in self._budgets:
+            scope = budget.limit.scope
+            named = kinds.setdefault(_WHO_FIELD[scope.kind], {})
+            named[scope.name] = (*named.get(scope.name, ()), budget)
+        self._kinds = tuple(kinds.items())
+        known = {_identity(old): old.period for old in before._budgets} if before else {}  # noqa: SLF001 - of the same class
+        fresh = []
+        for budget in self._budgets:
+            period = known.get(_identity(budget))
+            if period is None:
+                fresh.append(budget)
+            else:
+                budget.period = period
+        if sums is not None:
+            _sum_up(fresh, sums)
+
+    def hold(self, who: Who, ceiling_nano_usd: int | None, now_ns: int) -> Hold:
+        """Reserve the ceiling in every budget that applies, or in none and raise `BudgetExhausted`.
+
+        `now_ns` is when the call started. A ceiling of None, no price being known, fits into no budget.
+        """
+        budgets: tuple[_Budget, ...] = ()
+        for field, named in self._kinds:
+            found = named.get(getattr(who, field))
+            if found is not None:
+                budgets = budgets + found if budgets else found
+        if not budgets:
+            return self._free
+        if ceiling_nano_usd is None:
+            raise _no_price(budgets[0].limit)
+        periods = []
+        for budget in budgets:
+            period = budget.period
+            if now_ns >= period.end_ns:
+                period = budget.roll(now_ns)
+            if period.spent + period.held + ceiling_nano_usd > budget.nano_usd:
+                raise _exhausted(budgets, ceiling_nano_usd, now_ns)
+            periods.append(period)
+        for period in periods:
+            period.held += ceiling_nano_usd
+        return Hold(ceiling_nano_usd, periods)
+
+    def settle(self, hold: Hold, cost_nano_usd: int) -> None:
+        """Give the reservation back and book the cost where the call started; once, however often it is called."""
+        if not hold.open or not hold.periods:
+            return
+        hold.open = False
+        cost = max(cost_nano_usd, 0)
+        for period in hold.periods:
+            period.held -= hold.ceiling_nano_usd
+            period.spent += cost
+
+    def states(self, now_ns: int) -> tuple[BudgetState, ...]:
+        """Give every budget as it is now, in the order of the configuration."""
+        states = []
+        for budget in self._budgets:
+            period = budget.period if now_ns < budget.period.end_ns else budget.roll(now_ns)
+            states.append(BudgetState(budget.limit, period.spent, period.held, period.end_ns))
+        return tuple(states)
+
+
+def _identity(budget: _Budget) -> tuple[Scope, Window, str]:
+    return budget.limit.scope, budget.limit.window, budget.limit.zone
+
+
+def _sum_up(budgets: list[_Budget], sums: SumUp) -> None:
+    """Book what was spent in the current periods: one sum per distinct period."""
+    spans: dict[Span, list[_Budget]] = {}
+    for budget in budgets:
+        spans.setdefault(Span(budget.period.start_ns, budget.period.end_ns), []).append(budget)
+    for span, within in spans.items():
+        kinds = sorted({budget.limit.scope.kind for budget in within})
+        spent: dict[tuple[str, str], int] = {}
+        for row in sums(span, kinds):
+            for kind in kinds:
+                place = (kind, getattr(row, kind))
+                spent[place] = spent.get(place, 0) + row.cost_nano_usd
+        for budget in within:
+            scope = budget.limit.scope
+            budget.period.spent = spent.get((scope.kind, scope.name), 0)
+
+
+def _no_price(limit: Limit) -> BudgetExhausted:
+    scope = limit.scope
+    return BudgetExhausted(
+        f"The {limit.window} budget of {scope.kind} {scope.name!r} cannot be kept: no price is known for this model.",
+        hint='Give it one: [prices."provider/model"] with input and output in USD per million tokens.',
+    )
+
+
+def _exhausted(budgets: Sequence[_Budget], ceiling_nano_usd: int, now_ns: int) -> BudgetExhausted:
+    """Name the budget that stands in the way for longest."""
+    full: list[tuple[int, _Budget]] = []
+    for budget in budgets:
+        period = budget.period
+        if now_ns < period.end_ns and period.spent + period.held + ceiling_nano_usd > budget.nano_usd:
+            full.append((period.end_ns, budget))
+    end_ns, budget = max(full, key=lambda each: each[0])
+    scope, period = budget.limit.scope, budget.period
+    resets = iso(end_ns, budget.zone)
+    if period.spent + ceiling_nano_usd > budget.nano_usd:
+        hint, wait_s = f"It starts anew at {resets}.", -((now_ns - end_ns) // NS_PER_S)
+    else:
+        hint, wait_s = f"Calls in progress hold the rest: try again shortly, or at {resets}.", 1
+    return BudgetExhausted(
+        f"The {budget.limit.window} budget of {scope.kind} {scope.name!r} is used up: of {usd(budget.nano_usd)} USD,"
+        f" {usd(period.spent)} are spent and {usd(period.held)} held, and this call may cost {usd(ceiling_nano_usd)}.",
+        hint=hint,
+        retry_after_s=wait_s,
+    )

@@ -1,0 +1,80 @@
+"""Call ids: UUIDv7 (RFC 9562), so that the order of ids is the order of time.
+
+Makes them, and turns them between their 36 characters and the 16 bytes that the store keeps. Never reads a clock and
+never asks the system for randomness: both are given.
+"""
+
+from binascii import a2b_hex
+from random import Random
+
+from penstock.errors import NotFound
+
+_NS_PER_MS = 1_000_000
+_TAIL_BITS = 62
+_TAIL = (1 << _TAIL_BITS) - 1
+_VARIANT = 0b10 << _TAIL_BITS
+_START_BITS = 73
+_LIMIT = 1 << 74
+_STEP_BITS = 32
+ID_BYTES = 16
+_ID_CHARS = 36
+_MAX_MS = (1 << 48) - 1
+
+BACKWARD_MS = 10_000
+"""How far the clock may step back while ids keep growing; beyond that they follow the clock again."""
+
+
+class Ids:
+    """Makes ids for one process. Each is greater than the one before, unless the clock fell back by more than 10 s."""
+
+    __slots__ = ("_bits", "_last_ms", "_random")
+
+    def __init__(self, rng: Random) -> None:
+        self._bits = rng.getrandbits
+        self._last_ms = -1
+        self._random = 0
+
+    def new(self, now_ns: int) -> str:
+        """Give a new id; `now_ns` is the wall clock, nanoseconds since the epoch."""
+        ms = now_ns // _NS_PER_MS
+        last = self._last_ms
+        if ms > last or last - ms > BACKWARD_MS:
+            self._last_ms = ms
+            tail = self._random = self._bits(_START_BITS)
+        else:
+            ms = last
+            tail = self._random = self._random + 1 + self._bits(_STEP_BITS)
+            if tail >= _LIMIT:  # a thousand billion ids within one millisecond
+                ms = self._last_ms = last + 1
+                tail = self._random = self._bits(_START_BITS)
+        text = f"{ms:012x}7{tail >> _TAIL_BITS:03x}{_VARIANT | tail & _TAIL:016x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def id_bytes(text: str) -> bytes:
+    """Give the 16 bytes of an id, or raise `ValueError`."""
+    raw = a2b_hex(text.replace("-", ""))
+    if len(raw) != ID_BYTES:
+        raise ValueError(f"{text!r} is not a call id.")
+    return raw
+
+
+def id_text(raw: bytes) -> str:
+    """Give the 36 characters of 16 bytes."""
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def asked_id(text: str) -> bytes:
+    """Read an id that a person typed, or raise `NotFound`."""
+    try:
+        return id_bytes(text.strip())
+    except ValueError:
+        raise NotFound(
+            f"{text[:_ID_CHARS]!r} is not a call id.", hint="Ids stand in x-penstock-call and in `penstock calls`."
+        ) from None
+
+
+def first_key(ns: int) -> bytes:
+    """Give the smallest 16 bytes that an id of this moment can have."""
+    return min(max(ns // _NS_PER_MS, 0), _MAX_MS).to_bytes(6, "big") + bytes(10)

@@ -1,0 +1,181 @@
+"""The SQL of the store: its schema, the steps from one version to the next, and every statement. Text only.
+
+Statements are constants; values reach them as parameters and never otherwise. A filter that is not asked for is a NULL
+parameter, a dimension that is not asked for a zero.
+
+Times are nanoseconds since the epoch, UTC. Money is nano-dollars; NULL means: no price known. A call's id is the 16 bytes
+of its UUIDv7, so that rows are added at the end and a span of time is a span of keys. The tries of a call are JSON in
+its row, which the view `tries` lays out, one row per try. For people there are the views `call_log` and `try_log`, with
+ids as text, dollars and ISO times:
+
+    sqlite3 ledger.db "select started_at, feature, model, cost_usd from call_log order by call desc limit 20"
+"""
+
+APPLICATION_ID = 1886614628
+"""Marks the file as ours in SQLite's own header: the letters pstd."""
+MARK = "PRAGMA application_id = 1886614628"
+MARK_OF = "PRAGMA application_id"
+TABLES = "SELECT count(*) FROM sqlite_master"
+
+# How long a write waits for another process: not noticeably on the request path, long for a command or a start.
+HURRY = "PRAGMA busy_timeout = 1"
+WAIT = "PRAGMA busy_timeout = 5000"
+WAIT_S = 5
+
+SETTINGS = ("PRAGMA synchronous = NORMAL", "PRAGMA wal_autocheckpoint = 0", "PRAGMA temp_store = MEMORY")
+WAL = "PRAGMA journal_mode = WAL"
+CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+SHRINK = "PRAGMA wal_checkpoint(TRUNCATE)"
+DATA_VERSION = "PRAGMA data_version"
+
+BEGIN, COMMIT, ROLLBACK = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
+
+_VERSION_1 = (
+    "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "INSERT INTO meta VALUES ('schema', 0), ('keys', 0)",
+    """
+    CREATE TABLE calls (
+        id BLOB NOT NULL PRIMARY KEY,
+        started_ns INTEGER,
+        dialect TEXT,
+        model TEXT,
+        status TEXT,
+        http_status INTEGER,
+        streamed INTEGER,
+        key_id TEXT,
+        team TEXT,
+        feature TEXT,
+        user TEXT,
+        session TEXT,
+        target TEXT,
+        error TEXT,
+        error_origin TEXT,
+        finish_reason TEXT,
+        input_tokens INTEGER,
+        cached_input_tokens INTEGER,
+        output_tokens INTEGER,
+        reasoning_tokens INTEGER,
+        usage_source TEXT,
+        cost_nano_usd INTEGER,
+        cost_status TEXT,
+        ttft_us INTEGER,
+        total_us INTEGER,
+        lane TEXT,
+        cache TEXT,
+        prompt TEXT,
+        config_hash TEXT,
+        tries TEXT,
+        more TEXT
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE keys (
+        id TEXT NOT NULL PRIMARY KEY,
+        hash BLOB NOT NULL UNIQUE,
+        team TEXT,
+        feature TEXT,
+        label TEXT NOT NULL,
+        admin INTEGER NOT NULL,
+        created_ns INTEGER NOT NULL,
+        expires_ns INTEGER,
+        revoked_ns INTEGER
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE VIEW call_log AS SELECT
+        lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
+            || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS call,
+        strftime('%Y-%m-%dT%H:%M:%S', started_ns / 1000000000, 'unixepoch')
+            || printf('.%03dZ', started_ns / 1000000 % 1000) AS started_at,
+        status, http_status, team, feature, user, key_id, session, model, target, dialect, streamed, finish_reason,
+        input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, usage_source,
+        CASE WHEN cost_nano_usd IS NOT NULL THEN rtrim(rtrim(
+            printf('%d.%09d', cost_nano_usd / 1000000000, cost_nano_usd % 1000000000), '0'), '.') END AS cost_usd,
+        cost_status, ttft_us / 1000.0 AS ttft_ms, total_us / 1000.0 AS total_ms,
+        coalesce(json_array_length(tries), 0) AS tries, error, error_origin, lane, cache, prompt, config_hash, more
+    FROM calls
+    """,
+    """
+    CREATE VIEW tries AS SELECT
+        calls.id AS call_id,
+        t.key AS n,
+        json_extract(t.value, '$[0]') AS target,
+        json_extract(t.value, '$[1]') AS kind,
+        json_extract(t.value, '$[2]') AS status,
+        json_extract(t.value, '$[3]') AS http_status,
+        json_extract(t.value, '$[4]') AS error,
+        json_extract(t.value, '$[5]') AS retry_after_ms,
+        json_extract(t.value, '$[6]') AS started_us,
+        json_extract(t.value, '$[7]') AS ttft_us,
+        json_extract(t.value, '$[8]') AS total_us,
+        json_extract(t.value, '$[9][0]') AS input_tokens,
+        json_extract(t.value, '$[9][2]') AS cached_input_tokens,
+        json_extract(t.value, '$[9][1]') AS output_tokens,
+        json_extract(t.value, '$[9][5]') AS reasoning_tokens,
+        json_extract(t.value, '$[9][10]') AS usage_source,
+        json_extract(t.value, '$[10]') AS cost_nano_usd,
+        json_extract(t.value, '$[11]') AS cost_status,
+        json_extract(t.value, '$[12]') AS price_version,
+        json_extract(t.value, '$[13]') AS response_id,
+        json_extract(t.value, '$[14]') AS response_model,
+        json_extract(t.value, '$[15]') AS fingerprint
+    FROM calls, json_each(calls.tries) AS t
+    """,
+    """
+    CREATE VIEW try_log AS SELECT
+        lower(substr(hex(call_id), 1, 8) || '-' || substr(hex(call_id), 9, 4) || '-' || substr(hex(call_id), 13, 4)
+            || '-' || substr(hex(call_id), 17, 4) || '-' || substr(hex(call_id), 21)) AS call,
+        n, kind, target, status, http_status, error, started_us / 1000.0 AS started_ms, ttft_us / 1000.0 AS ttft_ms,
+        total_us / 1000.0 AS total_ms, input_tokens, cached_input_tokens, output_tokens,
+        reasoning_tokens, usage_source,
+        CASE WHEN cost_nano_usd IS NOT NULL THEN rtrim(rtrim(
+            printf('%d.%09d', cost_nano_usd / 1000000000, cost_nano_usd % 1000000000), '0'), '.') END AS cost_usd,
+        cost_status, price_version, response_id, response_model, fingerprint, retry_after_ms
+    FROM tries
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+"""The statements that lead from version i to i + 1. Only ever added to."""
+
+VERSION_OF = "SELECT value FROM meta WHERE name = 'schema'"
+SET_VERSION = "UPDATE meta SET value = ? WHERE name = 'schema'"
+
+# -- calls --
+
+ADD_CALL = """
+    INSERT INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING
+"""
+
+CALL = "SELECT * FROM calls WHERE id = ?"
+
+CALLS = """
+    SELECT * FROM calls
+    WHERE id >= :first AND id < :beyond AND id > :after AND started_ns >= :since_ns AND started_ns < :until_ns
+        AND (:team IS NULL OR team = :team) AND (:feature IS NULL OR feature = :feature)
+        AND (:model IS NULL OR model = :model) AND (:user IS NULL OR user = :user)
+        AND (:key IS NULL OR key_id = :key) AND (:target IS NULL OR target = :target)
+        AND (:status IS NULL OR status = :status)
+    ORDER BY id DESC LIMIT :limit
+"""
+
+SUMS = """
+    SELECT
+        CASE WHEN :feature THEN feature END, CASE WHEN :model THEN model END, CASE WHEN :team THEN team END,
+        CASE WHEN :user THEN user END, CASE WHEN :key THEN key_id END, CASE WHEN :target THEN target END,
+        CASE WHEN :time THEN started_ns / 900000000000 ELSE 0 END,
+        count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), coalesce(sum(cost_nano_usd), 0),
+        sum(cost_status = 'unpriced'), sum(cost_status = 'estimated'), sum(cost_status = 'exact')
+    FROM calls
+    WHERE id >= :first AND id < :beyond AND started_ns >= :since_ns AND started_ns < :until_ns
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+"""
+
+# -- keys --
+
+ADD_KEY = "INSERT INTO keys VALUES (?,?,?,?,?,?,?,?,?)"
+KEYS = "SELECT * FROM keys ORDER BY created_ns, id"
+EXPIRE_KEY = "UPDATE keys SET expires_ns = min(coalesce(expires_ns, :at), :at) WHERE id = :id"
+REVOKE_KEY = "UPDATE keys SET revoked_ns = coalesce(revoked_ns, :at) WHERE id = :id"
+KEYS_CHANGED = "UPDATE meta SET value = value + 1 WHERE name = 'keys'"
+KEYS_VERSION = "SELECT value FROM meta WHERE name = 'keys'"

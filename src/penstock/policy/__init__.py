@@ -1,0 +1,1 @@
+"""What may pass, and in what form: pure decisions about a call, before and after its tries."""

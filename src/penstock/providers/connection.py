@@ -1,0 +1,388 @@
+"""One HTTP/1.1 client connection and the reply that it carries: an `asyncio.Protocol` over llhttp.
+
+Writes a complete request with one `write`, parses the reply as it arrives and wakes its reader once per event: for a reply
+that is not a stream when the whole body is there, for a stream at the end of its head and then at each arrival. Every way
+to fail ends as one `Fault`, and a connection goes back to the pool only after a complete reply that leaves it in step. It
+knows bytes only: no dialect, no JSON, no retry (whoever owns retries reads `sent` and `reused`), no redirect followed. HEAD
+and CONNECT are not for it: whether their replies have a body cannot be told from the reply.
+
+States of a connection: idle (`reply` is None), head (`_status` is 0), body, ended; then idle again, or dropped. Time is kept
+from outside: the sweep of `pool.py` compares `due` and `deadline` with its clock and calls `expire`.
+
+Source: RFC 9112 (framing), RFC 9110 (semantics). Place in the line: `pool.py` opens the connections and lends them.
+"""
+
+import asyncio
+import re
+import ssl
+import zlib
+from math import inf
+from typing import Final, Protocol, cast
+
+import httptools
+
+from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
+from penstock.providers.inflate import CODINGS, Inflate
+
+__all__ = ["Connection", "Fault", "Header", "Limits", "Owner", "Reply"]
+
+_BACKLOG_BYTES: Final = 256 * 1024
+_FRAMING: Final = frozenset(
+    {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"keep-alive"}
+)
+_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+_BODILESS: Final = frozenset({204, 304})
+_INTERIM: Final = 100
+_SWITCHING: Final = 101
+_FINAL: Final = 200
+_KEEP_ALIVE: Final = re.compile(rb"timeout=(\d{1,6})")
+
+
+class Owner(Protocol):
+    """The pool, as a connection sees it."""
+
+    def release(self, connection: "Connection") -> None:
+        """Take back a connection that is free and in step."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget a connection that has ended."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket to one upstream, with one exchange at a time. The parser calls the methods named `on_...`."""
+
+    __slots__ = (
+        *("alive", "chunks", "deadline", "due", "loop", "on_body", "reply"),
+        *(
+            "_barren",
+            "_ended",
+            "_fields",
+            "_first_byte_s",
+            "_held",
+            "_idle_s",
+            "_inflate",
+            "_interim",
+            "_keep",
+            "_keepalive_s",
+            "_label",
+        ),
+        *("_limits", "_owner", "_parser", "_paused", "_status", "_time", "_transport", "_unsent", "_used", "_write"),
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, owner: Owner, limits: Limits, label: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.reply: Reply | None = None
+        self.chunks: list[bytes] = []  # of the body: arrived, not taken
+        self.on_body = self.chunks.append  # for the parser, without a Python frame in between
+        self.alive = True
+        self.due = inf  # when the upstream has been silent, or the connection unused, for too long
+        self.deadline = inf
+        self._owner = owner
+        self._limits = limits
+        self._label = label
+        self._time = self.loop.time
+        self._first_byte_s, self._idle_s = limits.first_byte_s, limits.idle_s
+        self._keepalive_s = limits.keepalive_s
+        self._parser = httptools.HttpResponseParser(self)
+        self._inflate: Inflate | None = None
+        self._fields: list[Header] = []
+        self._status = 0  # of the reply, once its head is complete
+        self._ended = False  # the reply is complete
+        self._barren = 0  # bytes that have arrived since the last byte of a body
+        self._held = 0  # bytes of the body that are in `chunks`
+        self._interim = 0  # 1xx replies so far
+        self._keep = True  # the connection may carry another exchange
+        self._used = self._paused = self._unsent = False
+
+    def start(self, request: bytes, deadline: float, now: float) -> Reply:
+        """Write a request. The reply's `waiter` resolves when it is whole, when it has begun to stream, or on a fault."""
+        self.deadline = deadline
+        self.due = now + self._first_byte_s
+        reply = self.reply = Reply(self, self.loop.create_future())
+        self._write(request)
+        return reply
+
+    def take(self) -> bytes:
+        """Give what has arrived, and let more come."""
+        chunks = self.chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._held = 0
+        if self._paused:
+            self._paused = False
+            self.due = self._time() + self._idle_s
+            self._transport.resume_reading()
+        return data
+
+    def expire(self, now: float) -> None:
+        """End what has outlived its time, and tell which time that was."""
+        limits, reply = self._limits, self.reply
+        if reply is None:
+            self.drop()
+        elif now >= self.deadline:
+            self.fail("deadline", f"{self._label} had not finished its reply when the time for the call was over")
+        elif not reply.first_byte_at:
+            self.fail("first_byte_timeout", f"{self._label} sent no byte of a reply within {limits.first_byte_s:g} s")
+        else:
+            self.fail("idle_timeout", f"{self._label} fell silent for {limits.idle_s:g} s within its reply")
+
+    def drop(self) -> None:
+        """End the connection at once and for good."""
+        if self.alive:
+            self.alive = False
+            self._transport.abort()
+            self._owner.lost(self)
+
+    def fail(self, kind: FaultKind, detail: str) -> None:
+        """End the connection, and the exchange on it with a fault."""
+        reply = self.reply
+        self.drop()
+        if reply is not None:
+            reused = self._used and kind in {"closed", "reset"} and not reply.first_byte_at and not self._interim
+            reply.fault = Fault(kind, detail, sent=True, reused=reused)
+            if reply.streamed:
+                reply.rest = b"".join(self.chunks)
+            self._part(reply)
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take hold of the transport; with no room in its buffer, `pause_writing` tells that a request is not yet out."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+        self._write = self._transport.write
+
+    def pause_writing(self) -> None:
+        """Note that part of a request waits for the upstream to read."""
+        self._unsent = True
+
+    def resume_writing(self) -> None:
+        """Note that the request is out."""
+        self._unsent = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, then finish, feed or refuse the reply."""
+        reply = self.reply
+        if reply is None:
+            self.drop()  # bytes that nobody asked for: the connection is out of step
+            return
+        now = self._time()
+        self.due = now + self._idle_s
+        if not reply.first_byte_at:
+            reply.first_byte_at = now
+        self._barren += len(data)
+        before = len(self.chunks)
+        begun = self._status
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._keep = False
+            if not self._ended:  # else the reply is complete, and what came too much is left alone
+                self._refuse(error)
+                return
+        if self._inflate is not None and not self._decode(before):
+            return
+        if self._ended:
+            self._finish(reply, now)
+        elif self._grow(reply, before) or (self._status and not begun and reply.streamed):
+            reply.wake()
+
+    def eof_received(self) -> None:
+        """Judge the end of what the upstream sends: the end of a reply, the end of a silent connection, or a fault."""
+        self._hang_up("closed", "closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Judge the end of the connection, unless it was ours."""
+        if exc is None:
+            self._hang_up("closed", "closed the connection")
+        else:
+            why = exc.strerror if isinstance(exc, OSError) else repr(exc)
+            self._hang_up("tls" if isinstance(exc, ssl.SSLError) else "reset", f"broke the connection ({why})")
+        del self._parser  # it holds our methods: a cycle
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        """Refuse bytes that follow a complete reply, since nobody has asked for another; drop the trailer before them."""
+        if self._ended:
+            raise self._fault("protocol", "sent more than one reply")
+        if self._fields:
+            self._fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep one header of the head, or of a trailer, which nobody sees."""
+        self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Read from the head how the reply goes on."""
+        reply, parser, fields = self.reply, self._parser, self._fields
+        assert reply is not None, "the parser is fed only while a reply is awaited"
+        if self._barren > self._limits.head_bytes:
+            self._weigh(fields)
+        self._fields = []
+        status = parser.get_status_code()
+        if status < _FINAL:
+            self._take_interim(reply, status)
+            return
+        framing = {}
+        for name, value in fields:
+            if name in _FRAMING:
+                framing[name] = value.strip().lower()
+        keep = parser.should_keep_alive()
+        self._keep = keep
+        self._status = reply.status = status
+        reply.headers = fields
+        reply.streamed = framing.get(b"content-type", b"").startswith(_STREAMS)
+        if b"transfer-encoding" in framing:
+            reply.delimited = "chunked"
+        elif keep or b"content-length" in framing or status in _BODILESS:
+            reply.delimited = "length"
+        else:
+            reply.delimited = "close"
+        if self._interim:
+            reply.first_byte_at = self._time()
+        if not (keep and self._used) or b"content-encoding" in framing or b"transfer-encoding" in framing:
+            self._check(reply, framing)
+
+    def on_message_complete(self) -> None:
+        """Note that the reply has ended, if it is not one of those before the real one."""
+        if self._status:
+            self._ended = True
+
+    def _weigh(self, fields: list[Header]) -> None:
+        """Refuse a head that is too large; one read of the socket may have brought more than the head."""
+        if sum(len(name) + len(value) + 4 for name, value in fields) > self._limits.head_bytes:
+            raise self._fault("too_large", f"sent a head of more than {self._limits.head_bytes} bytes")
+
+    def _check(self, reply: Reply, framing: dict[bytes, bytes]) -> None:
+        """Refuse a head that promises what is not read here, and prepare for a body that came compressed."""
+        if framing.get(b"transfer-encoding", b"chunked") != b"chunked":
+            raise self._fault("protocol", "sent a transfer-encoding other than chunked")
+        if not self._keep and self._parser.get_http_version() not in {"1.1", "1.0"}:
+            raise self._fault("protocol", "answered in a version other than HTTP/1.1")
+        coding = framing.get(b"content-encoding", b"")
+        if coding not in {b"", b"identity"}:
+            if coding not in CODINGS:
+                raise self._fault("encoding", "sent a content-encoding that is neither identity nor gzip nor deflate")
+            self._inflate = Inflate(self._limits.reply_bytes)
+            gone = {b"content-encoding", b"content-length"}  # they describe bytes that are not given on
+            reply.headers = [field for field in reply.headers if field[0] not in gone]
+        named = _KEEP_ALIVE.search(framing.get(b"keep-alive", b""))
+        if named:  # a second earlier than the server, so that the two do not meet
+            self._keepalive_s = min(self._keepalive_s, int(named[1]) - 1)
+
+    def _take_interim(self, reply: Reply, status: int) -> None:
+        """Pass over a 1xx reply; the time to the first byte starts again, since the real reply has not begun."""
+        self._interim += 1
+        if status < _INTERIM or status == _SWITCHING:
+            raise self._fault("protocol", f"answered with status {status}, which was not asked for")
+        if self._interim > self._limits.interim:
+            raise self._fault("protocol", f"sent more than {self._limits.interim} interim (1xx) replies")
+        reply.first_byte_at = 0.0
+        self.due = self._time() + self._limits.first_byte_s
+
+    # Ends.
+
+    def _grow(self, reply: Reply, before: int) -> bool:
+        """Account for the pieces of the body that have arrived; tell whether a reader may take them."""
+        new = self.chunks[before:]
+        limits = self._limits
+        if not new:
+            if self._barren > limits.head_bytes:
+                self.fail(
+                    "too_large", f"{self._label} sent more than {limits.head_bytes} bytes of headers or chunk framing"
+                )
+            return False
+        self._barren = 0
+        self._held += sum(map(len, new))
+        if not reply.streamed:
+            if self._held > limits.reply_bytes:
+                self.fail("too_large", f"{self._label} sent a body of more than {limits.reply_bytes} bytes")
+            return False
+        if self._held > _BACKLOG_BYTES:
+            self.due = inf  # the silence is ours
+            if not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        return True
+
+    def _decode(self, before: int) -> bool:
+        """Replace the compressed pieces that have arrived with what they say; tell whether the reply goes on."""
+        pieces = b"".join(self.chunks[before:])
+        del self.chunks[before:]
+        try:
+            data = self._inflate.feed(pieces) if self._inflate and pieces else b""
+        except OverflowError:
+            self.fail(
+                "too_large", f"{self._label} sent a body of more than {self._limits.reply_bytes} bytes, compressed"
+            )
+            return False
+        except zlib.error:
+            self.fail("encoding", f"{self._label} sent a body that is not compressed as its content-encoding says")
+            return False
+        if data:
+            self.chunks.append(data)
+        return True
+
+    def _finish(self, reply: Reply, now: float) -> None:
+        """Give the complete reply to its reader and the connection to the pool, if it is in step."""
+        chunks, limits = self.chunks, self._limits
+        if self._inflate is not None and not self._inflate.finished:
+            self.fail("truncated", f"{self._label} ended a compressed body too early")
+            return
+        reply.rest = body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if not reply.streamed:
+            if len(body) > limits.reply_bytes:
+                self.fail("too_large", f"{self._label} sent a body of more than {limits.reply_bytes} bytes")
+                return
+            reply.whole = body
+        self._part(reply)
+        if not self._keep or self._unsent:
+            self.drop()
+            return
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self.due = now + self._keepalive_s
+        self.deadline = inf
+        self._used = True
+        self._ended = False
+        self._status = self._barren = self._held = self._interim = 0
+        self._owner.release(self)
+
+    def _hang_up(self, kind: FaultKind, how: str) -> None:
+        """Judge an end of the connection: the end of a body, a cut, or nothing that concerns anybody."""
+        reply = self.reply
+        if reply is None:
+            self.drop()
+        elif not self._status:
+            self.fail(kind, f"{self._label} {how} before the end of its reply's head")
+        elif kind != "closed":
+            self.fail(kind, f"{self._label} {how} within its reply")
+        elif reply.delimited == "close":
+            self._keep = False
+            self._finish(reply, 0.0)
+        else:
+            self.fail("truncated", f"{self._label} {how} before the end of its reply")
+
+    def _refuse(self, error: Exception) -> None:
+        """End the exchange over what the parser, or one of the methods that it calls, did not accept."""
+        cause = error.__context__
+        if isinstance(cause, Fault):
+            self.fail(cause.kind, cause.detail)
+        else:
+            self.fail("protocol", f"{self._label} sent what is not HTTP/1.1: {error}")
+
+    def _part(self, reply: Reply) -> None:
+        """Let the connection and the reply go separate ways, and wake who waits for the reply."""
+        self.chunks.clear()
+        self._inflate = None
+        self.reply = reply.connection = None
+        waiter, reply.waiter = reply.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fault(self, kind: FaultKind, what: str) -> Fault:
+        return Fault(kind, f"{self._label} {what}", sent=True)

@@ -1,0 +1,139 @@
+"""What an exchange with an upstream gives: a reply or a fault, within limits.
+
+Every failure is a `Fault` and never anything else. Nothing here parses, keeps time or knows a socket: the connection fills
+the reply in and wakes its reader. Place in the line: `connection.py` and `pool.py` make these; `http.py` reads them.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Literal, Protocol, Self
+
+import msgspec
+
+Header = tuple[bytes, bytes]
+"""Name and value; the names of a reply are in lower case."""
+
+FaultKind = Literal[
+    "refused", "dns", "connect_timeout", "tls", "proxy",
+    "reset", "closed", "truncated",
+    "first_byte_timeout", "idle_timeout", "deadline",
+    "protocol", "too_large", "encoding",
+    "busy", "aborted",
+]  # fmt: skip
+"""In the order of the lines: no connection came about; it ended too early; time was up; the reply cannot be used; it was
+our own side. "closed" means before the end of the head, "truncated" before the declared end of the body."""
+
+
+class Fault(Exception):
+    """An exchange that did not come to its end.
+
+    `sent`: the request may have reached the upstream. `reused`: a kept-alive connection ended before any byte of the reply,
+    which happens when the server closes it while the request is on its way.
+    """
+
+    def __init__(self, kind: FaultKind, detail: str, *, sent: bool, reused: bool = False) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: FaultKind = kind
+        self.detail = detail
+        self.sent = sent
+        self.reused = reused
+
+    def copy(self) -> Self:
+        """Give the same fault, to be raised: one that is kept must not gather tracebacks, which hold whole frames."""
+        return type(self)(self.kind, self.detail, sent=self.sent, reused=self.reused)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What an upstream may cost. Times are in seconds and met to within 50 ms."""
+
+    connect_s: float = 5.0  # name, TCP, proxy and TLS together
+    first_byte_s: float = 60.0
+    idle_s: float = 30.0  # between two arrivals within a reply
+    keepalive_s: float = 60.0  # unused in the pool; a shorter time that the server names goes first
+    connections: int = 1000
+    waiters: int = 10_000  # sends that wait for one of the connections
+    head_bytes: int = 65_536
+    reply_bytes: int = 64 * 1024 * 1024  # of a body that is not a stream, and of any body that came compressed
+    interim: int = 8  # 1xx replies before the real one
+
+
+class Source(Protocol):
+    """The connection, as its reply sees it."""
+
+    chunks: list[bytes]
+    loop: asyncio.AbstractEventLoop
+
+    def take(self) -> bytes:
+        """Give what has arrived, and let more come."""
+
+    def fail(self, kind: FaultKind, detail: str) -> None:
+        """End the connection, and the exchange on it with a fault."""
+
+
+class Reply(msgspec.Struct, eq=False):
+    """One reply: complete (`whole`), or a stream to `read`. One task reads it, and closes it if it leaves before the end."""
+
+    connection: Source | None  # while the reply goes on
+    waiter: "asyncio.Future[None] | None"  # of the task that waits for more
+    status: int = 0
+    headers: list[Header] = []
+    whole: bytes | None = None  # the complete body, where the reply is not a stream
+    delimited: Literal["length", "chunked", "close"] = "length"  # "close": only the dialect can tell a complete body
+    first_byte_at: float = 0.0  # loop.time()
+    streamed: bool = False
+    rest: bytes = b""  # what was not read when the reply ended
+    fault: Fault | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status} {'open' if self.connection else 'ended'}>"
+
+    @property
+    def reason(self) -> str:
+        """The registered phrase of the status; the one on the wire has no meaning (RFC 9112 section 4) and is not kept."""
+        try:
+            return HTTPStatus(self.status).phrase
+        except ValueError:
+            return ""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Give the first value of a header without blanks around it, or None; `name` is in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value.strip()
+        return None
+
+    async def read(self) -> bytes | None:
+        """Give what has arrived since the last read, as one `bytes`; None at the end of the body.
+
+        Raises `Fault`, after what arrived before it has been given. A cancelled read ends the connection.
+        """
+        connection = self.connection
+        if connection is not None and not connection.chunks:
+            waiter = self.waiter = connection.loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.close()
+                raise
+            connection = self.connection
+        if connection is not None:
+            return connection.take()
+        if self.rest:
+            rest, self.rest = self.rest, b""
+            return rest
+        if self.fault is not None:
+            raise self.fault.copy()
+        return None
+
+    def close(self) -> None:
+        """Let go of the reply: if it is unfinished, its connection ends at once. Idempotent."""
+        if self.connection is not None:
+            self.connection.fail("aborted", "the reply was closed before its end")
+
+    def wake(self) -> None:
+        """Resume the task that waits for this reply, if one does."""
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,393 @@
+"""The pool of kept-alive connections to one upstream, and how a new one is dialed.
+
+A send takes the connection that was used last, synchronously; without one it dials, and where the pool is full it waits in a
+queue, whose oldest waiter is given the next free connection or slot. Dials run side by side. Everything is bounded: the
+connections, the queue and every wait. A pool never retries and never judges a reply.
+
+Place in the line: `http.py` sends through one pool per upstream; `connection.py` is one connection of it; `sweep.py` keeps
+the time.
+"""
+
+import asyncio
+import contextlib
+import errno
+import re
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from penstock.providers.address import Address, Proxy, proxy_for
+from penstock.providers.connection import Connection
+from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
+from penstock.providers.sweep import Sweep
+
+__all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "proxy_for"]
+
+DEFAULTS: Final = Limits()
+_PROXY_HEAD_BYTES: Final = 16_384
+_PROXY_ANSWER: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+
+AddressInfo = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
+Waiter = tuple["asyncio.Future[Connection | Fault | None]", float]
+"""Resolves to a connection, to None (a slot: dial), or to a fault; beside it its deadline."""
+
+
+class Pool:
+    """Connections to one upstream, for one event loop."""
+
+    __slots__ = (
+        *("_closed", "_connections", "_dialer", "_dialing", "_idle", "_sweep", "_time", "_waiters"),
+        *("address", "limits", "opened_total"),
+    )
+
+    _sweep: Sweep
+    _time: Callable[[], float]
+
+    def __init__(
+        self,
+        address: Address,
+        limits: Limits = DEFAULTS,
+        *,
+        proxy: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.address = address
+        self.limits = limits
+        self.opened_total = 0
+        self._dialer = Dialer(address, limits.connect_s, proxy, tls)
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []  # the last one was used last
+        self._waiters: deque[Waiter] = deque()
+        self._dialing = 0
+        self._closed = False
+
+    @property
+    def open(self) -> int:
+        """Connections that there are, those being dialed included."""
+        return len(self._connections) + self._dialing
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """Connections at work, those being dialed included."""
+        return self.open - len(self._idle)
+
+    async def send(self, request: bytes, *, deadline: float) -> Reply:
+        """Send a complete request (head and body, origin-form target) and give its reply.
+
+        Returns when the reply is complete or, where it is a stream, when it has begun; until `deadline`, which is in the
+        loop's time. Raises `Fault`. Cancelling ends the connection at once.
+        """
+        if self._dialer.forward is not None:
+            request = self._dialer.forward(request)
+        connection = self._idle.pop() if self._idle else await self._acquire(deadline)
+        now = self._time()
+        if now >= deadline:
+            self.release(connection)
+            raise Fault("deadline", "the time for the call was over before it was sent", sent=False)
+        if self._sweep.slow:
+            self._sweep.hurry()
+        reply = connection.start(request, deadline, now)
+        waiter = reply.waiter
+        if waiter is not None:
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                reply.close()
+                raise
+        if reply.fault is not None and not reply.streamed:
+            raise reply.fault.copy()
+        return reply
+
+    def close(self) -> None:
+        """End every connection at once; what is under way, or waits, ends with the fault "aborted"."""
+        self._closed = True
+        waiters, self._waiters = self._waiters, deque()
+        for future, _ in waiters:
+            if not future.done():
+                future.set_result(self._aborted())
+        for connection in tuple(self._connections):
+            connection.fail("aborted", "the pool was closed")
+
+    # Called by connections and by the sweep.
+
+    def release(self, connection: Connection) -> None:
+        """Give a free connection to the oldest waiter, or keep it."""
+        while self._waiters:
+            future, _ = self._waiters.popleft()
+            if not future.done():
+                future.set_result(connection)
+                return
+        self._idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection, and give its slot to the oldest waiter."""
+        self._connections.discard(connection)
+        if connection.reply is None:
+            with contextlib.suppress(ValueError):
+                self._idle.remove(connection)
+        self._offer_slots()
+
+    def expire(self, now: float) -> bool:
+        """End what has outlived its time; tell whether anything is under way."""
+        for connection in [each for each in self._connections if now >= each.due or now >= each.deadline]:
+            connection.expire(now)
+        if any(now >= deadline for _, deadline in self._waiters):
+            late = f"no connection to {self.address.netloc} came free before the time for the call was over"
+            for future, deadline in self._waiters:
+                if now >= deadline and not future.done():
+                    future.set_result(Fault("deadline", late, sent=False))
+            self._waiters = deque(waiter for waiter in self._waiters if not waiter[0].done())
+        return self.busy > 0 or bool(self._waiters)
+
+    # A connection for a send.
+
+    async def _acquire(self, deadline: float) -> Connection:
+        """Take, dial or wait for a connection."""
+        self._sweep = Sweep.of(asyncio.get_running_loop())
+        self._time = self._sweep.time
+        self._sweep.watch(self)
+        while True:
+            if self._closed:
+                raise self._aborted()
+            if self._time() >= deadline:
+                raise Fault("deadline", "the time for the call was over before it was sent", sent=False)
+            if self._idle:
+                return self._idle.pop()
+            if self.open < self.limits.connections:
+                self._dialing += 1
+                return await self._dial(deadline)
+            connection = await self._queue(deadline)
+            if connection is None:
+                return await self._dial(deadline)
+            if connection.alive:  # else it ended on its way here
+                return connection
+
+    async def _dial(self, deadline: float) -> Connection:
+        """Fill a slot, which is counted in `_dialing` already."""
+        connection = Connection(self, self.limits, self.address.netloc)
+        try:
+            await self._dialer.dial(connection, deadline)
+        except BaseException:
+            self._dialing -= 1
+            self._offer_slots()
+            raise
+        self._dialing -= 1
+        self.opened_total += 1
+        self._connections.add(connection)
+        if self._closed:
+            connection.drop()
+            raise self._aborted()
+        if not connection.alive:
+            self.lost(connection)
+            raise Fault("closed", f"{self.address.netloc} closed the connection before it was used", sent=False)
+        return connection
+
+    async def _queue(self, deadline: float) -> Connection | None:
+        """Wait for a connection, or for a slot (None)."""
+        if len(self._waiters) >= self.limits.waiters:
+            text = f"all {self.limits.connections} connections to {self.address.netloc} are busy and {len(self._waiters)} calls wait"
+            raise Fault("busy", text, sent=False)
+        waiter: Waiter = (asyncio.get_running_loop().create_future(), deadline)
+        self._waiters.append(waiter)
+        try:
+            outcome = await waiter[0]
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+        if isinstance(outcome, Fault):
+            raise outcome
+        return outcome
+
+    def _leave(self, waiter: Waiter) -> None:
+        """Stop waiting; what was handed over in the same moment goes to the next."""
+        future = waiter[0]
+        if future.cancelled():
+            with contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+            return
+        outcome = future.result()
+        if outcome is None:
+            self._dialing -= 1
+            self._offer_slots()
+        elif isinstance(outcome, Connection) and outcome.alive:
+            self.release(outcome)
+
+    def _offer_slots(self) -> None:
+        """Let the oldest waiters dial, as far as there is room."""
+        while self._waiters and self.open < self.limits.connections:
+            future, _ = self._waiters.popleft()
+            if not future.done():
+                self._dialing += 1
+                future.set_result(None)
+
+    def _aborted(self) -> Fault:
+        return Fault("aborted", "the pool was closed", sent=False)
+
+
+class Dialer:
+    """Opens connections to one address: its name, TCP, the proxy's tunnel and TLS, all within one time."""
+
+    __slots__ = ("_address", "_connect_s", "_loading", "_lookup", "_proxy", "_tls", "forward")
+
+    def __init__(self, address: Address, connect_s: float, proxy: str | None, tls: ssl.SSLContext | None) -> None:
+        self._address = address
+        self._connect_s = connect_s
+        self._proxy = None if proxy is None else Proxy.parse(proxy)
+        self._tls = tls
+        self._loading: asyncio.Future[ssl.SSLContext] | None = None
+        self._lookup: asyncio.Future[AddressInfo] | None = None
+        self.forward = self._absolute if self._proxy and address.scheme == "http" else None
+
+    async def dial(self, connection: Connection, deadline: float) -> None:
+        """Connect; raises `Fault` with `sent` false."""
+        loop = connection.loop
+        limit = min(deadline, loop.time() + self._connect_s)
+        step = "looking up the name"
+        try:
+            async with asyncio.timeout_at(limit):
+                infos = await self._resolve(loop)
+                step = "connecting"
+                sock = await self._connect(loop, infos, limit)
+                step = "opening the proxy's tunnel" if self._proxy and not self.forward else "the TLS handshake"
+                await self._open(connection, sock)
+        except TimeoutError:
+            if deadline <= limit:
+                text = f"the time for the call was over before {self._address.netloc} was reached ({step})"
+                raise Fault("deadline", text, sent=False) from None
+            text = f"{self._address.netloc} was not reached within {self._connect_s:g} s ({step})"
+            raise Fault("connect_timeout", text, sent=False) from None
+
+    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> AddressInfo:
+        """Look the name up; dials at the same time share one lookup, since a resolver has few threads."""
+        place = self._proxy or self._address
+        with contextlib.suppress(socket.gaierror, UnicodeError):
+            return socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        if self._lookup is None:
+            self._lookup = asyncio.ensure_future(loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM))
+            self._lookup.add_done_callback(self._looked_up)
+        try:
+            return await asyncio.shield(self._lookup)
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no valid name"
+            raise self._fault("dns", f"the name {place.host} could not be looked up: {why}") from None
+
+    def _looked_up(self, lookup: "asyncio.Future[AddressInfo]") -> None:
+        self._lookup = None
+        if not lookup.cancelled():
+            lookup.exception()  # seen, also where every dial has left meanwhile
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, infos: AddressInfo, limit: float) -> socket.socket:
+        """Try the addresses in their order; each has an equal share of the time that is left."""
+        failure = OSError("it has no address")
+        for left, (family, _, _, _, place) in zip(range(len(infos), 0, -1), infos, strict=True):
+            try:
+                async with asyncio.timeout((limit - loop.time()) / left):
+                    return await _reach(loop, family, place)
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise failure
+        if failure.errno in {errno.EMFILE, errno.ENFILE}:
+            raise Fault("busy", "this process has no file descriptor left: raise its limit (ulimit -n)", sent=False)
+        raise self._fault("refused", failure.strerror or str(failure))
+
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
+        """Make a connected socket a connection, through the proxy's tunnel and TLS where they are needed."""
+        loop, address = connection.loop, self._address
+        if address.scheme == "http":
+            await loop.create_connection(lambda: connection, sock=sock)
+            return
+        try:
+            if self._proxy:
+                await self._tunnel(loop, sock, self._proxy)
+            context = await self._context(loop)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            await loop.create_connection(
+                lambda: connection,
+                sock=sock,
+                ssl=context,
+                server_hostname=address.host,
+                ssl_handshake_timeout=self._connect_s + 1,  # never first: the dial's own limit is earlier
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise Fault(
+                "tls", f"{address.netloc} showed a certificate that does not hold: {error.verify_message}", sent=False
+            ) from None
+        except ssl.SSLError as error:
+            raise Fault("tls", f"{address.netloc} does not speak TLS as expected: {error.reason}", sent=False) from None
+        except ConnectionError as error:
+            raise Fault(
+                "tls", f"{address.netloc} ended the TLS handshake: {error.strerror or error}", sent=False
+            ) from None
+
+    async def _tunnel(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy) -> None:
+        """Ask the proxy for a way to the upstream (CONNECT, RFC 9110 section 9.3.6)."""
+        place = self._address.netloc.encode()
+        head = b""
+        try:
+            await loop.sock_sendall(
+                sock, b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (place, place, proxy.credential)
+            )
+            while b"\r\n\r\n" not in head and len(head) < _PROXY_HEAD_BYTES:
+                data = await loop.sock_recv(sock, _PROXY_HEAD_BYTES)
+                if not data:
+                    raise self._fault("proxy", "it closed the connection instead of opening a tunnel")
+                head += data
+        except ConnectionError as error:
+            raise self._fault("proxy", f"it broke the connection: {error.strerror}") from None
+        answer = _PROXY_ANSWER.match(head)
+        if answer is None or not head.endswith(b"\r\n\r\n"):
+            raise self._fault("proxy", "it did not answer CONNECT in HTTP/1.1")
+        if not answer[1].startswith(b"2"):
+            raise self._fault("proxy", f"it refused the tunnel with status {answer[1].decode()}")
+
+    async def _context(self, loop: asyncio.AbstractEventLoop) -> ssl.SSLContext:
+        """Give the TLS settings; reading the trust store takes tens of milliseconds, so a thread does it, once."""
+        if self._tls is None:
+            if self._loading is None:
+                self._loading = loop.run_in_executor(None, _trust_store)
+            self._tls = await asyncio.shield(self._loading)
+        return self._tls
+
+    def _absolute(self, request: bytes) -> bytes:
+        """Rewrite a request for a proxy that forwards it: absolute-form target (RFC 9112 section 3.2.2) and credentials."""
+        method, _, rest = request.partition(b" ")
+        line, _, rest = rest.partition(b"\r\n")
+        credential = self._proxy.credential if self._proxy else b""
+        return b"%b http://%b%b\r\n%b%b" % (method, self._address.host_header, line, credential, rest)
+
+    def _fault(self, kind: FaultKind, why: str) -> Fault:
+        """Tell what failed: the way to the proxy, if there is one, else the way to the upstream."""
+        if self._proxy:
+            return Fault("proxy", f"the proxy {self._proxy.netloc} failed: {why}", sent=False)
+        return Fault(kind, f"{self._address.netloc} was not reached: {why}", sent=False)
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, family: int, place: Any) -> socket.socket:
+    """Connect one socket to one address."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # long silences are normal; dead peers are not
+        await loop.sock_connect(sock, place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _trust_store() -> ssl.SSLContext:
+    """TLS settings with the system's trust store (or SSL_CERT_FILE, SSL_CERT_DIR), for HTTP/1.1."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

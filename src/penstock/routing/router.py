@@ -1,0 +1,184 @@
+"""Decides where a call may go, in what order, and says why the rest was left out.
+
+Pure: it knows the configuration and the catalogue, never a socket or a clock. The result is a `Plan`; what is done with
+it is the business of `attempts.py` and its driver.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct
+
+from penstock.call import Call, Who
+from penstock.errors import ContextOverflow, PenstockError, PermissionDenied, UnknownModel, Unsupported
+from penstock.routing.catalog import Catalog, nearest
+from penstock.settings import Config, ProviderSettings
+from penstock.target import Price, Target
+
+OUTPUT_BOUND = 131_072
+"""Output tokens that a call without `max_tokens` is assumed not to exceed, where the catalogue knows no limit."""
+
+DIRECT = 1000
+"""Names outside the configuration that are remembered."""
+
+
+class LeftOut(Struct, frozen=True):
+    """A target that cannot serve a call, and why."""
+
+    target: str
+    reason: str
+
+
+class Plan(Struct, frozen=True):
+    """Targets in the order in which they are tried; `static` is the text of the last rung, if the model has one."""
+
+    model: str
+    targets: tuple[Target, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    static: str | None = None
+
+    def output_bound(self, call: Call) -> int:
+        """Give the most output tokens that any target of the plan may bill, over all choices."""
+        asked = call.sampling.max_tokens
+        most = max(target.profile.output_tokens or OUTPUT_BOUND for target in self.targets)
+        return (most if asked is None else min(asked, most)) * (call.sampling.n or 1)
+
+    def surely_serves(self, call: Call) -> bool:
+        """Tell, without a look at the content, that every target has room for the call."""
+        asked = call.sampling.max_tokens or 1
+        bound = call.input_bound
+        for target in self.targets:
+            profile = target.profile
+            if profile.context_tokens is not None and (bound is None or bound + asked > profile.context_tokens):
+                return False
+            if profile.output_tokens is not None and asked > profile.output_tokens:
+                return False
+        return True
+
+    def fit(self, call: Call, input_tokens: Mapping[str, int]) -> "Plan":
+        """Leave out what has no room, given the least number of input tokens per target id.
+
+        Raises ContextOverflow or Unsupported if nothing is left.
+        """
+        kept: list[Target] = []
+        left: list[LeftOut] = []
+        first: PenstockError | None = None
+        for target in self.targets:
+            problem = _unfit(call, target, input_tokens[target.id])
+            if problem is None:
+                kept.append(target)
+            else:
+                first = first or problem
+                left.append(LeftOut(target.id, problem.message))
+        if first is not None and not kept:
+            raise first
+        return Plan(self.model, tuple(kept), (*self.left_out, *left), self.static)
+
+
+class Router:
+    """The routes of one configuration, made once."""
+
+    def __init__(self, config: Config, catalog: Catalog, dialects: Mapping[str, str]) -> None:
+        """Resolve every configured name. `dialects` gives the dialect that a provider speaks."""
+        self._catalog = catalog
+        self._dialects = dialects
+        self._providers = {provider.name: provider for provider in config.providers}
+        self._prices: dict[str, Price] = dict(config.prices)
+        self._teams = {team.name: frozenset(team.models) for team in config.teams if team.models}
+        self._routes = {
+            model.name: Plan(model.name, tuple(self._target(name) for name in model.targets), static=model.static)
+            for model in config.models
+        }
+        self._direct: dict[str, Plan] = {}
+
+    @property
+    def models(self) -> Mapping[str, Plan]:
+        """The configured models by name."""
+        return MappingProxyType(self._routes)
+
+    def plan(self, model: str, who: Who) -> Plan:
+        """Give the route of a model. Raises UnknownModel or PermissionDenied."""
+        plan = self._routes.get(model) or self._named(model)
+        if who.team is not None:
+            self._allow(who.team, plan)
+        return plan
+
+    def _allow(self, team: str, plan: Plan) -> None:
+        allowed = self._teams.get(team)
+        if allowed is not None and plan.model not in allowed:
+            raise PermissionDenied(
+                f"Team {team!r} may not use model {plan.model!r}.", hint=f"It may use: {', '.join(sorted(allowed))}."
+            )
+
+    def _named(self, name: str) -> Plan:
+        """Find `provider/model`, or a bare name that the catalogue knows at a vendor's own provider."""
+        known = self._direct.get(name)
+        if known is not None:
+            return known
+        provider, slash, model = name.partition("/")
+        target = name if slash and model and provider in self._providers else self._vendor_target(name)
+        plan = Plan(name, (self._target(target),))
+        if len(self._direct) >= DIRECT:  # a client may ask for any name: keep what is remembered bounded
+            self._direct.clear()
+        self._direct[name] = plan
+        return plan
+
+    def _vendor_target(self, name: str) -> str:
+        entry = self._catalog.find(name)
+        if entry is not None:
+            for provider in self._providers.values():
+                if _is_vendor(provider, entry.vendor):
+                    return f"{provider.name}/{name}"
+        raise UnknownModel(f"There is no model {name!r}.", hint=self._suggest(name), param="model")
+
+    def _suggest(self, name: str) -> str:
+        known = [*self._routes, *(target.id for plan in self._routes.values() for target in plan.targets)]
+        close = nearest(name, known)
+        listing = ", ".join(close or sorted(self._routes)[:5])
+        return f"Did you mean: {listing}?" if close else f"Known models: {listing}. GET /v1/models lists all."
+
+    def _target(self, name: str) -> Target:
+        provider_name, _, model = name.partition("/")
+        provider = self._providers[provider_name]
+        entry = self._catalog.find(model)
+        own = self._prices.get(name)
+        prices: tuple[Price, ...] = ()
+        if own is not None:
+            prices = (own,)
+        elif entry is not None and _is_vendor(provider, entry.vendor):
+            prices = entry.prices
+        facts = {} if entry is None else {"profile": entry.profile}
+        return Target(
+            id=name,
+            provider=provider_name,
+            model=model,
+            dialect=self._dialects[provider_name],
+            prices=prices,
+            free=provider.free and own is None,
+            **facts,
+        )
+
+
+def _is_vendor(provider: ProviderSettings, vendor: str) -> bool:
+    """Whether this provider is the vendor itself, whose list prices therefore hold."""
+    return provider.vendor == vendor
+
+
+def _unfit(call: Call, target: Target, input_tokens: int) -> PenstockError | None:
+    profile = target.profile
+    asked = call.sampling.max_tokens or 1
+    if profile.output_tokens is not None and call.sampling.max_tokens and asked > profile.output_tokens:
+        return Unsupported(
+            f"{target.id} writes at most {profile.output_tokens} tokens, {asked} were asked for.",
+            hint="Lower max_tokens.",
+            param="max_tokens",
+        )
+    window = profile.context_tokens
+    if window is not None and input_tokens + asked > window:
+        return ContextOverflow(
+            f"The prompt has {input_tokens} tokens and {asked} are wanted for the answer, but {target.id} has a "
+            f"context window of {window}.",
+            hint="Shorten the prompt or choose a model with a larger window.",
+            param="messages",
+        )
+    return None

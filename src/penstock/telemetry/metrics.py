@@ -1,0 +1,130 @@
+"""Counts receipts for Prometheus, and writes the exposition of `GET /metrics`.
+
+Plain counters on the path of a call (a few additions); the Prometheus library shapes them only when somebody scrapes.
+Labels are few and bounded: never a user, a session or a call, and beyond `SERIES` combinations everything new is counted
+under the labels "other".
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from penstock.receipt import Receipt
+from penstock.target import NANO_PER_USD
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SERIES = 2000
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+Labels = tuple[str, str, str, str]
+
+
+class _Series:
+    """What is summed per team, model, target and status."""
+
+    __slots__ = ("calls", "cost_nano_usd", "input_tokens", "output_tokens", "tries", "unpriced")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.tries = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cost_nano_usd = 0
+        self.unpriced = 0
+
+
+class _Histogram:
+    """Counts per bucket, and the sum."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        names = [*map(str, SECONDS), "+Inf"]
+        return [(name, float(count)) for name, count in zip(names, accumulate(self.counts), strict=True)]
+
+
+class Metrics(Collector):
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self._series: dict[Labels, _Series] = {}
+        self._duration = _Histogram()
+        self._first = _Histogram()
+        self._in_flight: Callable[[], int] = int
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def watch(self, in_flight: Callable[[], int]) -> None:
+        """Say where the number of calls in flight can be read."""
+        self._in_flight = in_flight
+
+    def observe(self, receipt: Receipt) -> None:
+        """Count one call."""
+        labels = (receipt.team or "", receipt.model, receipt.target or "", receipt.status)
+        series = self._series.get(labels)
+        if series is None:
+            if len(self._series) >= SERIES:
+                labels = ("other", "other", "other", receipt.status)
+            series = self._series.setdefault(labels, _Series())
+        series.calls += 1
+        series.tries += len(receipt.tries)
+        series.input_tokens += receipt.usage.input_tokens
+        series.output_tokens += receipt.usage.output_tokens
+        if receipt.cost_nano_usd is None:
+            series.unpriced += 1
+        else:
+            series.cost_nano_usd += receipt.cost_nano_usd
+        self._duration.add(receipt.total_us / 1e6)
+        if receipt.ttft_us is not None:
+            self._first.add(receipt.ttft_us / 1e6)
+
+    def exposition(self) -> bytes:
+        """Write everything in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Nothing beforehand: the registry need not collect at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the metrics as the Prometheus library's values."""
+        names = ["team", "model", "target", "status"]
+        families = [
+            (
+                CounterMetricFamily("penstock_calls", "Calls that were let in, by how they ended.", labels=names),
+                "calls",
+            ),
+            (CounterMetricFamily("penstock_tries", "Tries at providers.", labels=names), "tries"),
+            (CounterMetricFamily("penstock_input_tokens", "Input tokens.", labels=names), "input_tokens"),
+            (CounterMetricFamily("penstock_output_tokens", "Output tokens.", labels=names), "output_tokens"),
+            (
+                CounterMetricFamily("penstock_unpriced_calls", "Calls whose cost nobody knows.", labels=names),
+                "unpriced",
+            ),
+        ]
+        cost = CounterMetricFamily("penstock_cost_usd", "US dollars, where the price is known.", labels=names)
+        for labels, series in sorted(self._series.items()):
+            for family, field in families:
+                family.add_metric(list(labels), getattr(series, field))
+            cost.add_metric(list(labels), series.cost_nano_usd / NANO_PER_USD)
+        yield from (family for family, _ in families)
+        yield cost
+        yield GaugeMetricFamily("penstock_calls_in_flight", "Calls between admission and receipt.", self._in_flight())
+        for name, text, histogram in (
+            ("penstock_call_seconds", "From the start of a call to its receipt.", self._duration),
+            ("penstock_first_content_seconds", "From the start of a call to its first content.", self._first),
+        ):
+            yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.total)

@@ -1,0 +1,248 @@
+"""The one door to the tokenizer engine: vocabularies by name, each loaded when it is first asked for.
+
+Turns text into tokens of one vocabulary. It knows no model, no message and no price (`count.py` does), and nothing here
+matches control tokens: what a user writes is text, also where it spells `<|im_end|>`.
+
+The engine holds the interpreter's lock while it works, so no single call gets more than `SLICE_CHARS` of text. A longer
+text is cut where the vocabulary surely starts a new token, and then the sum over the slices is exact; where there is no
+such place within reach (one endless run of a letter, say), it is cut anyway and the tally carries a slack.
+
+Two things are done to text before it is encoded, since the models' own tokenizers do so: Unicode NFC for the vocabularies
+that ask for it (Qwen), and every lone surrogate becomes U+FFFD, which is what UTF-8 has for it.
+
+Swapping the engine is a change of this file: implement `Tokenizer`.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+import splintr
+from msgspec import Struct
+
+SLICE_CHARS = 32_768
+"""Text per call of the engine: at most about 128 KiB of UTF-8, some ten milliseconds in the slowest case measured."""
+
+_REACH_CHARS = 4_096
+"""How far back from the end of a slice a sure boundary is looked for."""
+
+_CUT_SLACK = 8
+"""Tokens by which one cut in the middle of a run may change a count; measured, not proven: hence an estimate."""
+
+_LONG_S = "'\u017f"
+_LONG_S_SLACK = 2
+
+_AFTER_WORD = frozenset(' \t\r\n0123456789.,;:!?/+=-_()[]{}<>|\\"#$%&*@^`~\u3002\uff0c\u3001\uff1b\uff1a\uff01\uff1f')
+
+Cut = Literal["word", "space", "dropped space", "nowhere"]
+"""Where a text may be cut without changing its tokens.
+
+word           after a letter and before a character that is neither letter, mark nor apostrophe: every GPT-style split
+               pattern ends its word there, and none of them looks back from the next one
+space          after a letter and before a space: no token of the vocabulary holds a letter and then a space
+dropped space  the same, but the vocabulary puts a space before every text, so the space itself is left out
+nowhere        nothing is known about the vocabulary
+"""
+
+
+class Piece(Struct, frozen=True, gc=False):
+    """One token: its id and the bytes of text that it stands for."""
+
+    id: int
+    text: bytes
+
+
+class Tally(Struct, frozen=True, gc=False):
+    """A number of tokens; the true one lies within `slack` of it, and is it exactly where the slack is 0."""
+
+    n: int
+    slack: int = 0
+
+
+class Tokenizer(Protocol):
+    """One vocabulary. Every text is ordinary text, and every text can be encoded."""
+
+    def encode(self, text: str) -> list[int]:
+        """Give the token ids, without any that the vocabulary puts around a whole prompt."""
+
+    def pieces(self, text: str) -> list[Piece]:
+        """Give the tokens with their bytes, which together are the text as the vocabulary sees it."""
+
+    def count_steps(self, text: str) -> Iterator[Tally]:
+        """Give a tally per slice, so that a caller may do something else in between."""
+
+    def count(self, text: str) -> Tally:
+        """Give the sum of all steps."""
+
+
+class _Engine(Protocol):
+    """What is used of the engine's tokenizers."""
+
+    def encode_ordinary(self, text: str) -> list[int]: ...
+    def decode_token_bytes(self, id: int) -> bytes: ...  # noqa: A002  the engine's own name
+
+
+class _Known(Struct, frozen=True):
+    """A vocabulary of the engine, and what has to be known about it to count with it."""
+
+    engine: str
+    cut: Cut = "word"
+    nfc: bool = False
+    long_s: bool = False
+    """Its contractions match without regard to case, and the engine does not take U+017F for an s."""
+    marked_space: bool = False
+    """The engine gives the bytes of a space as those of U+2581."""
+
+
+KNOWN: Mapping[str, _Known] = MappingProxyType(
+    {
+        "cl100k": _Known("cl100k_base"),
+        "o200k": _Known("o200k_base", long_s=True),
+        "o200k_harmony": _Known("o200k_harmony", long_s=True),
+        "llama2": _Known("llama2", "dropped space"),
+        "codellama": _Known("codellama", "dropped space"),
+        "llama3": _Known("llama3"),
+        "qwen2": _Known("qwen2", nfc=True),
+        "deepseek_v3": _Known("deepseek_v3"),
+        "mistral_v1": _Known("mistral_v1", "dropped space"),
+        "mistral_v2": _Known("mistral_v2", "dropped space"),
+        "mistral_v3": _Known("mistral_v3"),
+        "gemma2": _Known("gemma2", "space"),
+        "gemma3": _Known("gemma3", "space"),
+        "gemma4": _Known("gemma4", "space", marked_space=True),
+        "phi4": _Known("phi4"),
+        "glm4": _Known("glm4"),
+        "kimi_k2": _Known("kimi_k2"),
+        "olmo2": _Known("olmo2"),
+    }
+)
+"""Names that a profile may use, with the engine's. mistral_v3 is Tekken; qwen2 also serves Qwen 2.5 and 3."""
+
+
+@lru_cache(maxsize=32)
+def vocabulary(name: str) -> Tokenizer:
+    """Give the vocabulary of that name, loading it on first use; KeyError lists the known names.
+
+    A vocabulary costs 5 to 160 ms and some tens of megabytes, once per process.
+    """
+    known = KNOWN.get(name)
+    if known is None:
+        raise KeyError(f"There is no vocabulary {name!r}. Known are: {', '.join(sorted(KNOWN))}.")
+    return _Engined(splintr.Tokenizer.from_pretrained(known.engine), known, (0, 0))
+
+
+def from_json(tokenizer_json: bytes) -> Tokenizer:
+    """Read a Hugging Face tokenizer.json; ValueError says what the engine cannot read in it.
+
+    Long texts are then estimates, since nothing is known about safe cuts. A vocabulary that has neither bytes nor a token
+    for the unknown raises ValueError for a text that it cannot express.
+    """
+    try:
+        engine = splintr.from_json_bytes(tokenizer_json)
+        empty, one = engine.encode_ordinary(""), engine.encode_ordinary("a")
+    except ValueError as error:
+        raise ValueError(f"This tokenizer.json cannot be used: {error}. Check that it is the whole file.") from error
+    before = 0
+    while before < min(len(empty), len(one)) and empty[before] == one[before]:
+        before += 1
+    return _Engined(engine, _Known("", "nowhere"), (before, len(empty) - before))
+
+
+class _Engined:
+    """A vocabulary of the engine. `around` is how many ids it puts before and after every text, which are left out."""
+
+    __slots__ = ("_around", "_encode", "_engine", "_known")
+
+    def __init__(self, engine: _Engine, known: _Known, around: tuple[int, int]) -> None:
+        self._engine = engine
+        self._encode = engine.encode_ordinary
+        self._known = known
+        self._around = around
+
+    def encode(self, text: str) -> list[int]:
+        return [id for part, _ in self._slices(text) for id in self._ids(part)]  # noqa: A001  the field's own word
+
+    def pieces(self, text: str) -> list[Piece]:
+        found: list[Piece] = []
+        spare_space = self._known.cut == "dropped space"
+        for number, (part, _) in enumerate(self._slices(text)):
+            ids = self._ids(part)
+            data = [self._engine.decode_token_bytes(id) for id in ids]  # noqa: A001  as above
+            if self._known.marked_space:
+                data = [one.replace(b"\xe2\x96\x81", b" ") for one in data]
+            if spare_space and data and not number:
+                data[0] = data[0].removeprefix(b" ")
+            found += map(Piece, ids, data)
+        return found
+
+    def count_steps(self, text: str) -> Iterator[Tally]:
+        known = self._known
+        for part, slack in self._slices(text):
+            doubt = slack
+            if known.long_s and not part.isascii():
+                doubt += _LONG_S_SLACK * part.count(_LONG_S)
+            yield Tally(len(self._ids(part)), doubt)
+
+    def count(self, text: str) -> Tally:
+        n = slack = 0
+        for step in self.count_steps(text):
+            n += step.n
+            slack += step.slack
+        return Tally(n, slack)
+
+    def _ids(self, part: str) -> list[int]:
+        if self._known.nfc and not part.isascii():
+            part = unicodedata.normalize("NFC", part)
+        try:
+            ids = self._encode(part)
+        except UnicodeEncodeError:
+            ids = self._encode(_without_surrogates(part))
+        before, after = self._around
+        return ids[before : len(ids) - after] if before or after else ids
+
+    def _slices(self, text: str) -> Iterator[tuple[str, int]]:
+        """Give the slices in order, each with the slack that the cut behind it costs."""
+        if len(text) <= SLICE_CHARS:
+            yield text, 0
+            return
+        start, cut = 0, self._known.cut
+        while len(text) - start > SLICE_CHARS:
+            end = _boundary(text, start + SLICE_CHARS, cut)
+            if end is None:
+                end = start + SLICE_CHARS
+                yield text[start:end], _CUT_SLACK
+                start = end
+            else:
+                yield text[start:end], 0
+                start = end + (cut == "dropped space")
+        yield text[start:], 0
+
+
+def _boundary(text: str, end: int, cut: Cut) -> int | None:
+    """Give the last place at or before `end` where a cut changes nothing; None if there is none within reach."""
+    if cut == "nowhere":
+        return None
+    after = _AFTER_WORD if cut == "word" else " "
+    for place in range(end, end - _REACH_CHARS, -1):
+        if text[place] in after and _is_letter(text[place - 1]):
+            return place
+    return None
+
+
+def _is_letter(char: str) -> bool:
+    """Say whether this is a letter to every vocabulary: ASCII, CJK, kana or Hangul that no Unicode version doubts."""
+    return (
+        "a" <= char <= "z"
+        or "A" <= char <= "Z"
+        or "\u4e00" <= char <= "\u9fa5"
+        or "\u3041" <= char <= "\u3096"
+        or "\u30a1" <= char <= "\u30fa"
+        or "\uac00" <= char <= "\ud7a3"
+    )
+
+
+def _without_surrogates(text: str) -> str:
+    """Join surrogates that make a pair, as UTF-16 would, and replace the others by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

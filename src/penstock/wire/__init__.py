@@ -1,0 +1,1 @@
+"""Bytes to meaning and back, pure: one file per dialect, which speaks both directions."""

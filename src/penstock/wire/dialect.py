@@ -1,0 +1,108 @@
+"""What a dialect is, and which there are.
+
+A dialect turns the bytes of one API into the neutral vocabulary and back, on either side of the line. It is pure: no
+socket, no clock, no chance. Any client's dialect reaches any provider's, since both meet in `Call` and in events.
+Place in the line: the only file of this folder that the two edges import.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from penstock.call import Call
+from penstock.errors import PenstockError, UpstreamError
+from penstock.reply import Event, Reply
+from penstock.wire.openai_chat import OpenAIChat
+
+
+class StreamReader(Protocol):
+    """One upstream reply while it streams.
+
+    `passed` holds, after each `feed` and `end`, what of the fed bytes goes on to a client of the same dialect: whole frames
+    as they came, so the client's stream can be ended in good form at any time. From a frame that fails on nothing is
+    passed; whoever writes to the client says the `Failed` with a `StreamWriter`.
+    """
+
+    passed: bytes
+
+    def feed(self, data: bytes) -> tuple[Event, ...]:
+        """Give the events that these bytes complete. Never raises: what cannot be read is a `Failed`."""
+        ...
+
+    def end(self) -> tuple[Event, ...]:
+        """Say what the end of the bytes means: `Failed` with an UpstreamGarbled if no end mark was seen."""
+        ...
+
+
+class StreamWriter(Protocol):
+    """One client reply while it streams."""
+
+    content_type: bytes
+
+    def send(self, events: Iterable[Event]) -> bytes:
+        """Write some events; b"" if they say nothing yet."""
+        ...
+
+
+class Dialect(Protocol):
+    """One API, in both directions."""
+
+    @property
+    def name(self) -> str:
+        """The name in configurations, receipts and `Call.dialect`."""
+        ...
+
+    def read_request(self, body: bytes) -> Call:
+        """Read a client's request. Raises InvalidRequest and nothing else, whatever the bytes."""
+        ...
+
+    def write_request(self, call: Call, model: str) -> tuple[bytes, tuple[str, ...]]:
+        """Write a provider's request, and the names of what could not be expressed."""
+        ...
+
+    def splice(self, call: Call, model: str) -> bytes | None:
+        """Edit top-level members into `call.raw`, for the verbatim lane; None if that cannot say what the call says."""
+        ...
+
+    def read_reply(self, body: bytes) -> tuple[Event, ...]:
+        """Read a whole reply, `Ended` included; an error that came with status 200 is a `Failed`. Raises UpstreamGarbled."""
+        ...
+
+    def write_reply(self, reply: Reply) -> bytes:
+        """Write a whole reply."""
+        ...
+
+    def read_error(self, status: int, body: bytes) -> UpstreamError:
+        """Say what a provider's error means; its `body` is kept only where it may be shown."""
+        ...
+
+    def write_error(self, error: PenstockError) -> bytes:
+        """Write an error as the clients of this dialect expect it."""
+        ...
+
+    def stream_reader(self, *, strip_usage: bool = False) -> StreamReader:
+        """Make the reader of one stream; with `strip_usage` the frame with nothing but usage is not passed on."""
+        ...
+
+    def stream_writer(self, call: Call) -> StreamWriter:
+        """Make the writer of one stream."""
+        ...
+
+    def write_models(self, models: Sequence[tuple[str, str, int]]) -> bytes:
+        """Write a list of models: of each its id, its owner and when it was made (Unix seconds)."""
+        ...
+
+    def write_model(self, model: str, owner: str, created: int) -> bytes:
+        """Write one model."""
+        ...
+
+
+_DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({"chat": OpenAIChat()})
+
+
+def dialect(name: str) -> Dialect:
+    """Give the dialect of that name. Raises KeyError with the names there are."""
+    found = _DIALECTS.get(name)
+    if found is None:
+        raise KeyError(f"There is no dialect {name!r}; known: {', '.join(sorted(_DIALECTS))}.")
+    return found

@@ -1,0 +1,115 @@
+"""The dialect of OpenAI's chat completions, which most servers of models speak: `POST /v1/chat/completions`, `GET /v1/models`.
+
+Pure: bytes to meaning and back, in both directions. This file is the dialect as the rest of the program sees it, with its
+errors and its list of models; the work is done in the files beside it:
+
+    openai_chat_request.py   bytes -> Call (checked)     openai_chat_body.py     Call -> bytes (written or spliced)
+    openai_chat_content.py   its messages, on demand     openai_chat_reply.py    whole replies, both directions
+    openai_chat_*_types.py   the JSON as structs         openai_chat_stream.py   streams, both directions
+
+Place in the line: `server/app.py` and `providers/http.py` reach it through `dialect.py`. Source: OpenAI's API reference.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import DecodeError, Struct
+from msgspec.json import decode, encode
+
+from penstock.call import Call
+from penstock.errors import PenstockError, UpstreamError, UpstreamRejected
+from penstock.reply import Event, Reply
+from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request
+from penstock.wire.openai_chat_request_types import NAME
+from penstock.wire.openai_chat_stream import ChatStreamReader, ChatStreamWriter
+from penstock.wire.provider_error import classify, holds_key, read_said
+
+MAX_ERROR_BYTES: Final = 16_384
+"""An error of a provider that is larger is not passed on whole."""
+
+
+class _ErrorBody(Struct):
+    """The least that makes an error body one of this dialect."""
+
+    error: "_ErrorObject"
+
+
+class _ErrorObject(Struct):
+    message: str
+
+
+class OpenAIChat(Struct, frozen=True):
+    """See `dialect.Dialect`. With `ask_usage` every stream is asked for its usage, whether or not the client did."""
+
+    ask_usage: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name in configurations, receipts and `Call.dialect`."""
+        return NAME
+
+    def read_request(self, body: bytes) -> Call:
+        """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
+        return openai_chat_request.read_request(body)
+
+    def write_request(self, call: Call, model: str) -> tuple[bytes, tuple[str, ...]]:
+        """Write a provider's request, and the names of what could not be expressed."""
+        return openai_chat_body.write_request(call, model, ask_usage=self.ask_usage)
+
+    def splice(self, call: Call, model: str) -> bytes | None:
+        """Edit model, changed options and the question for usage into the client's own bytes; None if that cannot be."""
+        return openai_chat_body.splice_request(call, model, ask_usage=self.ask_usage)
+
+    def read_reply(self, body: bytes) -> tuple[Event, ...]:
+        """Read a whole reply. Raises UpstreamGarbled; an error that came with status 200 is a `Failed`."""
+        return openai_chat_reply.read_reply(body)
+
+    def write_reply(self, reply: Reply) -> bytes:
+        """Write a whole reply."""
+        return openai_chat_reply.write_reply(reply)
+
+    def read_error(self, status: int, body: bytes) -> UpstreamError:
+        """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
+        error = classify(status, read_said(body))
+        if isinstance(error, UpstreamRejected) and _may_be_shown(body):
+            error.body = body
+            error.dialect = NAME
+        return error
+
+    def write_error(self, error: PenstockError) -> bytes:
+        """Write an error in OpenAI's form; what a provider of this dialect said about the request goes on as it is."""
+        if isinstance(error, UpstreamRejected) and error.dialect == NAME and error.body:
+            return error.body
+        return openai_chat_reply.write_error(error)
+
+    def stream_reader(self, *, strip_usage: bool = False) -> ChatStreamReader:
+        """Make the reader of one stream; with `strip_usage` the frame with nothing but usage is not passed on."""
+        return ChatStreamReader(strip_usage=strip_usage)
+
+    def stream_writer(self, call: Call) -> ChatStreamWriter:
+        """Make the writer of one stream."""
+        return ChatStreamWriter(call)
+
+    def write_models(self, models: Sequence[tuple[str, str, int]]) -> bytes:
+        """Write the answer of `GET /v1/models`: of each its id, its owner and when it was made (Unix seconds)."""
+        return encode({"object": "list", "data": [_model(*model) for model in models]})
+
+    def write_model(self, model: str, owner: str, created: int) -> bytes:
+        """Write the answer of `GET /v1/models/{id}`."""
+        return encode(_model(model, owner, created))
+
+
+def _model(model: str, owner: str, created: int) -> dict[str, Any]:
+    return {"id": model, "object": "model", "created": created, "owned_by": owner}
+
+
+def _may_be_shown(body: bytes) -> bool:
+    """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
+    if len(body) > MAX_ERROR_BYTES:
+        return False
+    try:
+        text = body.decode()
+        decode(body, type=_ErrorBody)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return not holds_key(text)

@@ -1,0 +1,290 @@
+"""Reads the messages, tools and the rest of a chat completions request into the neutral `Content`.
+
+Pure, and off the fast path: a `Reading` stands in `Call.read` and works when somebody asks. It cannot fail, since the
+request was checked when it came in. Members that it does not know ride along in `extra`; unknown members of an object
+inside a known one (such as `image_url`) stand there under that one's name.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+from msgspec.json import Decoder, encode
+
+from penstock.call import (
+    Audio,
+    Content,
+    File,
+    Foreign,
+    Image,
+    Json,
+    Members,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+)
+from penstock.wire import openai_chat_request_types as wire
+from penstock.wire.splice import Outline
+
+LEGACY_ID: Final = "function_call-"
+"""Begins the id of a deprecated `function_call`, which has none of its own."""
+
+_PLAIN: Final = Decoder(wire.Request)
+_MEMBERS: Final = Decoder(dict[str, Raw])
+_ITEMS: Final = Decoder(list[Raw])
+_NEUTRAL: Final = frozenset(wire.Request.__struct_fields__) - {"functions", "function_call", "metadata"}
+"""Top-level members that have a neutral form; all others ride along."""
+
+Own = dict[str, Raw]
+"""The members of an object as they were sent; empty where nothing unknown can be among them."""
+
+
+class Reading:
+    """Gives the content of one request. `outline` is where its top-level members stand.
+
+    `exact`: the messages hold no unknown members.
+    """
+
+    __slots__ = ("exact", "outline")
+
+    def __init__(self, outline: Outline, *, exact: bool) -> None:
+        self.outline = outline
+        self.exact = exact
+
+    def __call__(self) -> Content:
+        """Read everything but the options."""
+        members = self.outline.members
+        request = _PLAIN.decode(self.outline.raw)
+        messages: Iterable[tuple[wire.WireMessage, Own]] = (
+            ((message, {}) for message in request.messages)
+            if self.exact
+            else zip(request.messages, map(_MEMBERS.decode, _ITEMS.decode(members["messages"])), strict=True)
+        )
+        tools = [_tool(tool, raw) for tool, raw in zip(request.tools or (), _items(members.get("tools")), strict=True)]
+        tools += [_function(function, ()) for function in request.functions or ()]
+        choice = _tool_choice(request.tool_choice, members.get("tool_choice"))
+        output, kept = _output(request.response_format, members.get("response_format"))
+        left = {"response_format": kept, "stream_options": _stream_options(members.get("stream_options"))}
+        unread = {name for name, whole in left.items() if whole}
+        return Content(
+            tuple(_messages(messages)),
+            tuple(tools),
+            choice if choice is not None else _function_choice(request.function_call),
+            request.parallel_tool_calls,
+            output,
+            tuple((name, bytes(raw)) for name, raw in members.items() if name not in _NEUTRAL or name in unread),
+        )
+
+
+# -- messages --
+
+
+def _messages(messages: Iterable[tuple[wire.WireMessage, Own]]) -> Iterator[Message]:
+    legacy = LEGACY_ID
+    for index, (message, own) in enumerate(messages):
+        extra = _rest(own, type(message), "role")
+        content = tuple(_parts(message.content, own))
+        match message:
+            case wire.System():
+                yield Message("system", content, message.name, extra)
+            case wire.Developer():
+                yield Message("developer", content, message.name, extra)
+            case wire.User():
+                yield Message("user", content, message.name, extra)
+            case wire.Assistant():
+                if message.function_call is not None:
+                    legacy = f"{LEGACY_ID}{index}"
+                yield Message("assistant", _assistant(message, own, content, legacy), message.name, extra)
+            case wire.ToolMessage():
+                yield Message("tool", (ToolResult(message.tool_call_id, content),), message.name, extra)
+            case wire.FunctionMessage():
+                yield Message("tool", (ToolResult(legacy, content),), message.name, extra)
+
+
+def _assistant(message: wire.Assistant, own: Own, content: tuple[Part, ...], legacy: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    reasoning = message.reasoning_content if message.reasoning_content is not None else message.reasoning
+    if reasoning is not None:
+        parts.append(Reasoning(reasoning))
+    parts += content
+    if message.refusal is not None:
+        parts.append(Refusal(message.refusal))
+    if message.audio is not None:
+        parts.append(Audio(id=message.audio.id, extra=_rest(_members(own.get("audio")), wire.AudioId)))
+    calls = message.tool_calls or ()
+    for call, raw in zip(calls, _items(own.get("tool_calls"), len(calls)), strict=True):
+        parts.append(_tool_use(call, _members(raw)))
+    if message.function_call is not None:
+        extra = _rest(_members(own.get("function_call")), wire.Function)
+        parts.append(ToolUse(legacy, message.function_call.name, message.function_call.arguments, "function", extra))
+    return tuple(parts)
+
+
+def _tool_use(call: wire.ToolCall, own: Own) -> ToolUse:
+    if call.type == "custom":
+        assert call.custom is not None, "checked when the request came in"
+        extra = _rest(own, wire.ToolCall) + _inner(own, "custom", wire.Custom)
+        return ToolUse(call.id, call.custom.name, call.custom.input, "custom", extra)
+    assert call.function is not None, "checked when the request came in"
+    extra = _rest(own, wire.ToolCall) + _inner(own, "function", wire.Function)
+    return ToolUse(call.id, call.function.name, call.function.arguments, "function", extra)
+
+
+def _parts(content: str | list[wire.Part] | None, own: Own) -> Iterator[Part]:
+    if isinstance(content, str):
+        yield Text(content)
+    elif content is not None:
+        for part, raw in zip(content, _items(own.get("content"), len(content)), strict=True):
+            yield _part(part, raw)
+
+
+def _part(part: wire.Part, raw: Raw | None) -> Part:
+    own = _members(raw)
+    extra = _rest(own, wire.Part)
+    match part:
+        case wire.Part(type="text", text=str(text)):
+            return Text(text, extra)
+        case wire.Part(type="refusal", refusal=str(text)):
+            return Refusal(text)
+        case wire.Part(type="image_url", image_url=str(url)):
+            return _image(url, None, extra)
+        case wire.Part(type="image_url", image_url=wire.ImageUrl(url, detail)):
+            return _image(url, detail, extra + _inner(own, "image_url", wire.ImageUrl))
+        case wire.Part(type="input_audio", input_audio=wire.InputAudio(data, form)):
+            return Audio(data, form, extra=extra + _inner(own, "input_audio", wire.InputAudio))
+        case wire.Part(type="file", file=wire.FileData() as file):
+            media_type, content = _data_url(file.file_data or "")
+            extra += _inner(own, "file", wire.FileData)
+            return File(
+                file.filename, file.file_data if media_type is None else content, media_type, None, file.file_id, extra
+            )
+        case _:
+            return Foreign(wire.NAME, part.type, bytes(raw) if raw is not None else _written(part))
+
+
+def _image(url: str, detail: str | None, extra: Members) -> Image:
+    media_type, data = _data_url(url)
+    if media_type is None:
+        return Image(url=url, detail=detail, extra=extra)
+    return Image(data=data, media_type=media_type, detail=detail, extra=extra)
+
+
+def _data_url(url: str) -> tuple[str | None, str | None]:
+    """Take a base64 data URL (RFC 2397) without parameters apart; (None, None) for anything else."""
+    head, comma, data = url.partition(";base64,")
+    if not comma or not head.startswith("data:") or ";" in head:
+        return None, None
+    return head.removeprefix("data:"), data
+
+
+# -- tools and the form of the answer --
+
+
+def _tool(tool: wire.ToolDefinition, raw: Raw | None) -> Tool | Foreign:
+    assert raw is not None, "tools are always read with their bytes"
+    if tool.type != "function" or tool.function is None:
+        return Foreign(wire.NAME, tool.type, bytes(raw))
+    own = _members(raw)
+    return _function(tool.function, _rest(own, wire.ToolDefinition) + _inner(own, "function", wire.FunctionDefinition))
+
+
+def _function(function: wire.FunctionDefinition, extra: Members) -> Tool:
+    return Tool(function.name, function.description, _json(function.parameters), function.strict, extra)
+
+
+def _tool_choice(choice: str | wire.ToolChoiceObject | None, raw: Raw | None) -> ToolChoice | None:
+    """Read the choice. What has no neutral form (allowed tools, custom tools) stands whole in `extra`."""
+    match choice:
+        case None:
+            return None
+        case "none" | "auto" | "required":
+            return ToolChoice(choice)
+        case "any":  # Mistral's word
+            return ToolChoice("required")
+        case wire.ToolChoiceObject(type="function", function=wire.Named(name)):
+            return ToolChoice("named", name)
+        case wire.ToolChoiceObject(type="custom", custom=wire.Named(name)):
+            return ToolChoice("named", name, _whole(raw))
+        case wire.ToolChoiceObject(type="allowed_tools", allowed_tools=wire.AllowedTools(mode)):
+            return ToolChoice(mode, None, _whole(raw))
+        case _:
+            return ToolChoice("auto", None, _whole(raw))
+
+
+def _whole(raw: Raw | None) -> Members:
+    return (("tool_choice", _json(raw) or b"null"),)
+
+
+def _function_choice(choice: str | wire.Named | None) -> ToolChoice | None:
+    if isinstance(choice, wire.Named):
+        return ToolChoice("named", choice.name)
+    return ToolChoice(choice) if choice in {"none", "auto"} else None  # type: ignore[arg-type]  # one of the two
+
+
+def _output(form: wire.ResponseFormat | None, raw: Raw | None) -> tuple[OutputFormat | None, bool]:
+    """Read the form of the answer, and whether there is more to it than the neutral form holds."""
+    own = _members(raw if form is not None else None)
+    more = bool(_rest(own, wire.ResponseFormat) + _inner(own, "json_schema", wire.JsonSchema))
+    match form:
+        case None:
+            return None, False
+        case wire.ResponseFormat(type="text"):
+            return OutputFormat("text"), more
+        case wire.ResponseFormat(type="json_object"):
+            return OutputFormat("json", schema=_json(form.schema)), more
+        case wire.ResponseFormat(type="json_schema", json_schema=wire.JsonSchema() as schema):
+            return OutputFormat(
+                "json_schema", schema.name, schema.description, _json(schema.schema), schema.strict
+            ), more
+        case _:
+            return None, True
+
+
+def _stream_options(raw: Raw | None) -> bool:
+    return bool(_rest(_members(raw), wire.StreamOptions))
+
+
+# -- members that nobody knows --
+
+
+def _members(raw: Raw | None) -> Own:
+    """Give the members of an object; none for what is no object."""
+    return _MEMBERS.decode(raw) if raw is not None and memoryview(raw)[0] == ord("{") else {}
+
+
+def _items(raw: Raw | None, count: int = 0) -> list[Raw] | list[None]:
+    """Give the items of a list with their bytes, or `count` times None where they were not kept."""
+    return _ITEMS.decode(raw) if raw is not None and memoryview(raw)[0] == ord("[") else [None] * count
+
+
+def _rest(own: Own, kind: type[Struct], *more: str) -> Members:
+    """Give the members that a struct does not know."""
+    if not own:
+        return ()
+    known = kind.__struct_fields__
+    return tuple((name, bytes(raw)) for name, raw in own.items() if name not in known and name not in more)
+
+
+def _inner(own: Own, name: str, kind: type[Struct]) -> Members:
+    """Give the unknown members of an object within, under its name."""
+    rest = _rest(_members(own.get(name)), kind)
+    return ((name, encode({key: Raw(json) for key, json in rest})),) if rest else ()
+
+
+def _json(raw: Raw | None) -> Json | None:
+    """Give the bytes of a value; None for null and for nothing."""
+    json = b"" if raw is None else bytes(raw)
+    return json if json and json != b"null" else None
+
+
+def _written(part: wire.Part) -> Json:
+    """Write a part of an unknown type of which every member was read."""
+    fields: dict[str, Any] = {name: getattr(part, name) for name in part.__struct_fields__}
+    return encode({name: value for name, value in fields.items() if value is not None})

@@ -1,0 +1,291 @@
+"""A provider over HTTP, against a server on loopback that answers well, badly, or not at all."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from penstock.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    UpstreamAuth,
+    UpstreamFailed,
+    UpstreamGarbled,
+    UpstreamMissing,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from penstock.providers.http import HttpProvider, retry_after_s
+from penstock.receipt import Usage
+from penstock.reply import Ended, Failed, TextDelta, UsageReported, fold
+from penstock.settings import ProviderSettings, Secret
+from penstock.target import Target
+from penstock.wire.dialect import dialect
+from tests.providers.upstream import stream, upstream, whole
+
+CHAT = dialect("chat")
+BODY = b'{"model": "fast", "messages": [{"role": "user", "content": "hi"}], "seed": 7}'
+STREAMED = BODY[:-1] + b', "stream": true}'
+TARGET = Target(id="box/m", provider="box", model="m", dialect="chat")
+REPLY = (
+    b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}'
+)
+START = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
+HELLO = START + b'{"role":"assistant","content":"Hello"},"finish_reason":null}]}\n\n'
+STOP = START + b'{},"finish_reason":"stop"}]}\n\n'
+USAGE = (
+    b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[],'
+    b'"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}\n\n'
+)
+DONE = b"data: [DONE]\n\n"
+
+
+def provider(one, **more):
+    settings = {"name": "box", "kind": "openai", "base_url": one.url, "api_key": Secret("sk-very-secret", "env:X")}
+    return HttpProvider(ProviderSettings(**(settings | more)))
+
+
+async def answer(one, body=BODY, *, wait_s=5.0, **more):
+    """Send one call and read its reply to the end; give exchange and chunks."""
+    box = provider(one, **more)
+    try:
+        deadline = asyncio.get_running_loop().time() + wait_s
+        exchange = await box.send(CHAT.read_request(body), TARGET, deadline)
+        chunks = []
+        try:
+            while (chunk := await exchange.read()) is not None:
+                chunks.append(chunk)
+        finally:
+            exchange.close()
+        return exchange, chunks
+    finally:
+        await box.close()
+
+
+def events(chunks):
+    return [event for chunk in chunks for event in chunk.events]
+
+
+async def test_the_clients_bytes_go_out_with_the_targets_model_and_the_replys_bytes_come_back():
+    async with upstream(whole(REPLY)) as one:
+        exchange, chunks = await answer(one)
+    assert one.body == BODY.replace(b'"fast"', b'"m"')
+    assert [chunk.raw for chunk in chunks] == [REPLY]
+    assert exchange.lane == "verbatim"
+    assert fold(events(chunks)).choices[0].text == "Hello"
+
+
+async def test_the_request_carries_the_credential_and_asks_for_no_compression():
+    async with upstream(whole(REPLY)) as one:
+        await answer(one, headers=(("X-Team", "web"),))
+    head = one.head.decode().split("\r\n")
+    assert head[0] == "POST /v1/chat/completions HTTP/1.1"
+    assert f"host: 127.0.0.1:{one.port}" in head
+    assert "authorization: Bearer sk-very-secret" in head
+    assert "accept-encoding: identity" in head
+    assert "x-team: web" in head
+
+
+async def test_a_server_that_needs_no_key_gets_none():
+    async with upstream(whole(REPLY)) as one:
+        await answer(one, api_key=None)
+    assert b"authorization" not in one.head
+
+
+async def test_a_streams_bytes_pass_and_usage_that_the_client_did_not_ask_for_is_taken_out():
+    async with upstream(stream(HELLO, STOP, USAGE, DONE)) as one:
+        _, chunks = await answer(one, STREAMED)
+    assert b"".join(chunk.raw for chunk in chunks) == HELLO + STOP + DONE
+    assert UsageReported(Usage(9, 2)) in events(chunks)
+    assert msgspec.json.decode(one.body)["stream_options"] == {"include_usage": True}
+
+
+async def test_usage_that_the_client_asked_for_stays():
+    asked = STREAMED[:-1] + b', "stream_options": {"include_usage": true}}'
+    async with upstream(stream(HELLO, STOP, USAGE, DONE)) as one:
+        _, chunks = await answer(one, asked)
+    assert b"".join(chunk.raw for chunk in chunks) == HELLO + STOP + USAGE + DONE
+
+
+async def test_usage_is_not_asked_for_where_the_provider_cannot_give_it():
+    async with upstream(stream(HELLO, STOP, DONE)) as one:
+        await answer(one, STREAMED, stream_usage=False)
+    assert "stream_options" not in msgspec.json.decode(one.body)
+
+
+async def test_a_call_of_another_dialect_is_translated():
+    async with upstream(whole(REPLY)) as one:
+        box = provider(one)
+        call = CHAT.read_request(BODY)
+        foreign = msgspec.structs.replace(call, dialect="", raw=b"")
+        exchange = await box.send(foreign, TARGET, asyncio.get_running_loop().time() + 5)
+        chunk = await exchange.read()
+        await box.close()
+    assert (exchange.lane, chunk.raw) == ("translated", None)
+    assert msgspec.json.decode(one.body)["model"] == "m"
+
+
+async def test_a_whole_reply_to_a_stream_is_taken_apart():
+    async with upstream(whole(REPLY)) as one:
+        exchange, chunks = await answer(one, STREAMED)
+    assert exchange.lane == "translated"
+    assert TextDelta("Hello") in events(chunks)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "shown"),
+    [
+        (400, UpstreamRejected, 400),
+        (401, UpstreamAuth, 502),
+        (403, UpstreamAuth, 502),
+        (404, UpstreamMissing, 502),
+        (422, UpstreamRejected, 422),
+        (429, UpstreamRateLimited, 429),
+        (500, UpstreamFailed, 502),
+        (503, UpstreamOverloaded, 503),
+        (529, UpstreamOverloaded, 529),
+    ],
+)
+async def test_an_error_of_the_provider_is_classified(status, kind, shown):
+    error = b'{"error": {"message": "because", "type": "x", "code": null}}'
+    async with upstream(whole(error, f"{status} No")) as one:
+        with pytest.raises(kind) as raised:
+            await answer(one)
+    assert type(raised.value) is kind
+    assert raised.value.status == shown
+    assert raised.value.message.startswith("box/m: ")
+
+
+async def test_an_error_that_quotes_our_key_is_not_shown():
+    error = b'{"error": {"message": "Incorrect API key: sk-very-secret", "code": "invalid_api_key"}}'
+    for status in ("401 No", "400 Bad", "500 Oops"):
+        async with upstream(whole(error, status)) as one:
+            with pytest.raises(Exception, match="box/m") as raised:
+                await answer(one)
+        assert "sk-very-secret" not in str(raised.value)
+        assert b"sk-very-secret" not in raised.value.body
+
+
+async def test_an_error_as_an_event_stream_is_read():
+    async with upstream(
+        [b"HTTP/1.1 500 Oops\r\ncontent-type: text/event-stream\r\ncontent-length: 4\r\n\r\n", b"oops"]
+    ) as one:
+        with pytest.raises(UpstreamFailed):
+            await answer(one)
+
+
+async def test_retry_after_is_read():
+    async with upstream(whole(b"{}", "429 Slow", headers="retry-after: 7\r\n")) as one:
+        with pytest.raises(UpstreamRateLimited) as raised:
+            await answer(one)
+    assert raised.value.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize("status", ["302 Found", "204 Nothing", "201 Created"])
+async def test_a_status_that_answers_no_call_is_a_lie(status):
+    async with upstream(whole(b"", status, headers="location: http://169.254.169.254/\r\n")) as one:
+        with pytest.raises(UpstreamGarbled):
+            await answer(one)
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"", b"{", b"[]", b'{"choices": 7}'])
+async def test_a_body_that_is_no_reply_is_garbled(body):
+    async with upstream(whole(body)) as one:
+        with pytest.raises(UpstreamGarbled):
+            await answer(one)
+
+
+async def test_a_stream_that_nobody_asked_for_is_garbled():
+    async with upstream(stream(HELLO, DONE)) as one:
+        with pytest.raises(UpstreamGarbled):
+            await answer(one)
+
+
+async def test_a_stream_that_ends_without_its_mark_says_so():
+    async with upstream(stream(HELLO)) as one:
+        _, chunks = await answer(one, STREAMED)
+    assert isinstance(events(chunks)[-1], Failed)
+    assert Ended() not in events(chunks)
+
+
+async def test_a_stream_that_is_cut_raises():
+    async with upstream(stream(HELLO, end=False), None) as one:
+        one.replies = [[*stream(HELLO, end=False), None]]
+        with pytest.raises((UpstreamGarbled, UpstreamFailed)):
+            await answer(one, STREAMED)
+
+
+async def test_silence_before_the_first_byte_and_in_between_times_out():
+    async with upstream([5.0]) as one:
+        with pytest.raises(UpstreamTimeout):
+            await answer(one, first_byte_s=0.05)
+    async with upstream([*stream(HELLO, end=False), 5.0]) as one:
+        with pytest.raises(UpstreamTimeout):
+            await answer(one, STREAMED, idle_s=0.05)
+
+
+async def test_the_deadline_ends_it():
+    async with upstream([5.0]) as one:
+        with pytest.raises(DeadlineExceeded):
+            await answer(one, wait_s=0.05)
+        await asyncio.wait_for(one.closed.wait(), 1)
+
+
+async def test_a_provider_that_is_not_there_failed():
+    async with upstream(whole(REPLY)) as one:
+        pass
+    with pytest.raises(UpstreamFailed):
+        await answer(one)
+
+
+async def test_only_headers_that_clients_rely_on_are_passed_on_and_none_that_quotes_our_key():
+    headers = "x-ratelimit-remaining-requests: 5\r\nx-request-id: r1\r\nset-cookie: a=b\r\nx-ratelimit-x: sk-very-secret\r\n"
+    async with upstream(whole(REPLY, headers=headers)) as one:
+        exchange, _ = await answer(one)
+    assert exchange.headers == ((b"x-ratelimit-remaining-requests", b"5"), (b"x-request-id", b"r1"))
+
+
+async def test_connections_are_kept_for_the_next_call():
+    async with upstream(whole(REPLY)) as one:
+        box = provider(one)
+        for _ in range(3):
+            exchange = await box.send(CHAT.read_request(BODY), TARGET, asyncio.get_running_loop().time() + 5)
+            assert await exchange.read() is not None
+            assert await exchange.read() is None
+            exchange.close()
+        assert not one.closed.is_set()
+        await box.close()
+    assert len(one.requests) == 3
+
+
+def test_a_kind_without_an_address_of_its_own_needs_one():
+    with pytest.raises(ConfigError, match="base_url"):
+        HttpProvider(ProviderSettings(name="x", kind="elsewhere", dialect="chat"))
+
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({b"retry-after": b"3"}, 3.0),
+        ({b"retry-after": b"1.5"}, 1.5),
+        ({b"retry-after-ms": b"250", b"retry-after": b"9"}, 0.25),
+        ({b"retry-after": b"Sat, 21 Nov 2026 12:00:30 GMT"}, 30.0),
+        ({b"retry-after": b"Sat, 21 Nov 2026 11:00:00 GMT"}, 0.0),
+        ({b"retry-after": b"Sat, 21 Nov 2026 12:00:30 -0000"}, 30.0),
+        ({b"retry-after": b"-5"}, 0.0),
+        ({b"retry-after": b"1e9"}, 86_400.0),
+        ({b"retry-after": b"nan"}, None),
+        ({b"retry-after": b"soon"}, None),
+        ({b"retry-after-ms": b"soon", b"retry-after": b"2"}, 2.0),
+        ({}, None),
+    ],
+)
+def test_every_form_of_retry_after_is_read(headers, seconds):
+    assert retry_after_s(headers.get, NOW) == seconds
