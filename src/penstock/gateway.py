@@ -1,0 +1,378 @@
+"""The line: every step of a call in order, and its one settlement.
+
+`Gateway.open` is the product; a reader who knows it knows the program. No step knows the next one, and none of them sees
+bytes: dialects stand at the two edges. Whatever happens after a call was let in, its `finally` leaves one receipt, in the
+journal before the last chunk of the answer is given out.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from datetime import date
+from random import Random
+from time import monotonic, time_ns
+
+from msgspec import Struct
+
+from penstock.call import Call, Caller, Ticket, Who
+from penstock.config import catalog_text
+from penstock.errors import BudgetExhausted, ClientClosed, Internal, PenstockError, Unauthenticated, UpstreamGarbled
+from penstock.execute import Execution, LiveTry
+from penstock.inflight import InFlight
+from penstock.ledger.budgets import Budgets, Hold, Limit, Scope
+from penstock.ledger.keys import Keyring, read_pepper
+from penstock.ledger.ledger import Ledger
+from penstock.ledger.records import Intent
+from penstock.plugins import PROVIDERS, Provider, find
+from penstock.policy.admission import Admission, attribute
+from penstock.policy.sampling import pin
+from penstock.receipt import Receipt, Usage
+from penstock.reply import Chunk, Ended, Failed, Finished, Opening, Started, TextDelta
+from penstock.routing.attempts import Patience
+from penstock.routing.catalog import Catalog, read_catalog
+from penstock.routing.router import Plan, Router
+from penstock.settings import BudgetSettings, Config
+from penstock.target import Profile, ceiling, usd
+from penstock.telemetry.metrics import Metrics
+from penstock.tokens.count import Count, count_call, count_text
+
+TEMPLATE_TOKENS = 256
+"""What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
+
+INLINE_BYTES = 65_536
+FLUSH_S = 0.005
+KEYS_NS = 250_000_000
+"""How old may be what this process knows of keys that another one made or revoked."""
+
+OPEN_DOOR = Who(admin=True)
+"""Who calls while there is no key at all; the server then listens on loopback only."""
+
+
+class Reserved(InFlight):
+    """A call in flight with what was reserved for it: a place, money, and its intent in the journal."""
+
+    __slots__ = ("ceiling", "hold", "intended", "ticket")
+
+    def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
+        super().__init__(call_id, started_ns, began, call, who)
+        self.ticket: Ticket | None = None
+        self.ceiling: int | None = None
+        self.hold: Hold | None = None
+        self.intended = False
+
+
+class Step(Struct, frozen=True):
+    """One target of a plan: what its prompt counts as, and the most that the call can cost there."""
+
+    target: str
+    input: Count
+    ceiling_usd: str | None
+    note: str
+
+
+class Skipped(Struct, frozen=True):
+    """A target that would not be tried, and why."""
+
+    target: str
+    reason: str
+
+
+class Foresight(Struct, frozen=True):
+    """What `penstock plan` tells."""
+
+    model: str
+    steps: tuple[Step, ...]
+    left_out: tuple[Skipped, ...] = ()
+    static: str | None = None
+
+
+class Gateway:
+    """One configuration at work: its routes, its providers, its ledger.
+
+    Time and chance come in through the constructor: `clock` gives monotonic seconds (the same as the running loop's),
+    `wall_ns` nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        catalog: Catalog,
+        *,
+        clock: Callable[[], float] = monotonic,
+        wall_ns: Callable[[], int] = time_ns,
+        rng: Random | None = None,
+    ) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.metrics = Metrics()
+        self.keys = Keyring(ledger.store, read_pepper(config.home))
+        self._keys_seen_ns = 0
+        self.in_flight = 0
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._rng = rng or Random()  # noqa: S311 - jitter, not a secret
+        self._providers: dict[str, Provider] = {p.name: find(PROVIDERS, p.kind)(p) for p in config.providers}
+        self.router = Router(config, catalog, {name: p.dialect for name, p in self._providers.items()})
+        self._admission = Admission(config.teams, clock())
+        self._budgets = Budgets(_limits(config), now_ns=wall_ns(), sums=ledger.store.sums)
+        self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
+        self._patience = {p.name: Patience(retries=p.retries) for p in config.providers}
+        self._day = (0, "")
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def default_model(self) -> str:
+        """The model that is meant where none is named: the first of the configuration."""
+        return next(iter(self.router.models))
+
+    # -- the line --
+
+    def identify(self, caller: Caller) -> Who:
+        """Say whose key a request carries, before its body is read. Raises Unauthenticated."""
+        keys, now_ns = self.keys, self._wall_ns()
+        if now_ns - self._keys_seen_ns > KEYS_NS:
+            self._keys_seen_ns = now_ns
+            keys.refresh()
+        if keys.empty:
+            return OPEN_DOOR
+        if caller.key is None:
+            raise Unauthenticated(
+                "This gateway asks for a key and the request has none.",
+                hint='Send it as "authorization: Bearer ps-...".',
+            )
+        key = keys.find(caller.key, now_ns)
+        if key is None:
+            raise Unauthenticated("The key is unknown, revoked or expired.", hint="Make one: penstock keys create.")
+        return Who(key_id=key.id, team=key.team, feature=key.feature, admin=key.admin)
+
+    async def foresee(self, call: Call, who: Who, caller: Caller) -> "Foresight":
+        """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
+        who = self._attribute(who, caller, call)
+        call = self._pin(call, who)
+        plan = await self._plan(call, who)
+        day, steps = self._today(self._wall_ns()), []
+        for number, target in enumerate(plan.targets):
+            count = await self._count(call, target.profile)
+            alone = Plan(plan.model, (target,))
+            most = _dearest(alone, call, count.band[1] + TEMPLATE_TOKENS, day)
+            note = "first" if number == 0 else "if all before it fail"
+            steps.append(Step(target.id, count, None if most is None else usd(most), note))
+        left = [Skipped(one.target, one.reason) for one in plan.left_out]
+        return Foresight(plan.model, tuple(steps), tuple(left), plan.static)
+
+    async def open(self, call: Call, who: Who, caller: Caller) -> AsyncGenerator[Opening | Chunk, None]:
+        """Take one call through the line: give its `Opening`, then its chunks, the last of which has the receipt.
+
+        Raises a PenstockError where nothing can be given; after the opening a failure is a chunk with `Failed`.
+        """
+        now_ns, now = self._wall_ns(), self._clock()
+        flight = Reserved(self.ledger.new_id(now_ns), now_ns, now, call, who)
+        self.in_flight += 1
+        try:
+            flight.who = who = self._attribute(who, caller, call)
+            flight.ticket = self._admission.enter(who, call, now)
+            flight.call = call = self._pin(call, who)
+            plan = await self._plan(call, who)
+            await self._reserve(flight, plan)
+            self._intend(flight, plan)
+            execution = Execution(self._providers, self._deadline(caller, now), self._rng, self._clock)
+            flight.tries = execution.tries
+            try:
+                live, chunk = await execution.run(call, plan.targets, self._patience[plan.targets[0].provider])
+            except PenstockError as error:
+                if plan.static is None or error.then == "stop":
+                    raise
+                flight.status = "degraded"
+                yield Opening(flight.id, "static", "translated", len(flight.tries))
+                yield Chunk(_static(plan), None, self._settle(flight))
+                return
+            yield _opening(flight, live)
+            while not (live.meter.ended or live.meter.error):
+                yield chunk
+                chunk = await self._next(live)
+            if live.meter.error is not None:
+                flight.fail("error", live.meter.error)
+            yield Chunk(chunk.events, chunk.raw, self._settle(flight))
+        except PenstockError as error:
+            flight.fail("error" if flight.intended else "refused", error)
+            error.call_id = flight.id
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            flight.fail("cancelled", ClientClosed("The client closed the connection."))
+            raise
+        except Exception as error:
+            flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
+            assert flight.error is not None, "set in the line above"
+            flight.error.call_id = flight.id
+            raise flight.error from error
+        finally:
+            self._settle(flight)
+
+    # -- the steps --
+
+    def _attribute(self, who: Who, caller: Caller, call: Call) -> Who:
+        who = attribute(who, caller, call)
+        if who.user is None:
+            return who
+        return Who(who.key_id, who.team, who.feature, self.keys.user_hash(who.user, who.team), who.session)
+
+    def _pin(self, call: Call, who: Who) -> Call:
+        pins = self._pins.get(who.feature) if who.feature is not None else None
+        return call if pins is None else pin(call, pins)
+
+    async def _plan(self, call: Call, who: Who) -> Plan:
+        """Route, and leave out what has no room for the call: by the bound if that is enough, else by a count."""
+        plan = self.router.plan(call.model, who)
+        if plan.surely_serves(call):
+            return plan
+        return plan.fit(call, {t.id: (await self._count(call, t.profile)).band[0] for t in plan.targets})
+
+    async def _reserve(self, flight: Reserved, plan: Plan) -> None:
+        """Hold the dearest end of the plan: by a bound that is surely enough, else by a count."""
+        call, who, now_ns = flight.call, flight.who, flight.started_ns
+        day, bound = self._today(now_ns), call.input_bound
+        if bound is not None:
+            flight.ceiling = _dearest(plan, call, bound + TEMPLATE_TOKENS, day)
+            try:
+                flight.hold = self._budgets.hold(who, flight.ceiling, now_ns)
+            except BudgetExhausted:
+                pass  # the bound may be far too high; the count decides
+            else:
+                return
+        counted = max([(await self._count(call, target.profile)).band[1] for target in plan.targets])
+        flight.ceiling = _dearest(plan, call, counted + TEMPLATE_TOKENS, day)
+        flight.hold = self._budgets.hold(who, flight.ceiling, now_ns)
+
+    async def _count(self, call: Call, profile: Profile) -> Count:
+        """Count a prompt; a long one beside the loop, so that no other call waits for it."""
+        if len(call.raw) <= INLINE_BYTES:
+            return count_call(call, profile)
+        return await asyncio.to_thread(count_call, call, profile)
+
+    def _intend(self, flight: Reserved, plan: Plan) -> None:
+        """Write down that the call will be made: from here on it cannot be lost."""
+        who = flight.who
+        self.ledger.intend(
+            Intent(
+                id=flight.id,
+                started_ns=flight.started_ns,
+                dialect=flight.call.dialect,
+                model=flight.call.model,
+                streamed=flight.call.stream,
+                key_id=who.key_id,
+                team=who.team,
+                feature=who.feature,
+                user=who.user,
+                session=who.session,
+                target=plan.targets[0].id,
+                hold_nano_usd=flight.ceiling,
+                config_hash=self.config.hash,
+            )
+        )
+        flight.intended = True
+
+    def _deadline(self, caller: Caller, now: float) -> float:
+        own = self.config.server.deadline_s
+        return now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
+
+    async def _next(self, live: LiveTry) -> Chunk:
+        """Read on after the commit point, where a failure can only end the stream."""
+        assert live.exchange is not None, "a try that answered has an exchange"
+        try:
+            chunk = await live.exchange.read()
+        except PenstockError as error:
+            chunk = Chunk((Failed(error),))
+        if chunk is None:
+            chunk = Chunk((Failed(UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")),))
+        live.meter.observe(chunk.events)
+        return chunk
+
+    def _settle(self, flight: Reserved) -> Receipt:
+        """Close the call: usage, cost, receipt, hold, room, metrics. Never waits; runs once."""
+        if flight.receipt is not None:
+            return flight.receipt
+        receipt = flight.close(self._clock(), self._today(flight.started_ns), self._estimate, self.config.hash)
+        self.ledger.settle(receipt)
+        if flight.hold is not None:
+            self._budgets.settle(flight.hold, receipt.cost_nano_usd or 0)
+        if flight.ticket is not None:
+            self._admission.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens)
+        self.in_flight -= 1
+        self.metrics.observe(receipt)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        return receipt
+
+    def _estimate(self, call: Call, live: LiveTry) -> Usage:
+        """Count what a provider did not report: the prompt, and the text that passed."""
+        profile, meter = live.target.profile, live.meter
+        prompt = count_call(call, profile)
+        answer = count_text("".join(meter.text), profile)
+        sure = prompt.certainty == answer.certainty == "exact" and not meter.beyond
+        return Usage(prompt.n, answer.n + meter.beyond // 4, source="counted" if sure else "estimated")
+
+    # -- around the line --
+
+    def _today(self, now_ns: int) -> str:
+        number = now_ns // 86_400_000_000_000
+        if self._day[0] != number:
+            self._day = (number, date.fromordinal(719_163 + number).isoformat())
+        return self._day[1]
+
+    def _flush(self) -> None:
+        """Move settled rows into SQL, a few at a time, so that no call waits long."""
+        backlog = self.ledger.flush()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(FLUSH_S, self._flush) if backlog else None
+
+    async def close(self) -> None:
+        """Let go of the providers and write the ledger out."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for provider in self._providers.values():
+            await provider.close()
+        self.ledger.close()
+
+
+def start(config: Config, *, clock: Callable[[], float] = monotonic, wall_ns: Callable[[], int] = time_ns) -> Gateway:
+    """Open the ledger of a configuration (after a crash: settle what was left open) and make its gateway."""
+    ledger = Ledger.open(config.home, now_ns=wall_ns())
+    return Gateway(config, ledger, read_catalog(catalog_text()), clock=clock, wall_ns=wall_ns)
+
+
+def _limits(config: Config) -> Iterator[Limit]:
+    """Give every budget of a configuration."""
+    for team in config.teams:
+        yield from _budget(Scope("team", team.name), team.budget)
+    for feature in config.features:
+        yield from _budget(Scope("feature", feature.name), feature.budget)
+
+
+def _budget(scope: Scope, budget: BudgetSettings) -> Iterator[Limit]:
+    if budget.day_nano_usd is not None:
+        yield Limit(scope, "day", budget.day_nano_usd, budget.zone)
+    if budget.month_nano_usd is not None:
+        yield Limit(scope, "month", budget.month_nano_usd, budget.zone)
+
+
+def _dearest(plan: Plan, call: Call, input_tokens: int, day: str) -> int | None:
+    """Give the most that any target of the plan may cost; None if one of them has no price."""
+    dearest = 0
+    for target in plan.targets:
+        most = ceiling(input_tokens, plan.output_bound(call), target, day)
+        if most is None:
+            return None
+        dearest = max(dearest, most)
+    return dearest
+
+
+def _opening(flight: Reserved, live: LiveTry) -> Opening:
+    exchange = live.exchange
+    assert exchange is not None, "a try that answered has an exchange"
+    return Opening(
+        flight.id, live.target.id, exchange.lane, len(flight.tries), exchange.dropped, exchange.status, exchange.headers
+    )
+
+
+def _static(plan: Plan) -> tuple[Started | TextDelta | Finished | Ended, ...]:
+    return (Started(model=plan.model), TextDelta(plan.static or ""), Finished("stop", "stop"), Ended())

@@ -1,0 +1,400 @@
+"""The data plane's HTTP/1.1 server: sockets in, complete requests out to one handler, replies back in order.
+
+An `asyncio.Protocol` over llhttp, for uvloop and the stock loop. Each connection has one task, which answers its
+requests one after another; the parser's callbacks (`reading`) hand it each complete request through a future, so that a
+request costs no task and no timer. Reading goes on meanwhile: that is how a hang-up is seen at once, and cancels the
+task. What breaks a rule of HTTP or a limit gets one answer, after the replies due before it, and the connection ends:
+nothing behind it is read as a request. One sweep over all connections keeps the time. Knows no route and no dialect.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from socket import SO_LINGER, SOL_SOCKET
+from socket import socket as Socket  # noqa: N812 - a class
+from ssl import SSLContext
+from typing import Any, Final, cast
+
+import httptools
+
+from penstock.server.outlet import Outlet
+from penstock.server.reading import DEAF, READY, Reading, verdict
+from penstock.server.request import Endpoints, Header, Limits, Refused, Request
+from penstock.server.responder import Responder
+
+__all__ = ["Handler", "Header", "Limits", "Refuse", "Request", "Responder", "Server"]
+
+Handler = Callable[[Request, Responder], Awaitable[None]]
+Refuse = Callable[[int, str, str, str], tuple[list[Header], bytes]]  # status, code, message, path -> headers, body
+
+_DEFAULTS: Final = Limits()
+_BACKLOG: Final = 2048
+_HIGH_WATER_BYTES: Final = 256 * 1024
+_QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
+_LINGER_S: Final = 5.0  # how long a refused client may go on sending before it has read its answer
+_GRACE_S: Final = 1.0  # in a drain: for a new client's first bytes, and for cancelled handlers to clean up
+_CLOSE_AT_ONCE: Final = (408, 503)  # answers to clients that are not in the middle of sending
+_RESET: Final = (SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # a linger time of zero: close with RST
+
+
+class Connection(Reading, asyncio.Protocol):
+    """One client: the request being read (see `Reading`), those that wait, the one being answered."""
+
+    __slots__ = ("_lost", "_next", "_outlet", "_queue", "_queued_bytes", "_responder", "_server", "_task", "transport")
+
+    transport: asyncio.Transport
+    _outlet: Outlet
+    _parser: httptools.HttpRequestParser
+
+    def __init__(self, server: "Server") -> None:
+        super().__init__(server)
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._task: asyncio.Task[None] | None = None
+        self._next: asyncio.Future[Request | Refused | None] | None = None  # here the task waits between requests
+        self._responder: Responder | None = None  # of the handler that runs
+        self._queue: deque[Request | Refused] = deque()
+        self._queued_bytes = 0
+        self._lost = False
+
+    # The transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take up a client, or turn it away where there are too many."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._endpoints = Endpoints.of(transport)
+        server = self._server
+        self._outlet = Outlet(server, self.transport, _RESET)
+        server.join(self)
+        self.deadline = server.now + server.limits.header_s
+        if server.connections > server.limits.connections:
+            self._refuse(Refused(503, "overloaded", "too many connections are open: try again later"))
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Parse what came; the requests that it completes are delivered on the way."""
+        if self._state == DEAF:
+            return
+        self._begin_read(len(data))
+        try:
+            while data:
+                try:
+                    self._parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = memoryview(data)[upgrade.args[0] :]
+                    self._parser = httptools.HttpRequestParser(self)
+                    self._parser.feed_data(self._head_without_upgrade())
+        except httptools.HttpParserError as error:
+            self._refuse(verdict(error))
+        if self._state != READY:
+            self._end_read()
+
+    def eof_received(self) -> None:
+        """Take the client for gone, which has closed its sending side: cancel its call, let the transport close."""
+        self._hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason makes no difference
+        """Cancel the call that is being answered; forget the connection once its task has ended."""
+        self._lost = True
+        self._hang_up()
+        del self._parser  # it refers back to this object
+        if self._task is None:
+            self._server.leave(self)
+
+    def pause_writing(self) -> None:
+        """Note that the client reads more slowly than we write."""
+        self._outlet.pause()
+
+    def resume_writing(self) -> None:
+        """Let the handler go on writing."""
+        self._outlet.resume()
+
+    # `Reading` calls.
+
+    def _deliver(self, request: Request) -> None:
+        waiter = self._next
+        if waiter is not None:
+            self._next = None
+            waiter.set_result(request)
+        elif self._task is None:
+            self._task = self._server.loop.create_task(self._serve(request))
+        else:
+            self._queue.append(request)
+            self._queued_bytes += len(request.body)
+            is_full = len(self._queue) >= self._server.limits.pipelined or self._queued_bytes > _QUEUED_BYTES
+            if is_full and not self._paused:
+                self._stop_clock()
+                self.transport.pause_reading()
+
+    def _refuse(self, verdict: Refused) -> None:
+        self._state = DEAF
+        self.deadline = 0.0
+        if self._busy:
+            self._queue.append(verdict)
+        else:
+            self._answer(verdict)
+
+    def _continue(self) -> None:
+        if not self._busy:
+            self._waits = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a reply is due: being written, or to a request that waits."""
+        return self._task is not None and self._next is None
+
+    # Answering.
+
+    async def _serve(self, item: Request | Refused | None) -> None:
+        """Answer one request after another: the connection's only task."""
+        server, outlet = self._server, self._outlet
+        try:
+            while isinstance(item, Request) and not outlet.gone:
+                responder = Responder(outlet, item.keep_alive, item.method == "HEAD", item.http_version == "1.0")
+                self._responder = responder
+                server.in_flight += 1
+                try:
+                    await server.handler(item, responder)
+                    if not responder.finished and not outlet.gone:
+                        self._fail(item, responder, RuntimeError("the handler returned without finishing its reply"))
+                except asyncio.CancelledError as error:
+                    self._cancelled(item, responder, error)
+                except Exception as error:  # noqa: BLE001 - the server's last resort: one call fails, the others go on
+                    self._fail(item, responder, error)
+                finally:
+                    server.in_flight -= 1
+                    self._responder = None
+                if not responder.keep_alive or outlet.draining:
+                    self._end(linger=bool(self._queue) or self._state != READY)
+                else:
+                    del item, responder  # an idle client keeps no body alive
+                    item = await (self._dequeue() if self._queue else self._wait())
+            if isinstance(item, Refused) and not outlet.gone:
+                self._answer(item)
+        finally:
+            self._task = self._next = None
+            if self._lost:
+                server.leave(self)
+
+    def _wait(self) -> "asyncio.Future[Request | Refused | None]":
+        """Return the future that brings the next request, or None at the end."""
+        self._next = waiter = self._server.loop.create_future()
+        if self._outlet.gone:
+            waiter.set_result(None)
+        elif self._state == READY:
+            self.deadline = self._server.now + self._server.limits.keepalive_s
+        elif self._waits:
+            self._set_deadline()
+        return waiter
+
+    async def _dequeue(self) -> Request | Refused:
+        await asyncio.sleep(0)  # other clients have their turn
+        item = self._queue.popleft()
+        if isinstance(item, Request):
+            self._queued_bytes -= len(item.body)
+        if self._paused and not self._queue:
+            self._resume_reading()
+        return item
+
+    def _resume_reading(self) -> None:
+        self._paused = False
+        self.transport.resume_reading()
+        self._set_deadline()
+
+    def _answer(self, verdict: Refused, request: Request | None = None) -> None:
+        """Write an error as the connection's last reply."""
+        path = request.path if request else self._target.partition(b"?")[0].decode("latin-1")
+        is_head = request.method == "HEAD" if request else bool(self._target) and self._parser.get_method() == b"HEAD"
+        self.deadline = self._server.now + _LINGER_S  # holds if `refuse` fails
+        headers, body = self._server.refuse(verdict.status, verdict.code, verdict.message, path)
+        Responder(self._outlet, keep_alive=False, _head_only=is_head).send(verdict.status, headers, body)
+        self._end(linger=verdict.status not in _CLOSE_AT_ONCE)
+
+    def _fail(self, request: Request, responder: Responder, error: BaseException) -> None:
+        """Report what a handler raised, and end the reply as well as can be."""
+        if not (self._outlet.gone and isinstance(error, TimeoutError)):  # that one is ours: the client stopped reading
+            self._server.on_crash(error)
+        self._replace(request, responder, Refused(500, "internal", "the server failed on this request: see its log"))
+
+    def _cancelled(self, request: Request, responder: Responder, error: asyncio.CancelledError) -> None:
+        """Tell apart who cancelled: someone who meant this task, or something that the handler waited for."""
+        if self._task is None or not self._task.cancelling():
+            self._fail(request, responder, error)
+            return
+        self._replace(request, responder, Refused(503, "shutting_down", "the server is shutting down: try again"))
+        raise error
+
+    def _replace(self, request: Request, responder: Responder, verdict: Refused) -> None:
+        """End a reply that its handler has left: as it is, with an error in its place, or torn."""
+        if responder.finished:
+            self._end(linger=False)
+        elif self._outlet.gone:
+            return
+        elif responder.untouched:
+            responder.withdraw()
+            self._answer(verdict, request)
+        else:
+            responder.abort()
+
+    # Ending.
+
+    def _hang_up(self, *, cancel: bool = True) -> None:
+        """End for a client that is gone: cancel its call, unless that is answered already and only cleans up."""
+        if self._outlet.gone:
+            return
+        if cancel and self._task is not None and self._responder is not None and not self._responder.finished:
+            self._task.cancel()
+        self._stop_reading()
+        self._outlet.stop()
+
+    def _stop_reading(self) -> None:
+        self._state = DEAF
+        self.deadline = 0.0
+        waiter, self._next = self._next, None
+        if waiter is not None:
+            waiter.set_result(None)
+
+    def _end(self, *, linger: bool) -> None:
+        """Close after what was written; lingering, throw away what the client still sends, lest a reset destroys the answer."""
+        if self._outlet.gone:
+            return
+        self._stop_reading()
+        if linger:
+            self._outlet.half_close()
+            self.deadline = self._server.now + _LINGER_S
+            if self._paused:
+                self._resume_reading()
+        else:
+            self._outlet.close()
+
+    # The server calls.
+
+    def check(self, now: float) -> None:
+        """End what has taken too long."""
+        if self.deadline and now >= self.deadline:
+            if self._state == READY or self._is_silent:
+                self._end(linger=False)
+            elif self._state != DEAF:
+                self._refuse(Refused(408, "request_timeout", "the request did not arrive in time"))
+            elif not self.transport.get_write_buffer_size():
+                self.transport.abort()
+        if self._outlet.stalled(now):
+            self._hang_up(cancel=not self._outlet.give_up())
+            self.transport.abort()
+
+    def retire(self) -> None:
+        """Take no request after the ones being read or answered: close at once where there are none."""
+        self._outlet.draining = True
+        if self._is_silent:  # its first request may be on its way
+            self.deadline = min(self.deadline, self._server.now + _GRACE_S)
+        elif not self._busy and self._state in (READY, DEAF):
+            self._stop_reading()
+            self._outlet.close()
+
+    def expel(self) -> bool:
+        """End at once; return whether a call was cut."""
+        is_answering = self._task is not None and self._responder is not None
+        if self._task is not None and is_answering:
+            self._task.cancel()
+        else:
+            self.transport.abort()
+        return is_answering
+
+
+class Server:
+    """A listening socket and its connections."""
+
+    def __init__(
+        self, handler: Handler, refuse: Refuse, limits: Limits = _DEFAULTS, *, on_crash: Callable[[BaseException], None]
+    ) -> None:
+        """Answer requests with `handler`; `refuse` words the server's own errors; `on_crash` is told what a handler raised."""
+        self.handler = handler
+        self.refuse = refuse
+        self.limits = limits
+        self.on_crash = on_crash
+        self.in_flight = 0
+        self.port = 0
+        self.now = 0.0  # as of the last sweep
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop
+        self._listener: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._sweeping = False
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    async def start(
+        self,
+        host: str,
+        port: int,
+        *,
+        ssl: SSLContext | None = None,
+        reuse_port: bool = False,
+        sock: Socket | None = None,
+    ) -> None:
+        """Listen; port 0 takes a free one, which `port` tells. A given socket (bound) takes the place of host and port."""
+        self.loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"backlog": _BACKLOG, "ssl": ssl}
+        if ssl is not None:
+            options |= {"ssl_handshake_timeout": self.limits.header_s, "ssl_shutdown_timeout": _GRACE_S}
+        options |= {"host": host, "port": port, "reuse_port": reuse_port} if sock is None else {"sock": sock}
+        self._listener = await self.loop.create_server(partial(Connection, self), **options)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def drain(self, timeout_s: float) -> int:
+        """Accept no more, let the calls in flight end, cut the rest after `timeout_s`; return how many calls were cut."""
+        self.draining = True
+        if self._listener is not None:
+            for _ in range(2):  # what has arrived already, connections and requests, is still taken in
+                await asyncio.sleep(0)
+            self._listener.close()
+        for connection in tuple(self._connections):
+            connection.retire()
+        await self._emptied(timeout_s)
+        cut = sum([connection.expel() for connection in tuple(self._connections)])
+        await self._emptied(_GRACE_S)
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        return cut
+
+    async def close(self) -> None:
+        """Stop at once: cancel the calls in flight."""
+        await self.drain(0.0)
+
+    async def _emptied(self, timeout_s: float) -> None:
+        if self._connections:
+            self._empty = self.loop.create_future()
+            await asyncio.wait([self._empty], timeout=timeout_s)
+
+    # Connections call.
+
+    def join(self, connection: Connection) -> None:
+        """Count a connection, and see to it that its deadlines are kept."""
+        self._connections.add(connection)
+        if not self._sweeping:
+            self._sweeping = True
+            self.now = self.loop.time()
+            self.loop.call_later(self.limits.sweep_s, self._sweep)
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection whose transport is closed and whose task has ended."""
+        self._connections.discard(connection)
+        if not self._connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _sweep(self) -> None:
+        """Look at every deadline: one timer for all connections."""
+        self._sweeping = bool(self._connections)
+        if self._sweeping:
+            self.now = self.loop.time()
+            self.loop.call_later(self.limits.sweep_s, self._sweep)
+            for connection in tuple(self._connections):
+                connection.check(self.now)

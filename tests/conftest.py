@@ -1,0 +1,73 @@
+"""For every test: the seed in the header, no address but this machine's, and a home of its own on request."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+import penstock
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    seed = config.getoption("randomly_seed", None)
+    return [
+        f"random seed: {seed} (the same order again: --randomly-seed={seed})",
+        f"penstock under test: {Path(penstock.__file__).parent}",
+    ]
+
+
+def refuse_foreign(address: object) -> None:
+    """Raise for an address that is not this machine's: neither loopback nor a Unix socket."""
+    host = address[0] if isinstance(address, tuple) and address else address
+    if isinstance(address, str | bytes) or host in {"localhost", "", None}:
+        return
+    try:
+        is_loopback = ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise RuntimeError(f"A test tried to reach {host!r}; tests talk to 127.0.0.1 only.")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only() -> Iterator[None]:
+    """Refuse connections to other machines, in Python's sockets and in uvloop, which has its own."""
+
+    def checked(connect: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(connect)
+        def wrapper(self: socket.socket, address: object, /, *rest: Any) -> Any:
+            refuse_foreign(address)
+            return connect(self, address, *rest)
+
+        return wrapper
+
+    def checked_loop(create_connection: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(create_connection)
+        def wrapper(self: uvloop.Loop, factory: Any, host: Any = None, *args: Any, **options: Any) -> Any:
+            refuse_foreign((host,))
+            return create_connection(self, factory, host, *args, **options)
+
+        return wrapper
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", checked(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", checked(socket.socket.connect_ex))
+        patch.setattr(uvloop.Loop, "create_connection", checked_loop(uvloop.Loop.create_connection))
+        yield
+
+
+@pytest.fixture
+def tmp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `PENSTOCK_HOME`, and none of the settings and keys that this machine's owner may have exported."""
+    for name in list(os.environ):
+        if name.startswith("PENSTOCK_") or name.endswith("_API_KEY"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    monkeypatch.setenv("PENSTOCK_HOME", str(home))
+    return home
