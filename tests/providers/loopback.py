@@ -185,7 +185,7 @@ def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(guarded())
-        assert reports == []
+        assert not reports, reports
 
     own = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
     parameters = [each.replace(kind=own.kind) for each in inspect.signature(test).parameters.values()]

@@ -89,22 +89,24 @@ def test_the_mistral_vocabularies_agree_with_the_reference_on_many_texts(name):
     assert differences(name, lambda text: reference.encode(text, bos=False, eos=False), 20_000, seed=6) == []
 
 
-@pytest.mark.parametrize("name", ["cl100k", "o200k"])
-def test_a_contraction_with_a_long_s_is_counted_within_its_slack(name):
-    rng, mine, reference = Random(7), vocabulary(name), openai_reference(name)
+@pytest.mark.parametrize(("name", "disagree"), [("cl100k", False), ("o200k", True)])
+def test_a_contraction_with_a_long_s_is_counted_within_its_slack(name, disagree):
+    """The known difference: o200k matches contractions without regard to case, and to Unicode U+017F is an s."""
+    mine, reference = vocabulary(name), openai_reference(name)
+    before, after = ("can", "A", "é", "字", "THE"), ("", "'VE", "'s", "'re", "don't", "s", "THE", "字", LONG_S, "ed")
+    texts = [f"{word}{LONG_S}{one}{other}" for word in before for one in after for other in after]
     wrong = 0
-    for _ in range(2_000):
-        text = fuzz_text(rng) + rng.choice(("can", "A", "é", "字")) + LONG_S + fuzz_text(rng, 4)
+    for text in texts:
         tally, true = mine.count(text), len(reference.encode_ordinary(text))
         assert abs(tally.n - true) <= tally.slack, text
         wrong += tally.n != true
-    assert wrong == 0 if name == "cl100k" else wrong > 0
+    assert bool(wrong) == disagree
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_pieces_of_a_text_are_the_text(name):
     rng, mine = Random(8), vocabulary(name)
-    for _ in range(200):
+    for _ in range(100):
         text = fuzz_text(rng)
         if KNOWN[name].nfc:
             text = unicodedata.normalize("NFC", text)
@@ -194,9 +196,8 @@ def test_a_run_without_a_boundary_is_counted_within_its_slack(name, kind, monkey
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["cl100k", "o200k"])
-def test_a_million_characters_of_anything_are_counted_in_short_steps(name, kind):
-    text, mine = adversarial(kind, 1_000_000), vocabulary(name)
+def test_a_million_characters_of_anything_are_counted_in_short_steps(kind):
+    text, mine = adversarial(kind, 1_000_000), vocabulary("o200k")
     began = perf_counter()
     steps = list(mine.count_steps(text))
     assert len(steps) >= len(text) // SLICE_CHARS

@@ -7,7 +7,7 @@ day may last 23 or 25 hours (Lord Howe: 23 1/2 or 24 1/2) and still meets its ne
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from penstock.errors import InvalidRequest
@@ -23,7 +23,7 @@ hour can therefore be put together to the days and hours of any zone."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _AGO = re.compile(r"(\d{1,7})([smhdw])", re.ASCII)
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FORMS = "Use today, yesterday, now, 30m, 24h, 7d, 2w, 2026-01-31 or 2026-01-31T09:00."
 
 

@@ -9,8 +9,8 @@ which is NULL where there is none.
 from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Struct, defstruct
-from msgspec.structs import astuple, fields
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from penstock.ledger.ids import id_bytes, id_text
 from penstock.receipt import Attempt, Receipt, Usage
@@ -50,7 +50,7 @@ COLUMNS: Final = (
     "tries",
     "more",
 )
-"""The columns of `calls`, in order. Only ever added to, at the end, with a default in `DEFAULTS`."""
+"""The columns of `calls`, in order. Only ever added to, at the end: rows from before hold NULL there."""
 
 _MAX_BITS = 53
 _MAX_COUNT = (1 << _MAX_BITS) - 1
@@ -71,21 +71,11 @@ class _More(Struct, frozen=True, omit_defaults=True):
     dropped: tuple[str, ...] = ()
 
 
-def _array(kind: type[Struct], **inner: Any) -> type[Struct]:
-    """Give a struct of the same fields that is written as an array; a shorter array leaves the last at their defaults."""
-    members = [
-        (field.name, inner.get(field.name, Any), *([] if field.required else [field.default])) for field in fields(kind)
-    ]
-    return defstruct(f"{kind.__name__}Array", members, array_like=True)
-
-
-_UsageArray = _array(Usage)
-_TryArray = _array(Attempt, usage=_UsageArray | None)
 _TRY_USAGE = Attempt.__struct_fields__.index("usage")
 
 _encode = msgspec.json.Encoder().encode
 _decode_more = msgspec.json.Decoder(_More).decode
-_decode_tries = msgspec.json.Decoder(tuple[_TryArray, ...]).decode  # type: ignore[valid-type]
+_decode_tries = msgspec.json.Decoder(list[list[Any]]).decode
 
 
 def row_of(r: Receipt) -> Row:
@@ -173,23 +163,12 @@ def receipt_of(row: Row) -> Receipt:
 
 def _tries_of(text: str | None) -> tuple[Attempt, ...]:
     tries = []
-    for array in _decode_tries(text or b"[]"):
-        flat = astuple(array)
-        usage = flat[_TRY_USAGE]
-        named = dict(zip(Attempt.__struct_fields__, flat, strict=True))
-        named["usage"] = usage and Usage(*astuple(usage))
+    for values in _decode_tries(text or b"[]"):
+        named = dict(zip(Attempt.__struct_fields__, values, strict=False))
+        usage = named["usage"]
+        named["usage"] = None if usage is None else Usage(*usage)
         tries.append(Attempt(**named))
     return tuple(tries)
-
-
-DEFAULTS: Final = dict(
-    zip(
-        COLUMNS,
-        row_of(Receipt(id="0" * 32, started_ns=0, dialect="", model="", status="error", http_status=0)),
-        strict=True,
-    )
-)
-"""What a column holds in a row that was written before there was such a column."""
 
 
 _Value = TypeVar("_Value", bound=Struct)

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
-from penstock.errors import Internal
+from penstock.errors import Internal, Overloaded
 from penstock.ledger import sql
 from penstock.ledger.ids import first_key
 from penstock.ledger.rows import Row, receipt_of
@@ -33,7 +33,7 @@ _MAX_NS = (1 << 63) - 1
 
 _MAY_WRITE = "Let this user write the file and its folder, or set PENSTOCK_HOME to another folder."
 _MOVE = "Move the file away, or set PENSTOCK_HOME to another folder."
-_HINTS = {
+_HINTS: Final = {
     sqlite3.SQLITE_FULL: "The disk is full: free some space.",
     sqlite3.SQLITE_IOERR: "The disk fails: look at the system's log.",
     sqlite3.SQLITE_READONLY: _MAY_WRITE,
@@ -43,7 +43,7 @@ _HINTS = {
 }
 
 
-class StoreBusy(Exception):
+class StoreBusy(Overloaded):
     """Another process is writing: nothing was done, come again."""
 
 
@@ -96,7 +96,7 @@ def _failure(error: sqlite3.Error, path: Path) -> Exception:
     """Turn what SQLite says into what we raise: `StoreBusy`, or `Internal` with what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy(str(error))
+        return StoreBusy("Another process is writing to the ledger.", hint="Try again.", retry_after_s=1.0)
     return Internal(f"The ledger {path} cannot be used: {error}.", hint=_HINTS.get(code, ""))
 
 

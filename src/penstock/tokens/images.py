@@ -19,6 +19,9 @@ TYPICAL = (1_024, 1_024)
 LARGEST = (4_096, 4_096)
 """Sizes for the middle of the band where nothing is known, and for its top where a rule has no cap of its own."""
 
+LONGEST_SIDE = 30_000
+"""Nobody takes larger pictures; a header that claims one is not believed."""
+
 MAX_SEGMENTS = 256
 """JPEG segments that are looked at; real files have a dozen before the size."""
 
@@ -122,7 +125,7 @@ def size_of(data: str) -> tuple[int, int] | None:
         size = _webp(head)
     elif head.startswith(_JPEG_START):
         size = _jpeg(head) or _jpeg(_decoded(data, JPEG_HEAD_CHARS))
-    return size if size and min(size) > 0 else None
+    return size if size and min(size) > 0 and max(size) <= LONGEST_SIDE else None
 
 
 def _decoded(data: str, chars: int) -> bytes:

@@ -20,8 +20,10 @@ _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n?|\n")
 _EMPTY: Final = re.compile(rb"[\r\n]+").match
 """Blank lines where a block would begin: nothing, but complete."""
-_BLANK_LINE: Final = re.compile(rb"(?>\r\n?|\n)(?>\r\n?|\n)").search
+_BLANK_LINE: Final = re.compile(rb"\n(?:\r\n?|\n)|\r(?:\n(?:\r\n?|\n)|\r\n?)").search
 """The end of the last line of a block, and the blank line; a CRLF is never taken for two line ends."""
+_SHORT: Final = 65_536
+"""More than this is not copied again for each piece that arrives."""
 _CR: Final = 13
 _LF: Final = 10
 _LOOK_BACK: Final = 3
@@ -46,16 +48,17 @@ class SseReader:
     the block before, else 0.
     """
 
-    __slots__ = ("_at_start", "_cr", "_fault", "_limit", "_plain", "_rest", "leads", "taken")
+    __slots__ = ("_at_start", "_cr", "_fault", "_limit", "_plain", "_rest", "_short", "leads", "taken")
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         self.taken = b""
         self.leads = 0
         self._rest = bytearray()
         self._limit = limit
+        self._short = min(limit, _SHORT)
         self._at_start = True  # a byte order mark may follow
         self._cr = False  # the last block ended with a CR: an LF that follows belongs to it
-        self._plain = False  # none of these, and nothing waits
+        self._plain = False  # none of these, and what waits has no CR
         self._fault: UpstreamGarbled | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -64,11 +67,22 @@ class SseReader:
         Raises UpstreamGarbled when a block exceeds the limit, from the first feed that has no frame before it; the stream
         cannot be read on after that.
         """
-        if self._plain and data.endswith(b"\n\n") and _CR not in data and len(data) <= self._limit:
+        if not self._plain or _CR in data:
+            return self._any_blocks(data)
+        rest = self._rest
+        self.leads = 0
+        if not rest and data.endswith(b"\n\n") and len(data) <= self._limit:
             self.taken = data
-            self.leads = 0
             return self._whole_blocks(data)
-        return self._any_blocks(data)
+        if len(rest) + len(data) > self._short:
+            return self._any_blocks(data)
+        whole = b"".join((rest, data))
+        end = whole.rfind(b"\n\n", max(0, len(rest) - 1)) + 2
+        if end < 2:  # nothing is complete but blank lines before the block
+            end = len(whole) - len(whole.lstrip(b"\n"))
+        self.taken = whole[:end]
+        rest[:] = whole[end:]
+        return self._whole_blocks(self.taken)
 
     def end(self) -> list[Frame]:
         """Give the frame whose blank line never came, if there is one; `taken` has the blank line added."""
@@ -128,7 +142,7 @@ class SseReader:
             rest.clear()
             if not frames:
                 raise self._fault
-        self._plain = not (rest or self._cr or self._at_start or self._fault)
+        self._plain = not (self._cr or self._at_start or self._fault or _CR in rest)
         return frames
 
     def _check(self) -> None:
@@ -143,7 +157,7 @@ class SseReader:
             block = block.removeprefix(_BOM)
         data: list[bytes] = []
         event = ""
-        for line in _LINE_END.split(block):
+        for line in block.splitlines():  # of bytes: at CR, LF and CRLF only
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if name == b"data":

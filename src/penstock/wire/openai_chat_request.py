@@ -127,7 +127,10 @@ def _check_depth(outline: Outline, *, exact: bool) -> None:
 
     Where the exact types fitted, only members that they do not look into can be deep.
     """
-    for value in [outline.members[n] for n in outline.members.keys() - _FLAT] if exact else [outline.raw]:
+    members = outline.members
+    if exact and _FLAT.issuperset(members):
+        return
+    for value in [members[name] for name in members.keys() - _FLAT] if exact else [outline.raw]:
         if _DEEPER in indented(bytes(value), indent=1):
             raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", hint="Send flatter JSON.")
 
@@ -142,9 +145,10 @@ def _check(request: wire.Request | wire.ExactRequest, outline: Outline) -> bool:
             bound = _check_parts(content, f"messages[{index}].content") and bound
         if isinstance(message, wire.Assistant):
             bound = _check_assistant(message, f"messages[{index}]") and bound
-    for name in ("stream_options", "metadata"):
-        if (value := outline.members.get(name)) is not None and len(value) > len("null"):
-            Outline(bytes(value))  # a name that occurs twice in there could mean two things
+    if request.stream_options is not None:
+        Outline(bytes(outline.members["stream_options"]))  # a name that stands twice in there could mean two things
+    if request.metadata is not None:
+        Outline(bytes(outline.members["metadata"]))
     if request.tools is not None:
         bound = _check_tools(request.tools) and bound
     if request.top_logprobs is not None and request.logprobs is not True:
