@@ -141,6 +141,7 @@ def test_everything_arrives_in_its_field():
         ("shade = 'gray'", 'shade: must be "grey".'),
         ("shade = 'red'", 'shade: `red` is planned and not in this version. It has: "grey".'),
         ("shade = 'blue:secret'", "shade: `blue:` is planned and not in this version."),
+        ("shade = 'reddish'", 'shade: must be "grey".'),
         ("shade = 'blues'", 'shade: must be "grey".'),
         ("gloss = 'x'", "gloss: `gloss` is planned and not in this version. Remove it."),
         ("brands = 'a'", 'brands: must be a list, each text, not text. Example: brands = ["a", "b"]'),
@@ -177,6 +178,12 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines():
 
 def test_what_has_no_mistake_passes():
     Document("x", parse("x", b""), FORMS).finish()
+
+
+def test_ranges_include_their_ends():
+    assert read("tint_of = { depth = 1 }")[1] == read("tint_of = { depth = 9 }")[1] == []
+    assert read("rate = 1e300")[1] == []
+    assert "out of range" in only_mistake("rate = 1.1e300")
 
 
 def test_no_repetition_is_seen_among_items_that_are_wrong():

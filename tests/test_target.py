@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.receipt import Usage
-from penstock.target import Price, Rates, Target, Tier, ceiling, cost, price_on, rates_for, usd
+from penstock.target import Price, Rates, Target, Tier, ceilings, cost, most, price_on, rates_for, usd
 
 DAY = "2026-11-21"
 
@@ -17,6 +17,11 @@ def usd_per_mtok(text):
 
 def target(*prices, **more):
     return Target(id="p/m", provider="p", model="m", dialect="chat", prices=prices, **more)
+
+
+def ceiling(into, output, where, day):
+    of = ceilings((where,), day)
+    return None if of is None else most(into, output, of)
 
 
 GPT4O = Price(
@@ -91,6 +96,14 @@ def test_a_cost_is_exact_only_where_the_provider_counted():
 def test_a_ceiling_takes_the_dearest_tier_and_rate():
     tiered = Price("2025-09-29", Rates(3_000_000, 15_000_000), tiers=(Tier(200_000, Rates(6_000_000, 22_500_000)),))
     assert ceiling(10, 10, target(tiered), DAY) == 60 + 225
+
+
+def test_the_dearest_of_several_targets_is_the_ceiling_and_one_without_a_price_leaves_none():
+    cheap = target(Price("2024-01-01", Rates(1_000_000, 2_000_000)))
+    dear = target(Price("2024-01-01", Rates(3_000_000, 1_000_000)))
+    assert most(10, 10, ceilings((cheap, dear), DAY)) == 40
+    assert ceilings((cheap, target()), DAY) is None
+    assert most(10, 10, ceilings((target(free=True),), DAY)) == 0
 
 
 amounts = st.integers(0, 10**7)

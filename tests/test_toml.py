@@ -83,7 +83,10 @@ def test_no_value_leads_the_locator_astray(value):
     text = f"[t]\nfirst = {value}\n'after' = 1 # {value.splitlines()[0]}\n"
     tomllib.loads(text)
 
-    assert locate(text)["t", "after"] == text[: text.index("'after'")].count("\n") + 1
+    lines = locate(text)
+
+    assert lines["t", "after"] == text[: text.index("'after'")].count("\n") + 1
+    assert {path[1] for path in lines if len(path) > 1} == {"first", "after"}
 
 
 def write(table, path, out, known):

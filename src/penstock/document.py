@@ -253,7 +253,7 @@ def nearest(name: object, names: Iterable[object]) -> str | None:
     if not isinstance(name, str):
         return None
     known = {str(one).casefold(): str(one) for one in names}
-    close = difflib.get_close_matches(name.casefold()[:64], known, n=1)
+    close = difflib.get_close_matches(name.casefold(), known, n=1)
     return known[close[0]] if close else None
 
 

@@ -47,7 +47,7 @@ class PenstockError(Exception):
 
     `param` names the offending member of the request, `retry_after_s` how long the caller (or the line) should wait.
     `status` starts as the class's and may be narrowed per instance, such as 529 on `UpstreamOverloaded`. `call_id` names
-    the receipt, once there is one.
+    the receipt, once there is one; `worked` tells that the provider may have spent tokens on the try all the same.
     """
 
     code: ClassVar[str] = "internal"
@@ -70,6 +70,7 @@ class PenstockError(Exception):
         self.status = self.default_status if status is None else status
         self.retry_after_s = retry_after_s
         self.call_id = ""
+        self.worked = False
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message

@@ -93,7 +93,7 @@ def nano_usd(raw: Any, most: int) -> int:
         raise Wrong("must be a number of US dollars, without quotes and signs.")
     if not (Decimal(raw).is_finite() and 0 <= raw <= most):
         raise Wrong(f"is out of range: must be from 0 to {most} US dollars.")
-    exact = Context(prec=60, traps=[Inexact, InvalidOperation])
+    exact = Context(traps=[Inexact, InvalidOperation])
     try:
         nano = exact.multiply(Decimal(raw), Decimal(NANO_PER_USD))
     except Inexact:

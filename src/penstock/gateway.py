@@ -17,10 +17,10 @@ from penstock.call import Call, Caller, Ticket, Who
 from penstock.config import catalog_text
 from penstock.errors import BudgetExhausted, ClientClosed, Internal, PenstockError, Unauthenticated, UpstreamGarbled
 from penstock.execute import Execution, LiveTry
-from penstock.inflight import InFlight
+from penstock.inflight import STATIC, InFlight
 from penstock.ledger.budgets import Budgets, Hold, Limit, Scope
 from penstock.ledger.keys import Keyring, read_pepper
-from penstock.ledger.ledger import Ledger
+from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.ledger.records import Intent
 from penstock.plugins import PROVIDERS, Provider, find
 from penstock.policy.admission import Admission, attribute
@@ -31,7 +31,7 @@ from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.router import Plan, Router
 from penstock.settings import BudgetSettings, Config
-from penstock.target import Profile, ceiling, usd
+from penstock.target import Ceiling, Profile, Target, ceilings, most, usd
 from penstock.telemetry.metrics import Metrics
 from penstock.tokens.count import Count, count_call, count_text
 
@@ -118,6 +118,7 @@ class Gateway:
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
         self._patience = {p.name: Patience(retries=p.retries) for p in config.providers}
         self._day = (0, "")
+        self._ceilings: dict[tuple[Target, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -150,13 +151,12 @@ class Gateway:
         who = self._attribute(who, caller, call)
         call = self._pin(call, who)
         plan = await self._plan(call, who)
-        day, steps = self._today(self._wall_ns()), []
+        now_ns, steps = self._wall_ns(), []
         for number, target in enumerate(plan.targets):
             count = await self._count(call, target.profile)
-            alone = Plan(plan.model, (target,))
-            most = _dearest(alone, call, count.band[1] + TEMPLATE_TOKENS, day)
+            ceiling = self._dearest(Plan.of(plan.model, (target,)), call, count.band[1] + TEMPLATE_TOKENS, now_ns)
             note = "first" if number == 0 else "if all before it fail"
-            steps.append(Step(target.id, count, None if most is None else usd(most), note))
+            steps.append(Step(target.id, count, None if ceiling is None else usd(ceiling), note))
         left = [Skipped(one.target, one.reason) for one in plan.left_out]
         return Foresight(plan.model, tuple(steps), tuple(left), plan.static)
 
@@ -183,7 +183,7 @@ class Gateway:
                 if plan.static is None or error.then == "stop":
                     raise
                 flight.status = "degraded"
-                yield Opening(flight.id, "static", "translated", len(flight.tries))
+                yield Opening(flight.id, STATIC, "translated", len(flight.tries))
                 yield Chunk(_static(plan), None, self._settle(flight))
                 return
             yield _opening(flight, live)
@@ -230,9 +230,9 @@ class Gateway:
     async def _reserve(self, flight: Reserved, plan: Plan) -> None:
         """Hold the dearest end of the plan: by a bound that is surely enough, else by a count."""
         call, who, now_ns = flight.call, flight.who, flight.started_ns
-        day, bound = self._today(now_ns), call.input_bound
+        bound = call.input_bound
         if bound is not None:
-            flight.ceiling = _dearest(plan, call, bound + TEMPLATE_TOKENS, day)
+            flight.ceiling = self._dearest(plan, call, bound + TEMPLATE_TOKENS, now_ns)
             try:
                 flight.hold = self._budgets.hold(who, flight.ceiling, now_ns)
             except BudgetExhausted:
@@ -240,8 +240,17 @@ class Gateway:
             else:
                 return
         counted = max([(await self._count(call, target.profile)).band[1] for target in plan.targets])
-        flight.ceiling = _dearest(plan, call, counted + TEMPLATE_TOKENS, day)
+        flight.ceiling = self._dearest(plan, call, counted + TEMPLATE_TOKENS, now_ns)
         flight.hold = self._budgets.hold(who, flight.ceiling, now_ns)
+
+    def _dearest(self, plan: Plan, call: Call, input_tokens: int, now_ns: int) -> int | None:
+        """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
+        day = self._today(now_ns)
+        known = self._ceilings.get(plan.targets)
+        if known is None:
+            known = self._ceilings[plan.targets] = (ceilings(plan.targets, day),)
+        of = known[0]
+        return None if of is None else most(input_tokens, plan.output_bound(call), of)
 
     async def _count(self, call: Call, profile: Profile) -> Count:
         """Count a prompt; a long one beside the loop, so that no other call waits for it."""
@@ -253,20 +262,20 @@ class Gateway:
         """Write down that the call will be made: from here on it cannot be lost."""
         who = flight.who
         self.ledger.intend(
-            Intent(
-                id=flight.id,
-                started_ns=flight.started_ns,
-                dialect=flight.call.dialect,
-                model=flight.call.model,
-                streamed=flight.call.stream,
-                key_id=who.key_id,
-                team=who.team,
-                feature=who.feature,
-                user=who.user,
-                session=who.session,
-                target=plan.targets[0].id,
-                hold_nano_usd=flight.ceiling,
-                config_hash=self.config.hash,
+            Intent(  # by position: see InFlight.close
+                flight.id,
+                flight.started_ns,
+                flight.call.dialect,
+                flight.call.model,
+                flight.call.stream,
+                who.key_id,
+                who.team,
+                who.feature,
+                who.user,
+                who.session,
+                plan.targets[0].id,
+                flight.ceiling,
+                self.config.hash,
             )
         )
         flight.intended = True
@@ -317,6 +326,7 @@ class Gateway:
         number = now_ns // 86_400_000_000_000
         if self._day[0] != number:
             self._day = (number, date.fromordinal(719_163 + number).isoformat())
+            self._ceilings.clear()
         return self._day[1]
 
     def _flush(self) -> None:
@@ -336,7 +346,7 @@ class Gateway:
 
 def start(config: Config, *, clock: Callable[[], float] = monotonic, wall_ns: Callable[[], int] = time_ns) -> Gateway:
     """Open the ledger of a configuration (after a crash: settle what was left open) and make its gateway."""
-    ledger = Ledger.open(config.home, now_ns=wall_ns())
+    ledger = Ledger.open(config.home, now_ns=wall_ns(), settings=LedgerSettings(sync=config.ledger.sync))
     return Gateway(config, ledger, read_catalog(catalog_text()), clock=clock, wall_ns=wall_ns)
 
 
@@ -353,17 +363,6 @@ def _budget(scope: Scope, budget: BudgetSettings) -> Iterator[Limit]:
         yield Limit(scope, "day", budget.day_nano_usd, budget.zone)
     if budget.month_nano_usd is not None:
         yield Limit(scope, "month", budget.month_nano_usd, budget.zone)
-
-
-def _dearest(plan: Plan, call: Call, input_tokens: int, day: str) -> int | None:
-    """Give the most that any target of the plan may cost; None if one of them has no price."""
-    dearest = 0
-    for target in plan.targets:
-        most = ceiling(input_tokens, plan.output_bound(call), target, day)
-        if most is None:
-            return None
-        dearest = max(dearest, most)
-    return dearest
 
 
 def _opening(flight: Reserved, live: LiveTry) -> Opening:

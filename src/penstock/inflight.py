@@ -7,12 +7,19 @@ from collections.abc import Callable
 from typing import Literal
 
 from penstock.call import Call, Who
-from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, UpstreamTimeout
-from penstock.execute import LiveTry
+from penstock.errors import PenstockError, UpstreamError
+from penstock.execute import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Receipt, Status, Usage, UsageSource
+from penstock.reply import Started
 from penstock.target import Cost, cost
 
 NO_USAGE = Usage(source="none")
+NOT_STARTED = Started()
+NOTHING = Cost(0, "exact")
+NOTHING_FREE = Cost(0, "free")
+STATIC = "static"
+"""What stands for the target where the last rung, a fixed text, answered."""
+
 _WORST: tuple[CostStatus, ...] = ("free", "exact", "estimated", "unpriced")
 
 Estimate = Callable[[Call, LiveTry], Usage]
@@ -42,64 +49,69 @@ class InFlight:
             self.error = error
 
     def close(self, now: float, day: str, estimate: Estimate, config_hash: str) -> Receipt:
-        """End every try and make the receipt."""
-        for live in self.tries:
-            live.end("cancelled" if self.status == "cancelled" else "error", now, self.error)
-        rows = tuple(self._attempt(live, day, estimate) for live in self.tries)
-        answered = self.tries[-1] if self.tries and self.error is None else None
-        last = self.tries[-1] if self.tries else None
-        total, status = _sum(rows)
-        error = self.error
+        """End every try and make the receipt.
+
+        Values are given by position here: with this many fields, keywords cost ten times as much, on every call.
+        """
+        error, call, who, tries = self.error, self.call, self.who, self.tries
+        ending: TryStatus = "ok" if error is None else "cancelled" if self.status == "cancelled" else "error"
+        for live in tries:
+            live.end(ending, now, error)
+        rows = tuple([self._attempt(live, day, estimate) for live in tries])
+        last = tries[-1] if tries else None
+        exchange = None if last is None else last.exchange
+        total, cost_status = _sum(rows)
         self.receipt = Receipt(
-            id=self.id,
-            started_ns=self.started_ns,
-            dialect=self.call.dialect,
-            model=self.call.model,
-            status=self.status,
-            http_status=200 if error is None else error.status,
-            streamed=self.call.stream,
-            key_id=self.who.key_id,
-            team=self.who.team,
-            feature=self.who.feature,
-            user=self.who.user,
-            session=self.who.session,
-            target=last.target.id if last is not None else None,
-            error=None if error is None else error.code,
-            error_origin=_origin(self.status, error),
-            finish_reason=last.meter.finish if last is not None else None,
-            usage=_total(rows),
-            cost_nano_usd=total,
-            cost_status=status,
-            ttft_us=_us(last.first_at - self.began) if last is not None and last.first_at is not None else None,
-            total_us=_us(now - self.began),
-            lane=last.exchange.lane if last is not None and last.exchange is not None else None,
-            dropped=answered.exchange.dropped if answered is not None and answered.exchange is not None else (),
-            config_hash=config_hash,
-            tries=rows,
+            self.id,
+            self.started_ns,
+            call.dialect,
+            call.model,
+            self.status,
+            200 if error is None else error.status,
+            call.stream,
+            who.key_id,
+            who.team,
+            who.feature,
+            who.user,
+            who.session,
+            STATIC if self.status == "degraded" else None if last is None else last.target.id,
+            None if error is None else error.code,
+            None if error is None else _origin(self.status, error),
+            None if last is None else last.meter.finish,
+            _total(rows),
+            total,
+            cost_status,
+            None if last is None or last.first_at is None else int((last.first_at - self.began) * 1e6),
+            int((now - self.began) * 1e6),
+            None if exchange is None else exchange.lane,
+            "none",  # cache
+            None,  # prompt
+            () if exchange is None or error is not None else exchange.dropped,
+            config_hash,
+            rows,
         )
         return self.receipt
 
     def _attempt(self, live: LiveTry, day: str, estimate: Estimate) -> Attempt:
         usage, price = self._billed(live, day, estimate)
-        start, error = live.meter.start, live.error
-        ended = live.began if live.ended is None else live.ended
+        start, error, began = live.meter.start or NOT_STARTED, live.error, live.began
         return Attempt(
-            target=live.target.id,
-            kind=live.kind,
-            status="ok" if live.status == "open" else live.status,
-            http_status=_http_status(live),
-            error=None if error is None else error.code,
-            retry_after_ms=None if error is None or error.retry_after_s is None else round(error.retry_after_s * 1000),
-            started_us=_us(live.began - self.began),
-            ttft_us=None if live.first_at is None else _us(live.first_at - live.began),
-            total_us=_us(ended - live.began),
-            usage=usage,
-            cost_nano_usd=price.nano_usd,
-            cost_status=price.status,
-            price_version=price.price_version,
-            response_id="" if start is None else start.id,
-            response_model="" if start is None else start.model,
-            fingerprint=None if start is None else start.fingerprint,
+            live.target.id,
+            live.kind,
+            "ok" if live.status == "open" else live.status,
+            _http_status(live),
+            None if error is None else error.code,
+            None if error is None or error.retry_after_s is None else round(error.retry_after_s * 1000),
+            int((began - self.began) * 1e6),
+            None if live.first_at is None else int((live.first_at - began) * 1e6),
+            0 if live.ended is None else int((live.ended - began) * 1e6),
+            usage,
+            price.nano_usd,
+            price.status,
+            price.price_version,
+            start.id,
+            start.model,
+            start.fingerprint,
         )
 
     def _billed(self, live: LiveTry, day: str, estimate: Estimate) -> tuple[Usage | None, Cost]:
@@ -108,15 +120,15 @@ class InFlight:
         if usage is None and _worked(live):
             usage = estimate(self.call, live)
         if usage is None:
-            return None, Cost(0, "free" if live.target.free else "exact")
+            return None, NOTHING_FREE if live.target.free else NOTHING
         return usage, cost(usage, live.target, day)
 
 
 def _worked(live: LiveTry) -> bool:
-    """Whether the provider may have spent tokens on a try: it answered, or fell silent after it was asked."""
+    """Whether the provider may have spent tokens on a try: it answered, or was asked and never said no."""
     if live.exchange is not None or live.status == "cancelled":
         return True
-    return isinstance(live.error, UpstreamTimeout | UpstreamGarbled)
+    return live.error is not None and live.error.worked
 
 
 def _http_status(live: LiveTry) -> int | None:
@@ -125,9 +137,7 @@ def _http_status(live: LiveTry) -> int | None:
     return live.error.status if isinstance(live.error, UpstreamError) else None
 
 
-def _origin(status: Status, error: PenstockError | None) -> Literal["client", "gateway", "provider"] | None:
-    if error is None:
-        return None
+def _origin(status: Status, error: PenstockError) -> Literal["client", "gateway", "provider"]:
     if status == "cancelled" or error.status in range(400, 500):
         return "provider" if isinstance(error, UpstreamError) and error.status == 429 else "client"
     return "provider" if isinstance(error, UpstreamError) else "gateway"
@@ -136,8 +146,11 @@ def _origin(status: Status, error: PenstockError | None) -> Literal["client", "g
 def _sum(rows: tuple[Attempt, ...]) -> tuple[int | None, CostStatus]:
     """Add up the tries; the worst status is the call's, and one unpriced try leaves the call without a price."""
     if len(rows) == 1:
-        return rows[0].cost_nano_usd, rows[0].cost_status
-    worst: CostStatus = max((row.cost_status for row in rows), key=_WORST.index, default="free")
+        only = rows[0]
+        return only.cost_nano_usd, only.cost_status
+    if not rows:
+        return 0, "free"
+    worst: CostStatus = max([row.cost_status for row in rows], key=_WORST.index)
     if worst == "unpriced":
         return None, worst
     return sum(row.cost_nano_usd or 0 for row in rows), worst
@@ -146,17 +159,11 @@ def _sum(rows: tuple[Attempt, ...]) -> tuple[int | None, CostStatus]:
 def _total(rows: tuple[Attempt, ...]) -> Usage:
     """Add up the usage of the tries: all of them are paid for."""
     used = [row.usage for row in rows if row.usage is not None]
-    if not used:
-        return NO_USAGE
-    if len(used) == 1:
-        return used[0]
+    if len(used) < 2:
+        return used[0] if used else NO_USAGE
     sources = {usage.source for usage in used}
     source: UsageSource = "provider"
     if sources != {"provider"}:
         source = "estimated" if "estimated" in sources else "counted"
     sums = {name: sum(getattr(usage, name) for usage in used) for name in Usage.__struct_fields__ if name != "source"}
     return Usage(**sums, source=source)
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1_000_000)

@@ -127,18 +127,35 @@ def cost(usage: Usage, target: Target, day: str) -> Cost:
     return Cost(nano, "exact" if usage.source == "provider" else "estimated", price.since)
 
 
-def ceiling(input_tokens: int, output_tokens: int, target: Target, day: str) -> int | None:
-    """Give the most that a call of at most so many tokens can cost, in nano-dollars rounded up; None if unpriced."""
-    if target.free:
-        return 0
-    price = price_on(target.prices, day)
-    if price is None:
-        return None
+Ceiling = tuple[int, int]
+"""The dearest rates that an input and an output token can have, nano-dollars per million."""
+
+
+def ceilings(targets: tuple[Target, ...], day: str) -> tuple[Ceiling, ...] | None:
+    """Give the dearest rates of each tier of each target on a day; None if one of the targets has no price.
+
+    They are independent of a call, so that they are worked out once a day.
+    """
+    found: list[Ceiling] = []
+    for target in targets:
+        if target.free:
+            continue
+        price = price_on(target.prices, day)
+        if price is None:
+            return None
+        for r in (price.rates, *(tier.rates for tier in price.tiers)):
+            into = max(r.input, r.cache_write or 0, r.cache_write_1h or 0, r.audio_input or 0)
+            found.append((into, max(r.output, r.reasoning or 0, r.audio_output or 0)))
+    return tuple(found)
+
+
+def most(input_tokens: int, output_tokens: int, of: tuple[Ceiling, ...]) -> int:
+    """Give the most that a call of at most so many tokens can cost, in nano-dollars rounded up."""
     dearest = 0
-    for r in (price.rates, *(tier.rates for tier in price.tiers)):
-        into = max(r.input, r.cache_write or 0, r.cache_write_1h or 0, r.audio_input or 0)
-        out = max(r.output, r.reasoning or 0, r.audio_output or 0)
-        dearest = max(dearest, input_tokens * into + output_tokens * out)
+    for into, out in of:
+        total = input_tokens * into + output_tokens * out
+        if total > dearest:  # quicker than max(), on every call
+            dearest = total
     return -(-dearest // TOKENS_PER_RATE)
 
 

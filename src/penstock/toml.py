@@ -131,7 +131,7 @@ class _Locator:
     def _note(self, path: KeyPath, at: int) -> None:
         if len(path) > DEEPEST_KEY:
             return
-        line = bisect_right(self._breaks, at - 1) + 1
+        line = bisect_right(self._breaks, at) + 1
         for end in range(1, len(path)):
             self.lines.setdefault(path[:end], line)
         self.lines[path] = line

@@ -113,6 +113,7 @@ SOUND = (
             "gateway.py": "try:\n    pass\nexcept Exception:\n    pass\n",
             "server/http11.py": "try:\n    pass\nexcept BaseException:\n    pass\n",
             "providers/x.py": "try:\n    pass\nexcept BaseException:\n    close()\n    raise\nexcept ValueError:\n    pass\n",
+            "providers/y.py": "try:\n    pass\nexcept:\n    close()\n    raise\n",
         },
     ),
     Plant(
@@ -126,7 +127,7 @@ SOUND = (
     Plant(
         "words that only look unfinished",
         habits.unfinished,
-        {"routing/x.py": "PREFIX = 'TODOS'\nreturn_ = NotImplemented\n"},
+        {"routing/x.py": "PREFIX = 'TODOS'\nreturn_ = NotImplemented\n", "docs/x.md": f"{TO_DO}\n"},
     ),
 )
 

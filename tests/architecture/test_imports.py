@@ -57,6 +57,7 @@ BREACHES = (
                 b = load("..routing", __package__)  # <-
                 c = __import__("penstock.ledger.budgets")  # <-
                 d = load(name="penstock.config")
+                e = load(package="penstock.tokens", name="..policy")  # <-
                 """
         },
     ),
@@ -209,6 +210,14 @@ SOUND = (
         imports.gateway,
         {"policy/context.py": "from penstock.tokens import count\nfrom penstock.policy import guards\n"},
     ),
+    Plant("one stage is not several", imports.gateway, {"execute.py": "from penstock.routing import router\n"}),
+    Plant(
+        "the gateway, the vocabulary and one stage are not several stages",
+        imports.gateway,
+        {
+            "client.py": "from penstock.gateway import Gateway\nfrom penstock.call import Call\nfrom penstock.ledger import budgets\n"
+        },
+    ),
     Plant(
         "the command line imports what it runs", imports.edges, {"cli/serve.py": "from penstock.server import app\n"}
     ),
@@ -217,6 +226,18 @@ SOUND = (
         "plugins load what they find",
         imports.late_imports,
         {"plugins.py": "import importlib\n\n\ndef f(name):\n    return importlib.import_module(name)\n"},
+    ),
+    Plant(
+        "the public names are resolved lazily",
+        imports.late_imports,
+        {
+            "__init__.py": "from importlib import import_module\n\n\ndef __getattr__(name):\n    return import_module(name)\n"
+        },
+    ),
+    Plant(
+        "a command imports what it needs",
+        imports.late_imports,
+        {"cli/ask.py": "def ask():\n    from penstock import gateway\n"},
     ),
     Plant(
         "a door to an extra imports it late",

@@ -50,7 +50,11 @@ BREACHES = (
 
 
                 def f(name):
-                    return name == OURS, name == FAVOURITE, name == call.FAVOURITE, name is Kind.BEDROCK  # <-
+                    a = name == OURS  # <-
+                    b = name == FAVOURITE  # <-
+                    c = name == call.FAVOURITE  # <-
+                    d = name is Kind.BEDROCK  # <-
+                    return a, b, c, d
                 """,
         },
     ),
@@ -66,7 +70,7 @@ SOUND = (
         "names as data, and ordinary words",
         names.provider_names,
         {
-            "config.py": "KINDS = {'openai': 'OPENAI_API_KEY'}\nx = zone == 'local'\ny = name == 'open'\nz = a in ('stop',)\n"
+            "config.py": "KINDS = {'openai': 'OPENAI_API_KEY'}\nx = zone == 'local'\ny = name == 'open'\nz = a in ('stop',)\nkind == 'function'\n"
         },
     ),
 )

@@ -30,6 +30,10 @@ BREACHES = (
                     o = {}  # <-
                 p = itertools.count()  # <-
                 q = r = []  # <-
+                s = [] if a else ()  # <-
+                t = () if a else []  # <-
+                u = a or []  # <-
+                v = () + [1]  # <-
                 """
         },
     ),
@@ -64,6 +68,9 @@ BREACHES = (
                     B.append(1)  # <-
                     B[0] += 1  # <-
                     del A["x"]  # <-
+
+
+                B += [1]  # <-
                 """,
             "ledger/x.py": """
                 from penstock.routing import x
@@ -143,7 +150,7 @@ SOUND = (
         {
             "routing/x.py": """
                 from collections.abc import Mapping, Sequence, Set
-                from functools import cache, lru_cache
+                from functools import cache, lru_cache, wraps
                 from types import MappingProxyType
                 from typing import ClassVar, Final
 
@@ -170,8 +177,13 @@ SOUND = (
                 @lru_cache(maxsize=64)
                 def f(text):
                     found = {}
-                    found[text] = B["a"]
+                    found[text] = B["a"] or A.get("a")
+                    make(found).count = isinstance(found, S)
                     return found
+
+
+                @wraps(None)
+                def g(text): ...
 
 
                 @cache

@@ -37,6 +37,9 @@ BREACHES = (
                     Y = make(2)  # <-
                 Z = {"x": [make(3)]}  # <-
                 N = call.count()  # <-
+                P = os.path.join("a", "b")  # <-
+                if X:
+                    Q = make(4)  # <-
                 """
         },
     ),

@@ -1,5 +1,6 @@
 import struct
 import zlib
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -125,14 +126,16 @@ def test_monstrous_intents_and_receipts_are_clipped_before_they_are_written(make
     payload = pack_intent(make.intent(session=session))
     assert len(payload) < 2048
     assert len(unpack_intent(payload, Head()).session) <= 256
-    row, payload = pack_receipt(make.receipt(session=session, usage=Usage(input_tokens=2**70)))
+    row, payload = pack_receipt(make.receipt(session=session))
     assert len(payload) < 2048
     assert unpack_receipt(payload, Head()) == row
-    assert receipt_of(row).usage.input_tokens == 2**53 - 1
+    assert len(receipt_of(row).session) <= 256
 
 
-def test_numbers_beyond_64_bits_do_not_keep_an_intent_from_being_written(make):
+def test_numbers_beyond_64_bits_do_not_keep_a_record_from_being_written(make):
     assert unpack_intent(pack_intent(make.intent(hold_nano_usd=2**70)), Head()).hold_nano_usd == 2**53 - 1
+    row, _ = pack_receipt(make.receipt(total_us=2**70, usage=Usage(cache_write_tokens=2**70)))
+    assert (receipt_of(row).total_us, receipt_of(row).usage.cache_write_tokens) == (2**53 - 1, 2**53 - 1)
 
 
 def test_a_form_with_fewer_fields_is_read_by_name_and_the_new_ones_are_at_their_defaults(make):
@@ -178,7 +181,5 @@ def test_payloads_that_make_no_sense_are_unreadable_and_nothing_worse(payload):
 @given(st.binary(max_size=60))
 def test_no_payload_breaks_its_reading(payload):
     for unpack in (unpack_intent, unpack_receipt):
-        try:
+        with suppress(Unreadable):
             unpack(payload, Head())
-        except Unreadable:
-            pass

@@ -12,10 +12,13 @@ counts = st.integers(0, 2**53 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-usages = st.builds(Usage, **{
-    field.name: counts if field.type is int else st.sampled_from(["provider", "counted", "estimated", "none"])
-    for field in msgspec.structs.fields(Usage)
-})
+usages = st.builds(
+    Usage,
+    **{
+        field.name: counts if field.type is int else st.sampled_from(["provider", "counted", "estimated", "none"])
+        for field in msgspec.structs.fields(Usage)
+    },
+)
 
 
 def by_type(field):

@@ -50,6 +50,8 @@ class Peer:
         return await self.reader.readexactly(int(length.partition(b":")[2]))
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop's transport would raise a RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 

@@ -447,6 +447,24 @@ async def test_after_an_interim_reply_the_time_to_the_first_byte_starts_again() 
             assert reply.first_byte_at > 0
 
 
+@on_both_loops
+async def test_silence_after_an_interim_reply_is_silence_before_the_reply() -> None:
+    async with upstream(sends(b"HTTP/1.1 102 Processing\r\n\r\n")) as up:
+        with closing(up.pool(first_byte_s=0.06)) as pool, pytest.raises(Fault, match="first_byte_timeout"):
+            await get(pool)
+
+
+@on_both_loops
+async def test_the_deadline_of_a_call_says_nothing_about_the_connection_that_it_leaves_behind() -> None:
+    async with upstream(sends(OK), stay) as up:
+        with closing(up.pool()) as pool:
+            sends_both = get(pool, within_s=0.1), get(pool, within_s=0.25)  # the second keeps the sweep at work
+            first, second = await asyncio.gather(*sends_both, return_exceptions=True)
+            assert isinstance(first, Reply)
+            assert isinstance(second, Fault)
+            assert pool.idle == 1
+
+
 @pytest.mark.parametrize("how", ["close", "reset", "surplus"])
 @on_both_loops
 async def test_an_idle_connection_that_the_server_ends_or_speaks_on_leaves_the_pool_silently(how: str) -> None:
@@ -641,13 +659,19 @@ def test_an_ended_connection_and_its_fault_are_freed_without_the_garbage_collect
         await peer.answer(HEAD)
         peer.close()
 
+    async def cut(peer: Peer) -> None:
+        await peer.answer(SSE)
+        peer.close()
+
     async def run() -> None:
-        async with upstream(script) as up:
+        async with upstream(script, cut) as up:
             with closing(up.pool()) as pool:
                 await get(pool)
                 gc.collect()
                 with contextlib.suppress(Fault):
                     await get(pool)
+                with contextlib.suppress(Fault):
+                    await drain(await get(pool))
                 await up.left()
         ours = [kind for kind in map(type, gc.get_objects()) if kind in {Connection, Fault, Reply}]
         assert ours == []
@@ -657,6 +681,17 @@ def test_an_ended_connection_and_its_fault_are_freed_without_the_garbage_collect
         asyncio.run(run())
     finally:
         gc.enable()
+
+
+async def test_a_body_of_tiny_chunks_weighs_no_more_than_its_bytes() -> None:
+    connection, _, _ = connection_on()
+    reply = connection.start(b"GET", 1e18, 0.0)
+    connection.data_received(CHUNKED)
+    for _ in range(20):
+        connection.data_received(chunk(b"ab") * 5000)
+    assert len(connection.chunks) == 20
+    connection.data_received(chunk(b""))
+    assert reply.whole == b"ab" * 100_000
 
 
 async def test_a_trailer_is_no_header_of_this_reply_nor_of_the_next() -> None:

@@ -16,7 +16,7 @@ import trustme
 from penstock.providers import pool as module
 from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, Limits
-from penstock.providers.pool import Address, Pool
+from penstock.providers.pool import Address, Pool, trust_store
 from providers.loopback import OK, SSE, Peer, closing, drain, get, on_both_loops, until, upstream
 
 PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -228,10 +228,8 @@ def server_tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    authority.configure_trust(context)
-    return context
+    with authority.cert_pem.tempfile() as bundle:
+        return trust_store(bundle)
 
 
 @on_both_loops
@@ -255,6 +253,15 @@ async def test_a_reply_comes_over_tls_and_the_connection_is_kept(authority: trus
                 await task
             await up.left(0.1)
             assert (up.peers[0].ended_at or 0) - began < 0.05
+
+
+@on_both_loops
+async def test_a_certificate_is_compared_with_the_name_that_was_asked_for(authority: trustme.CA) -> None:
+    async with upstream(serve, tls=server_tls(authority.issue_cert("localhost"))) as up:
+        with closing(Pool(Address("https", "localhost", up.port), tls=trusting(authority))) as pool:
+            assert (await get(pool)).status == 200
+        with closing(Pool(up.address, tls=trusting(authority))) as pool:
+            assert (await fault_of(pool)).kind == "tls"
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
@@ -337,14 +344,14 @@ async def test_without_settings_the_trust_store_is_loaded_once_in_a_thread_and_s
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = 0
-    load = module._trust_store
+    load = module.trust_store
 
     def counted() -> ssl.SSLContext:
         nonlocal loads
         loads += 1
         return load()
 
-    monkeypatch.setattr(module, "_trust_store", counted)
+    monkeypatch.setattr(module, "trust_store", counted)
     async with upstream(serve, tls=server_tls(authority.issue_cert("127.0.0.1"))) as up:
         with closing(Pool(up.address)) as pool:
             assert (await fault_of(pool)).kind == "tls"
@@ -543,13 +550,22 @@ async def test_waiting_for_a_connection_ends_at_the_deadline() -> None:
 
 @on_both_loops
 async def test_a_waiter_that_is_cancelled_leaves_the_queue() -> None:
-    async with upstream(serve_slowly) as up:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await go.wait()
+            await peer.send(OK)
+
+    async with upstream(script) as up:
         with closing(up.pool(connections=1)) as pool:
             tasks = [asyncio.ensure_future(get(pool)) for _ in range(4)]
-            await until(lambda: up.peers)
+            await asyncio.sleep(0)
             tasks[1].cancel()
             await asyncio.sleep(0)
             assert len(pool._waiters) == 2
+            go.set()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert [type(result).__name__ for result in results] == ["Reply", "CancelledError", "Reply", "Reply"]
             assert pool.opened_total == 1

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.errors import (
@@ -90,6 +90,7 @@ def test_an_answer_comes_in_chunks(chunk, pieces):
 CHUNKS = st.sampled_from(["word", "character", "whole"]) | st.integers(1, 9)
 
 
+@example(" \n", "word", None)
 @given(st.text(max_size=40), CHUNKS, st.none() | st.integers(0, 5))
 def test_chunks_add_up_to_the_text(answer, chunk, rate):
     played = play(text=answer.replace("{", "("), chunk=chunk, tokens_per_s=rate or None)

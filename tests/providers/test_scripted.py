@@ -224,6 +224,19 @@ def test_nothing_comes_after_an_error(provider):
     assert jump(read_on()) is None
 
 
+def test_nothing_comes_after_a_limit(provider):
+    async def read_on():
+        exchange = await made.send(ask(), TARGET, asyncio.get_running_loop().time() + 100)
+        await exchange.read()
+        await exchange.read()
+        with pytest.raises(UpstreamTimeout):
+            await exchange.read()
+        return await exchange.read()
+
+    made = provider("chunk_ms = 4000\n[[rules]]\ntext = 'a b c'", idle_s=3.0)
+    assert jump(read_on()) is None
+
+
 def test_a_call_that_no_rule_serves_may_go_elsewhere(provider):
     ((_, error),) = jump(play(provider("[[rules]]\nequals = 'x'\ntext = 'a'")))
 

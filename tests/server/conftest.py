@@ -37,8 +37,12 @@ class Reply:
 
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
+    pieces: list[bytes] = field(default_factory=list)
     complete: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
     def header(self, name: bytes) -> bytes | None:
         return dict(self.headers).get(name)
@@ -63,7 +67,10 @@ class Replies:
                         b"\r\n\r\n", b"\r\ncontent-length: 0\r\n\r\n"
                     )
                 )
-                self.found.append(alone.found[0])
+                (reply,) = alone.found
+                names = {b"x-length": b"content-length"}
+                reply.headers = [(names.get(name, name), value) for name, value in reply.headers[:-1]]
+                self.found.append(reply)
             else:
                 self._parser.feed_data(data)
                 data = b""
@@ -92,7 +99,7 @@ class Replies:
         self.found[-1].status = self._parser.get_status_code()
 
     def on_body(self, data: bytes) -> None:
-        self.found[-1].body += data
+        self.found[-1].pieces.append(data)
 
     def on_message_complete(self) -> None:
         self.found[-1].complete = True
@@ -159,7 +166,8 @@ class Running:
         self.clients: list[Client] = []
 
     async def client(self, **options: Any) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.server.port, **options))
+        where = () if "sock" in options else ("127.0.0.1", self.server.port)
+        client = Client(*await asyncio.open_connection(*where, **options))
         self.clients.append(client)
         return client
 

@@ -671,6 +671,33 @@ async def test_a_drain_cuts_what_does_not_end_in_time(serve):
     assert not reply.complete
 
 
+async def test_a_drain_drops_a_request_that_does_not_arrive_in_time(serve):
+    running = await serve()
+    client = await running.client()
+    await client.send(POST + b"bo")
+    await until(lambda: running.server.connections == 1)
+    assert await running.server.drain(0.05) == 0
+    assert await client.is_closed()
+
+
+async def test_a_client_whose_requests_are_dropped_in_a_drain_gets_its_last_reply(serve):
+    calls = Calls()
+    running = await serve(calls, Limits(pipelined=2))
+    client = await running.client()
+    for _ in range(8):
+        await client.send(GET)
+        await asyncio.sleep(0.002)
+    (connection,) = running.server._connections
+    await until(lambda: not connection.transport.is_reading())
+    drain = asyncio.create_task(running.server.drain(3.0))
+    await asyncio.sleep(0.01)
+    calls.go_on.set()
+    (reply,) = await client.rest()
+    assert (reply.body, reply.header(b"connection")) == (b"answer", b"close")
+    client.hang_up()
+    assert await asyncio.wait_for(drain, 1.0) == 0
+
+
 async def test_a_drain_takes_in_what_has_arrived_already(serve):
     running = await serve()
     kept = await running.client()

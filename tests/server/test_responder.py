@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from penstock.server.http11 import Connection, Request, Responder
+from penstock.server.http11 import Request, Responder
 from penstock.server.outlet import Outlet
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.call import (
@@ -265,7 +265,7 @@ def test_other_documents_are_guessed_by_their_size():
     pdf = base64.b64encode(bytes(75_000)).decode()
     count = part(File(data=pdf, media_type="application/pdf")).files
     assert 1_500 < count.n < 3_000 < count.band[1]
-    assert part(File(data="=no=base64=", media_type="text/plain")).files.certainty == "estimated"
+    assert part(File(data="abcde", media_type="text/plain")).files.certainty == "estimated"
     assert part(File(file_id="file-1")).files.band == (0, 100_000)
 
 
@@ -353,6 +353,7 @@ messages = st.builds(
 )
 
 
+@settings(deadline=None)  # a vocabulary that an example is the first to need is loaded in it
 @given(st.lists(messages, max_size=4), st.sampled_from(PROFILES), st.booleans())
 def test_the_buckets_add_up_to_the_call_and_every_band_holds_its_number(said, profile, with_tool):
     count = count_call(call(*said, tools=(WEATHER,) if with_tool else ()), profile)

@@ -1,9 +1,11 @@
 """The commands, put together; each file beside this one has the commands of one concern."""
 
+from typing import Annotated
+
 import typer
 
 from penstock import __version__
-from penstock.cli import ask, check, keys, ledger, models, serve
+from penstock.cli import ask, calls, check, keys, models, plan, serve, spend, tokens
 
 app = typer.Typer(
     name="penstock",
@@ -15,13 +17,13 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(ask.ask)
-app.command()(models.tokens)
-app.command("models")(models.models)
-app.command()(check.plan)
+app.command()(tokens.tokens)
+app.command()(models.models)
+app.command()(plan.plan)
 app.add_typer(keys.app, name="keys")
-app.command()(ledger.spend)
-app.add_typer(ledger.app, name="calls")
-app.command("check")(check.check)
+app.command()(spend.spend)
+app.add_typer(calls.app, name="calls")
+app.command()(check.check)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer gives the option's value
@@ -32,6 +34,6 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - typer gives the option's va
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,  # noqa: FBT002
 ) -> None:
     """Take the options that come before a command."""

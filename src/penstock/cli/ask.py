@@ -4,73 +4,82 @@ import sys
 from typing import Annotated
 
 import typer
+from msgspec import Struct, structs
 
-from penstock.cli.options import Config, Feature, Json, Model
-from penstock.cli.screen import console, money, print_json
+from penstock.cli.command import UNKNOWN, command
+from penstock.cli.options import Config, Feature, Json, MaxTokens, Model, System, Team, read_text
+from penstock.cli.screen import money, note, print_json, write
+from penstock.client import Gateway
+from penstock.ledger.reports import call_shape
 from penstock.receipt import Receipt
-from penstock.reply import Failed, ReasoningDelta, TextDelta, ToolUseDelta, ToolUseStarted
+from penstock.reply import Chunk, Failed, ReasoningDelta, RefusalDelta, TextDelta
 from penstock.target import usd
 
 
+class Options(Struct, frozen=True):
+    """How to ask; see `penstock.client.Options`."""
+
+    model: Model = None
+    system: System = None
+    feature: Feature = None
+    team: Team = None
+    max_tokens: MaxTokens = None
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is the least random.")] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same answer, where the model knows seeds.")] = None
+
+
+@command
 def ask(
-    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from the standard input.")],
-    model: Model = None,
-    system: Annotated[str | None, typer.Option(help="A system text before the prompt.")] = None,
-    feature: Feature = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="At most so many tokens of answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from the standard input.")] = None,
+    options: Options = Options(),  # noqa: B008 - frozen
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Ask a model once, in this process: the same line as the server's, and a receipt in the same ledger."""
-    from penstock.client import Gateway
-    from penstock.ledger.reports import call_shape
+    """Ask a model once, in this process: the same line as the server's, and a receipt in the same ledger.
 
-    text = sys.stdin.read() if prompt == "-" else prompt
-    options = {"system": system, "feature": feature, "max_tokens": max_tokens, "temperature": temperature}
+    The answer goes to the standard output; thinking, remarks and the receipt go to the standard error. Exit code 3 says
+    that no model could be reached.
+    """
+    text, asked = read_text(prompt), structs.asdict(options)
     with Gateway(config) as gateway:
         if json:
-            answer = gateway.ask(text, model=model, **options)
+            answer = gateway.ask(text, **asked)
             print_json({"text": answer.text, "receipt": call_shape(answer.receipt)})
-            return
-        receipt = None
-        for chunk in gateway.chunks(text, model=model, **options):
-            for event in chunk.events:
-                _show(event)
-            receipt = chunk.receipt
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-    if receipt is not None:
-        _say(receipt)
-        if receipt.status == "error":
-            raise typer.Exit(3)
+            receipt = answer.receipt
+        else:
+            receipt = _show(gateway.chunks(text, **asked))
+    if receipt.status != "ok":
+        raise typer.Exit(UNKNOWN)
 
 
-def _show(event: object) -> None:
-    match event:
-        case TextDelta() | ReasoningDelta():
-            sys.stdout.write(event.text)
-        case ToolUseStarted():
-            sys.stdout.write(f"\n{event.name} ")
-        case ToolUseDelta():
-            sys.stdout.write(event.arguments)
-        case Failed():
-            sys.stderr.write(f"\n{event.error}\n")
-    sys.stdout.flush()
+class _Screen:
+    """What stands on the screen so far: the answer on the standard output, all else on the standard error."""
 
+    def __init__(self) -> None:
+        self._thinking = False
+        self._last = "\n"
 
-def _say(receipt: Receipt) -> None:
-    """Print the receipt as one line, to the standard error so that the answer can be piped."""
-    usage = receipt.usage
-    cost = None if receipt.cost_nano_usd is None else usd(receipt.cost_nano_usd)
-    tries = len(receipt.tries)
-    line = (
-        f"{receipt.target} · {usage.input_tokens} + {usage.output_tokens} tokens · {money(cost)} "
-        f"({receipt.cost_status}) · {receipt.total_us / 1000:.0f} ms"
-    )
-    if tries > 1:
-        line += f" · {tries} tries"
-    if sys.stderr.isatty():
-        console.print(f"[dim]{line} · {receipt.id}[/dim]")
-    else:
-        sys.stderr.write(f"{line} · {receipt.id}\n")
+    def show(self, chunk: Chunk) -> None:
+        for event in chunk.events:
+            match event:
+                case ReasoningDelta(text=text, choice=0) if text:
+                    self._thinking = True
+                    write(text, sys.stderr, "dim italic")
+                case TextDelta(text=text, choice=0) | RefusalDelta(text=text, choice=0) if text:
+                    self._end_thinking()
+                    self._last = text[-1]
+                    write(text)
+                case _:
+                    pass
+
+    def _end_thinking(self) -> None:
+        if self._thinking:
+            self._thinking = False
+            note("")
+
+    def end(self) -> None:
+        """Let whatever comes next begin a line."""
+        self._end_thinking()
+        if self._last != "\n":
+            self._last = "\n"
+            write("\n")

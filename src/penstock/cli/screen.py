@@ -1,14 +1,21 @@
-"""What commands print: tables and colour for people at a terminal, plain lines for pipes, JSON for programs."""
+"""What commands print: tables and colour for people at a terminal, plain lines for pipes, JSON for programs.
 
+Data go to the standard output and remarks to the standard error. What comes from outside (a model's answer, a name that a
+client sent) never reaches a terminal as a control sequence, nor a table as markup.
+"""
+
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but for tab and line feed: among them those that begin a terminal's control sequences."""
 
 
 def print_json(value: Any) -> None:
@@ -16,21 +23,63 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
+def print_line(value: Any) -> None:
+    """Print one JSON document on one line, at once."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_row(cells: Iterable[object]) -> None:
+    """Print one row, tab-separated, at once."""
+    sys.stdout.write("\t".join(map(_plain, cells)) + "\n")
+    sys.stdout.flush()
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()) -> None:
     """Print rows: as a table on a terminal, tab-separated otherwise. Columns among `numbers` stand to the right."""
-    if not console.is_terminal:
+    if not sys.stdout.isatty():
         for row in (columns, *rows):
-            sys.stdout.write("\t".join("" if cell is None else str(cell) for cell in row) + "\n")
+            sys.stdout.write("\t".join(map(_plain, row)) + "\n")
         return
     right = set(numbers)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    console.print(table)
+        table.add_row(*(Text("-" if cell is None else _plain(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a line for people; a part is a text, or a text and its style on a terminal."""
+    Console(highlight=False, soft_wrap=True).print(Text.assemble(*parts))
+
+
+def note(text: str, style: str = "") -> None:
+    """Print a remark to the standard error, where it does not get in the way of data."""
+    Console(highlight=False, soft_wrap=True, stderr=True).print(Text(text, style))
+
+
+def write(text: str, to: TextIO | None = None, style: str = "") -> None:
+    """Write a piece of a model's text at once: as it is to a pipe, without its control sequences to a terminal."""
+    to = to or sys.stdout
+    if to.isatty():
+        Console(file=to, highlight=False, soft_wrap=True).print(Text(visible(text), style), end="")
+    else:
+        to.write(text)
+    to.flush()
+
+
+def visible(text: str) -> str:
+    """Give a text with every control character but tab and line feed replaced by U+FFFD."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def money(usd: str | None) -> str:
     """Write an amount for people: `$0.0015`, or that nobody knows it."""
     return "unpriced" if usd is None else f"${usd}"
+
+
+def _plain(cell: object) -> str:
+    """Write a cell so that it stays one cell: tabs, line feeds and control characters become spaces and U+FFFD."""
+    return "" if cell is None else " ".join(visible(str(cell)).splitlines()).replace("\t", " ")

@@ -22,7 +22,7 @@ class Background:
         self._work = work
         self._pause_s = pause_s
         self._asked = Event()
-        self._closing = False
+        self._closing = Event()
         self._thread: Thread | None = None
 
     def ask(self) -> None:
@@ -30,14 +30,14 @@ class Background:
         if self._asked.is_set():
             return
         self._asked.set()
-        if self._thread is None and not self._closing:
+        if self._thread is None and not self._closing.is_set():
             self._thread = Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._closing.is_set():
             self._asked.wait()
-            if self._closing:
+            if self._closing.is_set():
                 return
             if self._pause_s:
                 time.sleep(self._pause_s)
@@ -46,7 +46,7 @@ class Background:
 
     def close(self) -> None:
         """Wait for the run in progress and end the thread."""
-        self._closing = True
+        self._closing.set()  # before the wake-up, which a run in progress may take for a request
         self._asked.set()
         if self._thread is not None:
             self._thread.join()

@@ -24,7 +24,7 @@ ScopeKind = Literal["team", "feature", "key", "user"]
 _WHO_FIELD: Final = {"team": "team", "feature": "feature", "key": "key_id", "user": "user"}
 
 SumUp = Callable[[Span, Sequence[str]], Iterable[Sums]]
-"""`Store.sums`: what was spent in a span, by some of feature, team, user and key."""
+"""`Store.sums`: what was spent in a span, by one of feature, team, user and key."""
 
 
 class Scope(Struct, frozen=True, gc=False):
@@ -172,20 +172,16 @@ def _identity(budget: _Budget) -> tuple[Scope, Window, str]:
 
 
 def _sum_up(budgets: list[_Budget], sums: SumUp) -> None:
-    """Book what was spent in the current periods: one sum per distinct period."""
+    """Book what was spent in the current periods: one sum per distinct period and kind of scope."""
     spans: dict[Span, list[_Budget]] = {}
     for budget in budgets:
         spans.setdefault(Span(budget.period.start_ns, budget.period.end_ns), []).append(budget)
     for span, within in spans.items():
-        kinds = sorted({budget.limit.scope.kind for budget in within})
-        spent: dict[tuple[str, str], int] = {}
-        for row in sums(span, kinds):
-            for kind in kinds:
-                place = (kind, getattr(row, kind))
-                spent[place] = spent.get(place, 0) + row.cost_nano_usd
-        for budget in within:
-            scope = budget.limit.scope
-            budget.period.spent = spent.get((scope.kind, scope.name), 0)
+        for kind in sorted({budget.limit.scope.kind for budget in within}):
+            spent = {getattr(row, kind): row.cost_nano_usd for row in sums(span, (kind,))}
+            for budget in within:
+                if budget.limit.scope.kind == kind:
+                    budget.period.spent = spent.get(budget.limit.scope.name, 0)
 
 
 def _no_price(limit: Limit) -> BudgetExhausted:

@@ -81,6 +81,7 @@ class Unreadable(ValueError):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
+_GARBLED = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
 # -- values <-> payloads --
@@ -117,7 +118,7 @@ def unpack_head(payload: bytes) -> Head:
     """Read a segment's head, or raise `Unreadable`."""
     try:
         return _decode_head(payload)
-    except msgspec.DecodeError as error:
+    except _GARBLED as error:
         raise Unreadable(str(error)) from None
 
 
@@ -127,7 +128,7 @@ def unpack_intent(payload: bytes, form: Head) -> Intent:
     try:
         intent = msgspec.convert(values, Intent)
         id_bytes(intent.id)
-    except ValueError as error:
+    except _GARBLED as error:
         raise Unreadable(str(error)) from None
     return intent
 
@@ -146,7 +147,7 @@ def unpack_receipt(payload: bytes, form: Head) -> Row:
 def _values(payload: bytes) -> list[Any]:
     try:
         values = _decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _GARBLED as error:
         raise Unreadable(str(error)) from None
     if not isinstance(values, list):
         raise Unreadable("not an array")

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from penstock.ledger.ids import id_bytes, id_text
+from penstock.ledger.periods import MAX_NS
 from penstock.receipt import Attempt, Receipt, Usage
 
 Row = tuple[Any, ...]
@@ -54,7 +55,6 @@ COLUMNS: Final = (
 
 _MAX_BITS = 53
 _MAX_COUNT = (1 << _MAX_BITS) - 1
-_MAX_NS = (1 << 63) - 1
 _MAX_CHARS = 256
 _MAX_ITEMS = 32
 
@@ -185,7 +185,7 @@ def _clip(item: Any, name: str = "") -> Any:
         case bool() | None:
             return item
         case int():
-            return min(max(item, 0), _MAX_NS if name == "started_ns" else _MAX_COUNT)
+            return min(max(item, 0), MAX_NS if name == "started_ns" else _MAX_COUNT)
         case str():
             return item[:_MAX_CHARS].encode("utf-8", "replace").decode("utf-8")
         case dict():

@@ -11,6 +11,8 @@ ids as text, dollars and ISO times:
     sqlite3 ledger.db "select started_at, feature, model, cost_usd from call_log order by call desc limit 20"
 """
 
+from typing import Final
+
 APPLICATION_ID = 1886614628
 """Marks the file as ours in SQLite's own header: the letters pstd."""
 MARK = "PRAGMA application_id = 1886614628"
@@ -159,17 +161,34 @@ CALLS = """
     ORDER BY id DESC LIMIT :limit
 """
 
-SUMS = """
+_FIGURES = """
+    count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), coalesce(sum(cost_nano_usd), 0),
+    sum(cost_status = 'unpriced'), sum(cost_status = 'estimated'), sum(cost_status = 'exact')
+    FROM calls
+    WHERE id >= :first AND id < :beyond AND started_ns >= :since_ns AND started_ns < :until_ns
+"""
+# feature, model, team, user, key, target and the quarter of an hour, before the figures. SQLite sorts the rows to group
+# them, and wide keys take several times as long as one; so the sums by nothing and by one dimension have their own.
+SUMS = (
+    """
     SELECT
         CASE WHEN :feature THEN feature END, CASE WHEN :model THEN model END, CASE WHEN :team THEN team END,
         CASE WHEN :user THEN user END, CASE WHEN :key THEN key_id END, CASE WHEN :target THEN target END,
         CASE WHEN :time THEN started_ns / 900000000000 ELSE 0 END,
-        count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), coalesce(sum(cost_nano_usd), 0),
-        sum(cost_status = 'unpriced'), sum(cost_status = 'estimated'), sum(cost_status = 'exact')
-    FROM calls
-    WHERE id >= :first AND id < :beyond AND started_ns >= :since_ns AND started_ns < :until_ns
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
-"""
+    """
+    + _FIGURES
+    + "GROUP BY 1, 2, 3, 4, 5, 6, 7"
+)
+SUM = "SELECT NULL, NULL, NULL, NULL, NULL, NULL, 0," + _FIGURES
+SUMS_BY: Final = {
+    "feature": "SELECT feature, NULL, NULL, NULL, NULL, NULL, 0," + _FIGURES + "GROUP BY 1",
+    "model": "SELECT NULL, model, NULL, NULL, NULL, NULL, 0," + _FIGURES + "GROUP BY 2",
+    "team": "SELECT NULL, NULL, team, NULL, NULL, NULL, 0," + _FIGURES + "GROUP BY 3",
+    "user": "SELECT NULL, NULL, NULL, user, NULL, NULL, 0," + _FIGURES + "GROUP BY 4",
+    "key": "SELECT NULL, NULL, NULL, NULL, key_id, NULL, 0," + _FIGURES + "GROUP BY 5",
+    "target": "SELECT NULL, NULL, NULL, NULL, NULL, target, 0," + _FIGURES + "GROUP BY 6",
+    "time": "SELECT NULL, NULL, NULL, NULL, NULL, NULL, started_ns / 900000000000," + _FIGURES + "GROUP BY 7",
+}
 
 # -- keys --
 

@@ -21,6 +21,7 @@ from msgspec import Struct
 from penstock.errors import Internal, Overloaded
 from penstock.ledger import sql
 from penstock.ledger.ids import first_key
+from penstock.ledger.periods import MAX_NS
 from penstock.ledger.rows import Row, receipt_of
 from penstock.receipt import Receipt
 
@@ -29,7 +30,6 @@ FILE = "ledger.db"
 _WAL_BYTES = 64 << 20
 _RETRY_S = 0.01
 _SLACK_NS = 60_000_000_000
-_MAX_NS = (1 << 63) - 1
 
 _MAY_WRITE = "Let this user write the file and its folder, or set PENSTOCK_HOME to another folder."
 _MOVE = "Move the file away, or set PENSTOCK_HOME to another folder."
@@ -110,7 +110,7 @@ def _make_file(path: Path) -> None:
 
 def _bounds(span: Span) -> dict[str, Any]:
     """Give the span as parameters: as moments, and as the keys that can hold them, ids being in order of time."""
-    since, until = max(span.since_ns, 0), min(span.until_ns, _MAX_NS)
+    since, until = max(span.since_ns, 0), min(span.until_ns, MAX_NS)
     first, beyond = first_key(since - _SLACK_NS), first_key(until + _SLACK_NS)
     return {"first": first, "beyond": beyond, "since_ns": since, "until_ns": until}
 
@@ -229,10 +229,15 @@ class Store:
 
     def sums(self, span: Span, by: Sequence[str]) -> list[Sums]:
         """Sum calls up by any of feature, model, team, user, key, target and time (quarters of an hour)."""
-        asked = {name: name in by for name in ("feature", "model", "team", "user", "key", "target", "time")}
+        values = _bounds(span)
+        if len(by) > 1:
+            statement = sql.SUMS
+            values |= {name: name in by for name in sql.SUMS_BY}
+        else:
+            statement = sql.SUMS_BY[by[0]] if by else sql.SUM
         with self._told():
-            rows = self._execute(sql.SUMS, {**_bounds(span), **asked}).fetchall()
-        return [Sums(*row) for row in rows]
+            rows = self._execute(statement, values).fetchall()
+        return [sums for sums in (Sums(*row) for row in rows) if sums.calls]
 
     # -- keys --
 
@@ -277,12 +282,11 @@ def checkpoint(path: Path) -> bool:
         connection = sqlite3.connect(path, isolation_level=None, timeout=sql.WAIT_S)
         try:
             busy, in_log, moved = connection.execute(sql.CHECKPOINT).fetchone()
-            if path.with_name(f"{path.name}-wal").stat().st_size > _WAL_BYTES:
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists() and log.stat().st_size > _WAL_BYTES:
                 connection.execute(sql.SHRINK)
             return not busy and in_log == moved
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise _failure(error, path) from None
-    except FileNotFoundError:
-        return True  # the log goes when the last connection closes, after a checkpoint

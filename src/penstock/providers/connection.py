@@ -27,6 +27,7 @@ from penstock.providers.inflate import CODINGS, Inflate
 __all__ = ["Connection", "Fault", "Header", "Limits", "Owner", "Reply"]
 
 _BACKLOG_BYTES: Final = 256 * 1024
+_LOOSE_PIECES: Final = 64  # of one arrival; more are joined, since each object weighs more than a tiny chunk
 _FRAMING: Final = frozenset(
     {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"keep-alive"}
 )
@@ -53,20 +54,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("alive", "chunks", "deadline", "due", "loop", "on_body", "reply"),
-        *(
-            "_barren",
-            "_ended",
-            "_fields",
-            "_first_byte_s",
-            "_held",
-            "_idle_s",
-            "_inflate",
-            "_interim",
-            "_keep",
-            "_keepalive_s",
-            "_label",
-        ),
-        *("_limits", "_owner", "_parser", "_paused", "_status", "_time", "_transport", "_unsent", "_used", "_write"),
+        *("_barren", "_ended", "_fields", "_first_byte_s", "_held", "_idle_s", "_inflate", "_interim", "_keep"),
+        *("_keepalive_s", "_label", "_limits", "_owner", "_parser", "_paused", "_status", "_time", "_transport"),
+        *("_unsent", "_used", "_write"),
     )
 
     _transport: asyncio.Transport
@@ -226,15 +216,12 @@ class Connection(asyncio.Protocol):
         if status < _FINAL:
             self._take_interim(reply, status)
             return
-        framing = {}
-        for name, value in fields:
-            if name in _FRAMING:
-                framing[name] = value.strip().lower()
+        framing = {name: value for name, value in fields if name in _FRAMING}
         keep = parser.should_keep_alive()
         self._keep = keep
         self._status = reply.status = status
         reply.headers = fields
-        reply.streamed = framing.get(b"content-type", b"").startswith(_STREAMS)
+        reply.streamed = framing.get(b"content-type", b"").lower().startswith(_STREAMS)
         if b"transfer-encoding" in framing:
             reply.delimited = "chunked"
         elif keep or b"content-length" in framing or status in _BODILESS:
@@ -258,18 +245,18 @@ class Connection(asyncio.Protocol):
 
     def _check(self, reply: Reply, framing: dict[bytes, bytes]) -> None:
         """Refuse a head that promises what is not read here, and prepare for a body that came compressed."""
-        if framing.get(b"transfer-encoding", b"chunked") != b"chunked":
+        if framing.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
             raise self._fault("protocol", "sent a transfer-encoding other than chunked")
         if not self._keep and self._parser.get_http_version() not in {"1.1", "1.0"}:
             raise self._fault("protocol", "answered in a version other than HTTP/1.1")
-        coding = framing.get(b"content-encoding", b"")
+        coding = framing.get(b"content-encoding", b"").strip().lower()
         if coding not in {b"", b"identity"}:
             if coding not in CODINGS:
                 raise self._fault("encoding", "sent a content-encoding that is neither identity nor gzip nor deflate")
             self._inflate = Inflate(self._limits.reply_bytes)
             gone = {b"content-encoding", b"content-length"}  # they describe bytes that are not given on
             reply.headers = [field for field in reply.headers if field[0] not in gone]
-        named = _KEEP_ALIVE.search(framing.get(b"keep-alive", b""))
+        named = _KEEP_ALIVE.search(framing.get(b"keep-alive", b"").lower())
         if named:  # a second earlier than the server, so that the two do not meet
             self._keepalive_s = min(self._keepalive_s, int(named[1]) - 1)
 
@@ -297,6 +284,8 @@ class Connection(asyncio.Protocol):
             return False
         self._barren = 0
         self._held += sum(map(len, new))
+        if len(new) > _LOOSE_PIECES:
+            self.chunks[before:] = [b"".join(new)]
         if not reply.streamed:
             if self._held > limits.reply_bytes:
                 self.fail("too_large", f"{self._label} sent a body of more than {limits.reply_bytes} bytes")

@@ -101,13 +101,11 @@ class HttpProvider:
 
     def _pass_on(self, headers: list[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
+        passed = [one for one in headers if one[0] in PASSED_HEADERS or one[0].startswith(PASSED_PREFIXES)]
+        if not passed:
+            return ()
         secret = self._secret
-        return tuple(
-            header
-            for header in headers
-            if (header[0] in PASSED_HEADERS or header[0].startswith(PASSED_PREFIXES))
-            and not (secret and secret in header[1])
-        )
+        return tuple(one for one in passed if not (secret and secret in one[1]))
 
     async def _refusal(self, reply: Reply, target: str) -> PenstockError:
         """Read an error reply and say what it means."""
@@ -175,8 +173,9 @@ class HttpExchange:
         body = self._reply.whole
         assert body is not None, "a reply without a stream reader is whole"
         self._reply.close()
-        events = self._speaks.read_reply(body)
-        return Chunk(events, body if self.lane == "verbatim" else None)
+        if self.lane == "verbatim":
+            return Chunk(self._speaks.tap_reply(body), body)
+        return Chunk(self._speaks.read_reply(body))
 
     async def _stream(self) -> Chunk:
         reader = self._reader
@@ -215,6 +214,12 @@ def _head(path: bytes, host: bytes, settings: ProviderSettings) -> bytes:
 
 def _failure(fault: Fault, target: str) -> PenstockError:
     """Say what a failed connection means for the line."""
+    error = _classified(fault, target)
+    error.worked = fault.sent and not fault.reused
+    return error
+
+
+def _classified(fault: Fault, target: str) -> PenstockError:
     message = f"{target}: {fault.detail}"
     if fault.kind == "deadline":
         return DeadlineExceeded(f"The deadline passed while {target} was answering.")

@@ -23,7 +23,7 @@ from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
 from penstock.providers.sweep import Sweep
 
-__all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "proxy_for"]
+__all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "proxy_for", "trust_store"]
 
 DEFAULTS: Final = Limits()
 _PROXY_HEAD_BYTES: Final = 16_384
@@ -355,7 +355,7 @@ class Dialer:
         """Give the TLS settings; reading the trust store takes tens of milliseconds, so a thread does it, once."""
         if self._tls is None:
             if self._loading is None:
-                self._loading = loop.run_in_executor(None, _trust_store)
+                self._loading = loop.run_in_executor(None, trust_store)
             self._tls = await asyncio.shield(self._loading)
         return self._tls
 
@@ -386,8 +386,11 @@ async def _reach(loop: asyncio.AbstractEventLoop, family: int, place: Any) -> so
     return sock
 
 
-def _trust_store() -> ssl.SSLContext:
-    """TLS settings with the system's trust store (or SSL_CERT_FILE, SSL_CERT_DIR), for HTTP/1.1."""
-    context = ssl.create_default_context()
+def trust_store(ca_file: str | None = None) -> ssl.SSLContext:
+    """Give TLS settings for HTTP/1.1 that trust a file of certificates (PEM), or else what the system trusts.
+
+    The system's trust store is what OpenSSL was built with, or what SSL_CERT_FILE and SSL_CERT_DIR name.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -30,30 +30,49 @@ class LeftOut(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """Targets in the order in which they are tried; `static` is the text of the last rung, if the model has one."""
+    """Targets in the order in which they are tried; `static` is the text of the last rung, if the model has one.
+
+    `window` and `output` are the narrowest limits of its targets, None where none is known; `longest` is the most output
+    tokens that any of them may bill for one choice.
+    """
 
     model: str
     targets: tuple[Target, ...]
     left_out: tuple[LeftOut, ...] = ()
     static: str | None = None
+    window: int | None = None
+    output: int | None = None
+    longest: int = OUTPUT_BOUND
+
+    @classmethod
+    def of(
+        cls, model: str, targets: tuple[Target, ...], left_out: tuple[LeftOut, ...] = (), static: str | None = None
+    ) -> "Plan":
+        """Make the plan of these targets."""
+        profiles = [target.profile for target in targets]
+        return cls(
+            model,
+            targets,
+            left_out,
+            static,
+            window=min((p.context_tokens for p in profiles if p.context_tokens is not None), default=None),
+            output=min((p.output_tokens for p in profiles if p.output_tokens is not None), default=None),
+            longest=max((p.output_tokens or OUTPUT_BOUND for p in profiles), default=OUTPUT_BOUND),
+        )
 
     def output_bound(self, call: Call) -> int:
-        """Give the most output tokens that any target of the plan may bill, over all choices."""
-        asked = call.sampling.max_tokens
-        most = max(target.profile.output_tokens or OUTPUT_BOUND for target in self.targets)
-        return (most if asked is None else min(asked, most)) * (call.sampling.n or 1)
+        """Give the most output tokens that the call may bill, over all choices."""
+        sampling = call.sampling
+        asked, longest = sampling.max_tokens, self.longest
+        return (longest if asked is None or asked > longest else asked) * (sampling.n or 1)
 
     def surely_serves(self, call: Call) -> bool:
         """Tell, without a look at the content, that every target has room for the call."""
         asked = call.sampling.max_tokens or 1
+        if self.output is not None and asked > self.output:
+            return False
         bound = call.input_bound
-        for target in self.targets:
-            profile = target.profile
-            if profile.context_tokens is not None and (bound is None or bound + asked > profile.context_tokens):
-                return False
-            if profile.output_tokens is not None and asked > profile.output_tokens:
-                return False
-        return True
+        return self.window is None or (bound is not None and bound + asked <= self.window)
 
     def fit(self, call: Call, input_tokens: Mapping[str, int]) -> "Plan":
         """Leave out what has no room, given the least number of input tokens per target id.
@@ -72,7 +91,7 @@ class Plan(Struct, frozen=True):
                 left.append(LeftOut(target.id, problem.message))
         if first is not None and not kept:
             raise first
-        return Plan(self.model, tuple(kept), (*self.left_out, *left), self.static)
+        return Plan.of(self.model, tuple(kept), (*self.left_out, *left), self.static)
 
 
 class Router:
@@ -86,7 +105,7 @@ class Router:
         self._prices: dict[str, Price] = dict(config.prices)
         self._teams = {team.name: frozenset(team.models) for team in config.teams if team.models}
         self._routes = {
-            model.name: Plan(model.name, tuple(self._target(name) for name in model.targets), static=model.static)
+            model.name: Plan.of(model.name, tuple(self._target(name) for name in model.targets), static=model.static)
             for model in config.models
         }
         self._direct: dict[str, Plan] = {}
@@ -117,7 +136,7 @@ class Router:
             return known
         provider, slash, model = name.partition("/")
         target = name if slash and model and provider in self._providers else self._vendor_target(name)
-        plan = Plan(name, (self._target(target),))
+        plan = Plan.of(name, (self._target(target),))
         if len(self._direct) >= DIRECT:  # a client may ask for any name: keep what is remembered bounded
             self._direct.clear()
         self._direct[name] = plan

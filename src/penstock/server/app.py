@@ -5,7 +5,6 @@ control plane, an ordinary ASGI application. Nothing here decides about a call; 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from math import ceil
 from typing import Final
 
@@ -67,13 +66,16 @@ class App:
         caller = read_caller(request)
         who = self._gateway.identify(caller)
         call = self._chat.read_request(request.body)
-        async with aclosing(self._gateway.open(call, who, caller)) as items:
+        items = self._gateway.open(call, who, caller)
+        try:
             opening = await anext(items)
             assert isinstance(opening, Opening), "the gateway opens before it gives chunks"
             if call.stream:
                 await self._stream(call, opening, items, responder)
             else:
                 await self._whole(opening, items, responder)
+        finally:
+            await items.aclose()
 
     async def _whole(self, opening: Opening, items: Items, responder: Responder) -> None:
         """Collect a reply that is not streamed, and send it in one piece with its cost."""

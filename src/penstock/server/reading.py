@@ -9,7 +9,7 @@ judges the head; `http11` owns the socket and answers.
 from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
-import msgspec
+from msgspec.structs import force_setattr
 
 from penstock.server.outlet import Clock
 from penstock.server.request import Endpoints, Header, Limits, Refused, Request, check_head, split_target
@@ -148,7 +148,8 @@ class Reading(ABC):
         request = self._request
         del self._request
         if self._body:
-            msgspec.structs.force_setattr(request, "body", bytes(self._body))  # complete, and frozen from here on
+            body = self._body if isinstance(self._body, bytes) else bytes(self._body)
+            force_setattr(request, "body", body)  # complete, and frozen from here on
             self._body = b""
         self._state = READY
         self._target = b""

@@ -127,7 +127,7 @@ def count_call(call: Call, profile: Profile) -> CallCount:
     texts: dict[str, list[Count]] = {"system": [], "history": [], "user": []}
     images: list[Count] = []
     files: list[Count] = []
-    marks = [_frame(content, rules.chat)]
+    marks = [_frame(rules.chat)]
     messages: list[Count] = []
     for at, message in enumerate(content.messages):
         text, pictures, documents = _parts(message.parts, profile, rules)
@@ -176,13 +176,10 @@ def _is_plain(message: Message) -> bool:
     )
 
 
-def _frame(content: Content, chat: ChatRule) -> Count:
+def _frame(chat: ChatRule) -> Count:
     """Count what a template puts around the whole prompt."""
     n = chat.base + chat.primer
-    output = content.output
-    if chat.exact and not content.tools and (output is None or output.schema is None):
-        return Count(n, "exact", (n, n))
-    return _about(n // 2, n, 2 * n + chat.hidden)
+    return Count(n, "exact", (n, n)) if chat.exact else _about(n // 2, n, 2 * n + chat.hidden)
 
 
 def _marks(message: Message, profile: Profile, chat: ChatRule) -> Count:

@@ -68,6 +68,10 @@ class Dialect(Protocol):
         """Read a whole reply, `Ended` included; an error that came with status 200 is a `Failed`. Raises UpstreamGarbled."""
         ...
 
+    def tap_reply(self, body: bytes) -> tuple[Event, ...]:
+        """Read of a whole reply what the meter needs, where its bytes go on as they are. Raises UpstreamGarbled."""
+        ...
+
     def write_reply(self, reply: Reply) -> bytes:
         """Write a whole reply."""
         ...

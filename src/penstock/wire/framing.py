@@ -137,12 +137,13 @@ class SseReader:
             start = end
         self.taken = data if start == len(rest) == len(data) else bytes(rest[:start])
         del rest[:start]
+        self._plain = not (self._cr or self._at_start or _CR in rest)
         if len(rest) > self._limit:
+            self._plain = False
             self._fault = UpstreamGarbled(f"An event of the provider's stream exceeds {self._limit} bytes.")
             rest.clear()
             if not frames:
                 raise self._fault
-        self._plain = not (self._cr or self._at_start or self._fault or _CR in rest)
         return frames
 
     def _check(self) -> None:

@@ -22,6 +22,7 @@ from penstock.reply import Event, Reply
 from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_stream import ChatStreamReader, ChatStreamWriter
+from penstock.wire.openai_chat_tap import tap_reply
 from penstock.wire.provider_error import classify, holds_key, read_said
 
 MAX_ERROR_BYTES: Final = 16_384
@@ -63,6 +64,10 @@ class OpenAIChat(Struct, frozen=True):
     def read_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read a whole reply. Raises UpstreamGarbled; an error that came with status 200 is a `Failed`."""
         return openai_chat_reply.read_reply(body)
+
+    def tap_reply(self, body: bytes) -> tuple[Event, ...]:
+        """Read start, ends and usage of a whole reply; more where it is unusual. Raises UpstreamGarbled."""
+        return tap_reply(body)
 
     def write_reply(self, reply: Reply) -> bytes:
         """Write a whole reply."""

@@ -41,6 +41,7 @@ _OPENAI_MODEL: Final = re.compile(r"(?:openai/)?(?:ft:)?(?:gpt-(?!oss)|chatgpt-|
 """OpenAI's own models: they refuse `max_tokens` (the reasoning ones), `top_k` and `min_p`, which most other servers take."""
 _NOT_OPENAI: Final = ("top_k", "min_p")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
+_SAMPLING: Final = frozenset(Sampling.__struct_fields__)
 _OPTIONS: Final = tuple(name for name in Sampling.__struct_fields__ if name != "max_tokens")
 _FORMATS: Final[Mapping[str, str]] = MappingProxyType(
     {"text": "text", "json": "json_object", "json_schema": "json_schema"}
@@ -52,7 +53,7 @@ Dropped = set[str]
 
 def splice_request(call: Call, model: str, *, ask_usage: bool) -> bytes | None:
     """Give the client's own bytes with model, changed options and the question for usage edited in; None if that cannot be."""
-    if call.dialect != NAME or not call.raw or not {*_OPTIONS, "max_tokens"}.issuperset(call.changed):
+    if call.dialect != NAME or not call.raw or not _SAMPLING.issuperset(call.changed):
         return None
     outline = _outline(call)
     edits: list[tuple[str, bytes | None]] = []

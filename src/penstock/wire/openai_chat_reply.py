@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from msgspec import DecodeError, Raw
+from msgspec import DecodeError, Raw, ValidationError
 from msgspec.json import Decoder, decode, encode
 
 from penstock.call import Audio, Members, Reasoning, Refusal, Text, ToolUse
@@ -43,6 +43,9 @@ OF_CHOICE: Final = "choice."
 NO_LOGPROB: Final = -9999.0
 """What OpenAI sends for a token outside the most likely ones."""
 
+NULL: Final = len("null")
+
+_EXACT: Final = Decoder(wire.ExactReply)
 _WHOLE: Final = Decoder(wire.WholeReply)
 _USAGE: Final = Decoder(wire.WireUsage)
 _MEMBERS: Final = Decoder(dict[str, Raw])
@@ -79,53 +82,70 @@ _KINDS: Final[Mapping[int, str]] = MappingProxyType(
 )
 _NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
 _OFFICIAL: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-_KNOWN_OF_REPLY: Final = frozenset(wire.WholeReply.__struct_fields__) | {"object"}
+_KNOWN_OF_REPLY: Final = frozenset(wire.ExactReply.__struct_fields__)
 _KNOWN_OF_CHOICE: Final = frozenset(wire.WholeChoice.__struct_fields__)
-_KNOWN_OF_MESSAGE: Final = frozenset(wire.Delta.__struct_fields__) - {"annotations"} | {"role"}
+_KNOWN_OF_MESSAGE: Final = frozenset(wire.ExactMessage.__struct_fields__)
 
 
 def read_reply(body: bytes) -> tuple[Event, ...]:
     """Read a whole reply. An error that came with status 200 is a `Failed`. Raises UpstreamGarbled."""
+    reply: wire.WholeReply | wire.ExactReply
+    own: list[dict[str, Raw]] = []
+    extra: Members = ()
     try:
-        reply = _WHOLE.decode(body)
-        if is_said(reply.error):
+        check_utf8(body)
+        try:
+            reply = _EXACT.decode(body)
+        except ValidationError:
+            reply = _WHOLE.decode(body)
+            members = _MEMBERS.decode(body)
+            extra = _unknown(members, _KNOWN_OF_REPLY)
+            own = _CHOICES.decode(members["choices"]) if reply.choices else []
+        if reply.error and is_said(reply.error):
             return Failed(read_in_band(reply.error)), Ended()
-        if reply.choices is None:
-            raise UpstreamGarbled("The provider's reply has no choices.")
-        members = _MEMBERS.decode(body)
-        extra = _unknown(members, _KNOWN_OF_REPLY)
-        events: list[Event] = [started(reply, extra)]
-        for choice, own in zip(reply.choices, _CHOICES.decode(members["choices"]), strict=True):
-            _read_choice(choice, own, reply.id or "", events)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise garbled("reply", error) from None
-    if (usage := read_usage(reply.usage)) is not None:
+    if reply.choices is None:
+        raise UpstreamGarbled("The provider's reply has no choices.")
+    events: list[Event] = [started(reply, extra)]
+    for index, choice in enumerate(reply.choices):
+        _read_choice(choice, reply.id or "", events)
+        if own:
+            _read_unknown(own[index], choice.index, events)
+        events.append(finished(choice.finish_reason or "", choice.index))
+    if len(reply.usage) > NULL and (usage := read_usage(reply.usage)) is not None:
         events.append(UsageReported(usage))
     events.append(Ended())
     return tuple(events)
 
 
-def _read_choice(choice: wire.WholeChoice, own: dict[str, Raw], reply_id: str, events: list[Event]) -> None:
+def _read_choice(choice: wire.WholeChoice, reply_id: str, events: list[Event]) -> None:
     number, message = choice.index, choice.message
     read_delta(message, number, events)
     if message.content == "":
         events.append(TextDelta("", number))
-    for index, call in enumerate(message.tool_calls or ()):
-        name, arguments = called(call)
-        ident = call.id or missing_id(reply_id, number, index)
-        events.append(ToolUseStarted(index, ident, name or "", kind_of(call), number))
-        events.append(ToolUseDelta(index, arguments, number))
+    if message.tool_calls is not None:
+        for index, call in enumerate(message.tool_calls):
+            name, arguments = called(call)
+            ident = call.id or missing_id(reply_id, number, index)
+            events.append(ToolUseStarted(index, ident, name or "", kind_of(call), number))
+            events.append(ToolUseDelta(index, arguments, number))
     if message.function_call is not None:
         name, arguments = called(wire.ReplyToolCall(function=message.function_call))
         events.append(ToolUseStarted(0, f"{LEGACY_ID}0", name or "", choice=number))
         events.append(ToolUseDelta(0, arguments, number))
     if choice.logprobs is not None:
         events += read_logprobs(choice.logprobs, number)
+    if message.annotations and is_said(message.annotations):
+        events.append(ForeignDelta(NAME, "annotations", bytes(message.annotations), number))
+
+
+def _read_unknown(own: dict[str, Raw], number: int, events: list[Event]) -> None:
+    """Read the members of a choice and of its message that have no neutral form."""
     for name, json in _unknown(_MEMBERS.decode(own["message"]), _KNOWN_OF_MESSAGE):
         events.append(ForeignDelta(NAME, name, json, number))
     for name, json in _unknown(own, _KNOWN_OF_CHOICE):
         events.append(ForeignDelta(NAME, OF_CHOICE + name, json, number))
-    events.append(finished(choice.finish_reason or "", number))
 
 
 def write_reply(reply: Reply) -> bytes:
@@ -198,7 +218,7 @@ def write_tool_use(use: ToolUse) -> dict[str, Any]:
 
 def started(reply: wire.ReplyHead, extra: Members = ()) -> Started:
     """Read who answers."""
-    created = None if reply.created is None else int(reply.created)
+    created = int(reply.created) if reply.created else None
     return Started(reply.id or "", reply.model or "", created, reply.system_fingerprint, reply.service_tier, extra)
 
 
@@ -344,6 +364,12 @@ def write_error(error: PenstockError) -> bytes:
     """Write an error as OpenAI's error object, for a body or a stream; the status decides its type."""
     kind = _KINDS.get(error.status, "invalid_request_error" if error.status < _SERVER_ERROR else "server_error")
     return encode({"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}})
+
+
+def check_utf8(body: bytes) -> None:
+    """Raise UnicodeDecodeError for what is not UTF-8, in members too that the decoder skips or keeps as they are."""
+    if not body.isascii():
+        body.decode()
 
 
 def is_said(json: Raw) -> bool:

@@ -126,6 +126,25 @@ class WholeReply(ReplyHead, gc=False):
     choices: list[WholeChoice] | None = None
 
 
+class ExactMessage(Delta, gc=False, forbid_unknown_fields=True):
+    """A message with the members of the reference and no other, so that nobody has to look for others."""
+
+    role: str | None = None
+
+
+class ExactChoice(WholeChoice, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """See `ExactMessage`."""
+
+    message: ExactMessage
+
+
+class ExactReply(ReplyHead, gc=False, forbid_unknown_fields=True):
+    """See `ExactMessage`."""
+
+    choices: list[ExactChoice] | None = None
+    object: str | None = None
+
+
 class InputDetails(Struct, gc=False):
     """What the prompt's tokens were."""
 

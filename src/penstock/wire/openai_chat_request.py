@@ -18,7 +18,7 @@ from penstock.call import Call, Sampling
 from penstock.errors import InvalidRequest
 from penstock.wire import openai_chat_request_types as wire
 from penstock.wire.openai_chat_content import Reading
-from penstock.wire.splice import Outline, refusal
+from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
 
@@ -76,10 +76,8 @@ def read_request(body: bytes) -> Call:
             exact = False
             request = _PLAIN.decode(body)
         _check_depth(outline, exact=exact)
-    except ValidationError as error:
+    except (ValidationError, RecursionError) as error:
         raise _refuse(error) from None
-    except RecursionError as error:
-        raise refusal(body, error) from None
     bound = _check(request, outline)
     options, metadata = request.stream_options, request.metadata
     return Call(
@@ -217,7 +215,7 @@ def _wrong(param: str, text: str, hint: str) -> InvalidRequest:
     return InvalidRequest(text, param=param, hint=hint)
 
 
-def _refuse(error: ValidationError) -> InvalidRequest:
+def _refuse(error: Exception) -> InvalidRequest:
     """Name the member that the decoder objects to, and say what it may be."""
     text, param = str(error), ""
     if (found := _PLACE.match(text)) is not None:

@@ -34,8 +34,10 @@ from penstock.wire import openai_chat_reply_types as wire
 from penstock.wire.framing import Frame, SseReader, sse
 from penstock.wire.openai_chat_content import LEGACY_ID
 from penstock.wire.openai_chat_reply import (
+    NULL,
     OF_CHOICE,
     called,
+    check_utf8,
     finished,
     garbled,
     is_said,
@@ -55,7 +57,6 @@ from penstock.wire.openai_chat_request_types import NAME
 
 _CHUNK: Final = Decoder(wire.StreamChunk)
 _DONE: Final = b"[DONE]"
-_NULL: Final = len("null")
 _LEGACY: Final = -1
 """Stands for the index of a deprecated `function_call`, which has none."""
 
@@ -103,8 +104,13 @@ class ChatStreamReader:
         except UpstreamGarbled as error:
             return self._fail(error)
         events = self._take(frames)
-        if events and isinstance(events[-1], Ended | Failed):
+        last = events[-1] if events else None
+        if isinstance(last, Ended):
             return events
+        if isinstance(last, Failed):
+            if not isinstance(last.error, UpstreamGarbled):
+                return events
+            events = events[:-1]  # half a frame: what matters is that the rest is missing
         self._over = True
         return (*events, Failed(UpstreamGarbled("The provider's stream stopped before its end mark, [DONE].")))
 
@@ -145,14 +151,15 @@ class ChatStreamReader:
     def _read(self, frame: Frame, events: list[Event]) -> tuple[UpstreamError | None, bool]:
         """Read one frame; give what makes it a failure, and whether it holds nothing but usage."""
         try:
+            check_utf8(frame.data)
             chunk = _CHUNK.decode(frame.data)
             if (chunk.error or frame.event) and (failure := _in_band(chunk, frame)) is not None:
                 return failure, False
         except (DecodeError, UnicodeDecodeError, RecursionError) as error:
             return garbled("stream", error), False
-        if not self._named and (chunk.id or not self._started):
-            self._start(chunk, events)
         choices = chunk.choices
+        if not self._named and (chunk.id or (choices and not self._started)):
+            self._start(chunk, events)
         if choices:
             for choice in choices:
                 number, delta = choice.index, choice.delta
@@ -164,14 +171,14 @@ class ChatStreamReader:
                     events += read_logprobs(choice.logprobs, number)
                 if choice.finish_reason is not None:
                     self._finish(choice.finish_reason, number, events)
-        if len(chunk.usage) <= _NULL:
+        if len(chunk.usage) <= NULL:
             return None, False
         if (usage := read_usage(chunk.usage)) is not None:
             events.append(UsageReported(usage))
         return None, not choices
 
     def _start(self, chunk: wire.StreamChunk, events: list[Event]) -> None:
-        """Say who answers; again where the first chunk did not say it (Azure's, with its filter results)."""
+        """Say who answers, as soon as it is said; at the first choice at the latest."""
         events.append(started(chunk))
         self._started = True
         self._named = bool(chunk.id)

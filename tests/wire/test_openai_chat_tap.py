@@ -1,0 +1,96 @@
+"""The tap says of a reply what the full reader says, but for its text."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.errors import UpstreamGarbled
+from penstock.reply import Ended, Finished, Started, TextDelta, UsageReported
+from penstock.wire.openai_chat_reply import read_reply
+from penstock.wire.openai_chat_tap import tap_reply
+
+KEPT = (Started, Finished, UsageReported, Ended)
+
+
+def reply(**changes):
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+    usage |= {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2}}
+    whole = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 7,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+        "usage": usage,
+        "system_fingerprint": "fp",
+        "service_tier": "default",
+    }
+    return msgspec.json.encode(whole | changes)
+
+
+def agrees(body):
+    return [event for event in tap_reply(body) if isinstance(event, KEPT)] == [
+        event for event in read_reply(body) if isinstance(event, KEPT)
+    ]
+
+
+def test_text_is_left_out_of_a_usual_reply():
+    events = tap_reply(reply())
+    assert [type(event) for event in events] == [Started, Finished, UsageReported, Ended]
+    assert agrees(reply())
+
+
+def test_several_choices_end_each():
+    choices = [
+        {"index": number, "message": {"role": "assistant", "content": "x"}, "finish_reason": "length"}
+        for number in (0, 1)
+    ]
+    assert agrees(reply(choices=choices))
+    assert sum(isinstance(event, Finished) for event in tap_reply(reply(choices=choices))) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"usage": None},
+        {"usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 20}},
+        {"usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14, "cached_tokens": 3}},
+        {"usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14, "prompt_cache_hit_tokens": 3}},
+        {"usage": {"prompt_tokens": -9, "completion_tokens": 5, "total_tokens": -4}},
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": "zoë"}, "finish_reason": "stop"}]},
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": None}]},
+        {"choices": []},
+        {"error": {"message": "no"}},
+    ],
+)
+def test_what_is_unusual_is_read_in_full(changes):
+    body = reply(**changes)
+    assert [repr(event) for event in tap_reply(body)] == [repr(event) for event in read_reply(body)]
+
+
+def test_an_unusual_reply_keeps_its_text():
+    assert TextDelta("hello") in tap_reply(reply(usage=None))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"<html>", b"\xff", reply()[:-3], reply().replace(b"hello", b"h\xff")]
+)
+def test_what_is_no_reply_is_garbled(body):
+    with pytest.raises(UpstreamGarbled):
+        tap_reply(body)
+
+
+counts = st.integers(-3, 12)
+
+
+@given(counts, counts, st.none() | counts, counts, counts, counts, counts, counts)
+def test_the_usage_is_the_full_readers(into, out, total, cached, written, heard, thought, wrong):
+    usage = {
+        "prompt_tokens": into,
+        "completion_tokens": out,
+        "total_tokens": into + out if total is None else total,
+        "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": heard},
+        "completion_tokens_details": {"reasoning_tokens": thought, "rejected_prediction_tokens": wrong},
+    }
+    assert agrees(reply(usage=usage))
