@@ -1,30 +1,35 @@
 """Use of penstock as a library: the same line, without a server.
 
-`AsyncGateway` runs on the caller's event loop, `Gateway` is its synchronous twin on a loop of its own in a thread; both are
-the same few lines over `penstock.gateway`. Calls made here leave receipts in the same ledger as calls over HTTP.
+`AsyncGateway` runs on the caller's event loop; `Gateway` is its synchronous twin, on a loop of its own in a thread. Calls
+made here leave receipts in the same ledger as calls over HTTP. Nothing here decides about a call: that is the line's
+business, and reading what callers pass in is `asked.py`'s.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from concurrent.futures import Future
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread, current_thread
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
+from weakref import finalize
 
-from msgspec import Struct, convert
+from msgspec import Struct
 
-from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who
+from penstock.asked import Options, PlanOptions, Prompt, read_call
+from penstock.call import Caller, Who
 from penstock.config import load
-from penstock.errors import InvalidRequest
 from penstock.gateway import Foresight, start
 from penstock.gateway import Gateway as Line
 from penstock.receipt import Receipt, Usage
-from penstock.reply import Chunk, Event, Failed, Reply, fold
+from penstock.reply import Chunk, Event, Failed, Opening, Reply, fold
+from penstock.settings import Config
 from penstock.target import usd
 
-Prompt = str | Sequence[Message | Mapping[str, str]]
-"""One user's text, or messages: `Message` values or `{"role": ..., "content": text}`."""
+__all__ = ("Answer", "AsyncGateway", "Gateway", "Options", "Prompt")
 
 T = TypeVar("T")
 
@@ -57,174 +62,94 @@ class AsyncGateway:
     >>> async with AsyncGateway() as gateway:  # doctest: +SKIP
     ...     answer = await gateway.ask("Hi", model="fast", feature="demo")
 
-    `config` is the path of a penstock.toml; without it the usual places are searched. Raises ConfigError.
+    `config` is the path of a penstock.toml; without it the usual places are searched. Raises ConfigError. One gateway is
+    for one event loop; any number of its tasks may call at once.
     """
 
     def __init__(self, config: str | Path | None = None) -> None:
         """Read the configuration; the ledger and the providers are opened on first use."""
         self._config = load(None if config is None else str(config))
         self._line: Line | None = None
+        self._open: dict[AsyncGenerator[Opening | Chunk, None], asyncio.Task[Any] | None] = {}  # and who waits for it
+        self._closed = False
 
-    async def ask(self, prompt: Prompt, *, model: str | None = None, **options: Any) -> Answer:
+    @property
+    def config(self) -> Config:
+        """The configuration, as it was read."""
+        return self._config
+
+    async def ask(self, prompt: Prompt, *, model: str | None = None, **options: Unpack[Options]) -> Answer:
         """Answer as a whole. Options as for `stream`. Raises a PenstockError."""
         events: list[Event] = []
         receipt = None
-        async for chunk in self.chunks(prompt, model=model, stream=False, **options):
-            events += chunk.events
-            receipt = chunk.receipt
+        async with aclosing(self._chunks(prompt, model, options, stream=False)) as chunks:
+            async for chunk in chunks:
+                events += chunk.events
+                receipt = chunk.receipt
+        assert receipt is not None, "the last chunk of every call has its receipt"
         reply = fold(events)
         if reply.error is not None:
+            reply.error.call_id = receipt.id
             raise reply.error
-        assert receipt is not None, "the last chunk of every call has its receipt"
         return Answer(reply, receipt)
 
-    async def stream(self, prompt: Prompt, *, model: str | None = None, **options: Any) -> AsyncGenerator[Event, None]:
-        """Give the events of the answer as they come.
+    async def stream(
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[Options]
+    ) -> AsyncGenerator[Event, None]:
+        """Give the events of the answer as they come; see `Options` for what may be said.
 
-        Options: `system` (text before the prompt), `feature`, `user`, `session`, `deadline_s`, and the fields of
-        `Sampling` (`temperature`, `max_tokens`, `seed`, `stop` ...). Raises a PenstockError, also in the middle.
+        Leaving the loop early cancels the call, at the provider too. Raises a PenstockError, also in the middle.
         """
-        async with aclosing(self.chunks(prompt, model=model, stream=True, **options)) as chunks:
+        async with aclosing(self._chunks(prompt, model, options, stream=True)) as chunks:
             async for chunk in chunks:
-                for event in chunk.events:
-                    if isinstance(event, Failed):
-                        raise event.error
+                for event in _events(chunk):
                     yield event
 
     async def chunks(
-        self, prompt: Prompt, *, model: str | None = None, stream: bool = True, **options: Any
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[Options]
     ) -> AsyncGenerator[Chunk, None]:
-        """Give the chunks of the answer; the last one has the receipt."""
-        line = self.line()
-        call, caller = _call(prompt, model or line.default_model, options, stream=stream)
-        async with aclosing(line.open(call, Who(admin=True), caller)) as items:
-            async for item in items:
-                if isinstance(item, Chunk):
-                    yield item
+        """Give the answer in chunks, each with the events of one moment; the last one has the receipt.
+
+        An answer that breaks off ends with a chunk that has `Failed` among its events. Raises as `stream` does where it
+        cannot begin.
+        """
+        async with aclosing(self._chunks(prompt, model, options, stream=True)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def plan(
-        self, prompt: Prompt, *, model: str | None = None, team: str | None = None, **options: Any
+        self, prompt: Prompt, *, model: str | None = None, **options: Unpack[Options]
     ) -> Foresight:
         """Say what would be done with a call and what it could cost at most, without calling anyone."""
-        line = self.line()
-        call, caller = _call(prompt, model or line.default_model, options, stream=False)
-        return await line.foresee(call, Who(team=team, admin=True), caller)
+        line = self._started()
+        call, who, caller = read_call(prompt, model or line.default_model, options, stream=False)
+        return await line.foresee(call, who, caller)
 
-    def line(self) -> Line:
-        """Give the line itself, opened on first use."""
-        if self._line is None:
-            self._line = start(self._config)
-        return self._line
+    async def _chunks(
+        self, prompt: Prompt, model: str | None, options: Options, *, stream: bool
+    ) -> AsyncGenerator[Chunk, None]:
+        line = self._started()
+        call, who, caller = read_call(prompt, model or line.default_model, options, stream=stream)
+        async with aclosing(line.open(call, who, caller)) as items:
+            receipt = None
+            while receipt is None:
+                item = await self._next(items)
+                if isinstance(item, Chunk):
+                    receipt = item.receipt
+                    yield item
 
-    async def close(self) -> None:
-        """Write the ledger out and let go of connections."""
-        if self._line is not None:
-            await self._line.close()
-            self._line = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-class Gateway:
-    """The synchronous twin of `AsyncGateway`: the same names, without `await`."""
-
-    def __init__(self, config: str | Path | None = None) -> None:
-        """Read the configuration, and start the loop that calls run on."""
-        self._gateway = AsyncGateway(config)
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="penstock", daemon=True)
-        self._thread.start()
-
-    def ask(self, prompt: Prompt, *, model: str | None = None, **options: Any) -> Answer:
-        """Answer as a whole; see `AsyncGateway.ask`."""
-        return self._run(self._gateway.ask(prompt, model=model, **options))
-
-    def stream(self, prompt: Prompt, *, model: str | None = None, **options: Any) -> Iterator[Event]:
-        """Give the events of the answer as they come; see `AsyncGateway.stream`."""
-        return self._each(self._gateway.stream(prompt, model=model, **options))
-
-    def chunks(self, prompt: Prompt, *, model: str | None = None, **options: Any) -> Iterator[Chunk]:
-        """Give the chunks of the answer; see `AsyncGateway.chunks`."""
-        return self._each(self._gateway.chunks(prompt, model=model, **options))
-
-    def close(self) -> None:
-        """Write the ledger out and end the loop."""
-        if self._loop.is_closed():
-            return
-        self._run(self._gateway.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _each(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+    async def _next(self, items: AsyncGenerator[Opening | Chunk, None]) -> Opening | Chunk:
+        """Wait for the next item; `close` may interrupt that, which the caller gets as an error, not as a cancellation."""
+        task = asyncio.current_task()
+        assert task is not None, "an event loop runs coroutines in tasks"
+        self._open[items] = task
         try:
-            while True:
-                try:
-                    yield self._run(anext(items))
-                except StopAsyncIteration:
-                    return
+            return await anext(items)
+        except asyncio.CancelledError:
+            if self._closed and not task.uncancel():
+                raise _closed() from None
+            raise
+        except StopAsyncIteration:
+            raise _closed() from None  # only `close` ends a call before its receipt
         finally:
-            self._run(items.aclose())
-
-    def _run(self, work: Awaitable[T]) -> T:
-        return asyncio.run_coroutine_threadsafe(_await(work), self._loop).result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-async def _await(work: Awaitable[T]) -> T:
-    return await work
-
-
-def _call(prompt: Prompt, model: str, options: dict[str, Any], *, stream: bool) -> tuple[Call, Caller]:
-    """Make a call of the library's arguments."""
-    options = {name: value for name, value in options.items() if value is not None}
-    system = options.pop("system", None)
-    caller = Caller(**{name: options.pop(name) for name in _CALLER & options.keys()})
-    unknown = options.keys() - set(Sampling.__struct_fields__)
-    if unknown:
-        raise InvalidRequest(f"There is no option {min(unknown)!r}.", hint="See AsyncGateway.stream.")
-    stop = options.get("stop")
-    if isinstance(stop, str):
-        options["stop"] = (stop,)
-    messages = tuple(_messages(prompt))
-    if system is not None:
-        messages = (Message("system", (Text(system),)), *messages)
-    content = Content(messages)
-    bound = sum(len(part.text.encode()) for message in messages for part in message.parts if isinstance(part, Text))
-    call = Call(
-        dialect="",
-        model=model,
-        sampling=Sampling(**options),
-        read=lambda: content,
-        stream=stream,
-        stream_usage=True,
-        input_bound=bound + 16 * len(messages),
-    )
-    return call, caller
-
-
-_CALLER = frozenset({"feature", "user", "session", "deadline_s"})
-
-
-def _messages(prompt: Prompt) -> Iterator[Message]:
-    if isinstance(prompt, str):
-        yield Message("user", (Text(prompt),))
-        return
-    for item in prompt:
-        if isinstance(item, Message):
-            yield item
-        else:
-            yield convert({"role": item["role"], "parts": [{"type": "text", "text": item["content"]}]}, Message)
+            self._open[items] = None

@@ -23,11 +23,12 @@ MAX_BYTES = 16 * 1024 * 1024
 DEEPEST_KEY = 32
 """Longer paths get no line: no real file has them, and noting every step of one costs its length squared."""
 
-_SPACE = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
+# No possessive quantifier on a group: Python before 3.11.5 matches those wrongly (python/cpython#106052).
+_SPACE = re.compile(r"[ \t\r\n]*+(?:#[^\n]*+[ \t\r\n]*+)*")
 _STRING = re.compile(
-    r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}|'
-    r"'''(?:[^']++|'(?!''))*+'{3,5}|"
-    r'"(?:[^"\\]++|\\.)*+"|'
+    r'"""(?:[^"\\]++|\\.|"(?!""))*"{3,5}|'
+    r"'''(?:[^']++|'(?!''))*'{3,5}|"
+    r'"(?:[^"\\]++|\\.)*"|'
     r"'[^']*+'",
     re.DOTALL,
 )

@@ -4,7 +4,6 @@ import random
 from itertools import count
 
 import pytest
-from hypothesis import settings
 
 from penstock.ledger.ids import Ids
 from penstock.ledger.ledger import Ledger, LedgerSettings
@@ -12,9 +11,6 @@ from penstock.ledger.records import Intent
 from penstock.receipt import Attempt, Receipt, Usage
 
 NOW_NS = 1_763_754_000_000_000_000  # 2025-11-21T19:40:00Z
-
-settings.register_profile("ledger", deadline=None)
-settings.load_profile("ledger")
 
 
 class Maker:

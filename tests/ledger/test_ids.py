@@ -2,7 +2,7 @@ import random
 import uuid
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import NotFound
@@ -27,6 +27,7 @@ def test_an_id_is_a_uuid_of_version_7_that_holds_its_millisecond():
     assert parsed.int >> 80 == NOW_NS // 1_000_000
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5_000, 50), min_size=1, max_size=200), st.integers(0, 2**32))
 def test_ids_grow_however_small_or_backward_the_steps_of_the_clock_are(steps, seed):
     ids, now, made = Ids(random.Random(seed)), NOW_NS, []
@@ -59,6 +60,7 @@ def test_two_processes_make_different_ids_in_the_same_moment():
     assert not {one.new(NOW_NS) for _ in range(1000)} & {other.new(NOW_NS) for _ in range(1000)}
 
 
+@settings(deadline=None)
 @given(st.uuids())
 def test_text_and_bytes_of_an_id_are_the_same_id(value):
     assert id_bytes(str(value)) == value.bytes

@@ -1,12 +1,14 @@
+import zoneinfo
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import InvalidRequest
+from penstock.ledger import periods
 from penstock.ledger.periods import (
     QUARTER_NS,
     bounds,
@@ -30,6 +32,7 @@ def at(text, zone="UTC"):
     return to_ns(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
 
 
+@settings(deadline=None)
 @given(moments, st.sampled_from(ZONES), st.sampled_from(["day", "month"]))
 def test_every_moment_lies_in_its_window_and_windows_meet_without_gap_or_overlap(now, name, window):
     zone = zone_of(name)
@@ -83,6 +86,7 @@ def test_a_date_that_came_already_is_not_left_when_clocks_fall_back_over_midnigh
     assert bounds("month", october, zone)[0] == at("2010-11-01T00:00", "America/St_Johns")
 
 
+@settings(deadline=None)
 @given(moments, st.sampled_from(ZONES))
 def test_quarters_of_an_hour_name_the_day_and_hour_of_every_moment_in_them(now, name):
     zone = zone_of(name)
@@ -158,10 +162,25 @@ def test_an_end_that_is_past_or_beyond_all_clocks_is_refused(text):
         read_expiry(text, NOW, zone_of("Europe/Berlin"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_no_text_breaks_the_reading_of_moments(text):
     with suppress(InvalidRequest):
         assert read_moment(text, NOW, zone_of("Asia/Kolkata")) >= 0
+
+
+def test_utc_needs_no_zone_database(monkeypatch):
+    def without_database(name):
+        raise zoneinfo.ZoneInfoNotFoundError(name)
+
+    real = zoneinfo.ZoneInfo
+    without_database.from_file = real.from_file
+    monkeypatch.setattr(periods, "ZoneInfo", without_database)
+    utc = zone_of("UTC")
+    assert (utc.key, iso(NOW, utc)) == ("UTC", "2026-10-25T11:34:56.789+00:00")
+    assert bounds("day", NOW, utc) == (at("2026-10-25T00:00Z"), at("2026-10-26T00:00Z"))
+    with pytest.raises(InvalidRequest):
+        zone_of("Europe/Berlin")
 
 
 @pytest.mark.parametrize("name", ["", "Nowhere/Town", "../UTC", "/etc/passwd", "Europe", "UTC\0", "x" * 300])

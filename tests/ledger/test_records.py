@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.ledger import records
@@ -39,12 +39,14 @@ def written(entries):
     return b"".join(frame(kind, payload, SEEDS) for kind, payload in entries)
 
 
+@settings(deadline=None)
 @given(made)
 def test_records_are_read_as_they_were_written(entries):
     data = written(entries)
     assert parse(data, SEEDS, whole=True) == records.Parsed(entries, len(data), 0)
 
 
+@settings(deadline=None)
 @given(made, st.integers(0, 400))
 def test_a_torn_tail_takes_nothing_but_the_record_that_it_tore(entries, cut):
     data = written(entries)[:cut]
@@ -55,6 +57,7 @@ def test_a_torn_tail_takes_nothing_but_the_record_that_it_tore(entries, cut):
     assert parsed.end == len(written(parsed.records))
 
 
+@settings(deadline=None)
 @given(made.filter(bool), st.data())
 def test_one_broken_byte_takes_one_record_and_is_counted_unless_it_is_the_last(entries, data):
     whole = bytearray(written(entries))
@@ -67,6 +70,7 @@ def test_one_broken_byte_takes_one_record_and_is_counted_unless_it_is_the_last(e
     assert parsed.corrupt == (1 if broken < len(entries) - 1 else 0)
 
 
+@settings(deadline=None)
 @given(made, st.integers(1, 60))
 def test_records_are_the_same_in_whatever_pieces_a_file_is_read(entries, size):
     data, at, seen, piece = written(entries), 0, [], size
@@ -178,6 +182,7 @@ def test_payloads_that_make_no_sense_are_unreadable_and_nothing_worse(payload):
         unpack_head(b"\xc1")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_payload_breaks_its_reading(payload):
     for unpack in (unpack_intent, unpack_receipt):

@@ -194,7 +194,7 @@ def nano(row):
     return int(whole) * 10**9 + int(rest.ljust(9, "0"))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80, deadline=None)
 @given(
     spendings,
     st.lists(st.sampled_from(DIMENSIONS), unique=True, max_size=4),

@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.ledger import rows
@@ -34,7 +34,7 @@ def by_type(field):
             case msgspec.inspect.IntType():
                 found.append(counts)
             case msgspec.inspect.StrType():
-                found.append(texts)
+                found.append(texts.filter(bool) if len(options) > 1 else texts)  # an empty text means: not there
             case msgspec.inspect.LiteralType(values=values):
                 found.append(st.sampled_from(values))
             case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StrType()):
@@ -56,6 +56,7 @@ receipts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(receipts)
 def test_every_field_of_a_receipt_survives_being_a_row(receipt):
     row = row_of(receipt)
@@ -63,9 +64,13 @@ def test_every_field_of_a_receipt_survives_being_a_row(receipt):
     assert receipt_of(row) == receipt
 
 
+@settings(deadline=None)
 @given(receipts)
-def test_a_row_holds_what_sql_and_messagepack_can_hold_and_no_float(receipt):
-    assert {type(value) for value in row_of(receipt)} <= {bytes, int, str, bool, type(None)}
+def test_a_row_holds_what_sql_binds_quickly_and_no_float(receipt):
+    values = dict(zip(COLUMNS, row_of(receipt), strict=True))
+    maybe = {values.pop("cost_nano_usd"), values.pop("ttft_us")}
+    assert {type(value) for value in values.values()} == {bytearray, int, str}
+    assert {type(value) for value in maybe} <= {int, type(None)}
 
 
 def test_the_fields_of_tries_and_usages_keep_their_places():
@@ -79,6 +84,17 @@ def test_the_fields_of_tries_and_usages_keep_their_places():
         *("reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "accepted_prediction_tokens"),
         *("rejected_prediction_tokens", "source"),
     )
+
+
+def test_a_row_from_before_a_column_existed_can_be_read(make):
+    row = dict(zip(COLUMNS, row_of(make.receipt()), strict=True))
+    old = receipt_of(tuple({**row, "tries": None, "more": None, "prompt": None}.values()))
+    assert (old.tries, old.dropped, old.prompt) == ((), (), None)
+
+
+def test_an_empty_text_is_one_that_is_not_there(make):
+    receipt = receipt_of(row_of(make.receipt(team="", prompt="", config_hash="")))
+    assert (receipt.team, receipt.prompt, receipt.config_hash) == (None, None, "")
 
 
 def test_tries_written_before_a_field_existed_take_its_default(make):
@@ -133,8 +149,8 @@ def test_clipping_knows_intents_too(make):
 
 
 def test_what_is_rare_takes_no_room_where_there_is_none_of_it(make):
-    assert row_of(make.receipt())[COLUMNS.index("more")] is None
-    assert row_of(make.receipt(tries=()))[COLUMNS.index("tries")] is None
+    assert row_of(make.receipt())[COLUMNS.index("more")] == "{}"
+    assert row_of(make.receipt(tries=()))[COLUMNS.index("tries")] == "[]"
     more = row_of(make.receipt(dropped=("seed",), usage=Usage(cache_write_tokens=3)))[COLUMNS.index("more")]
     assert more == '{"cache_write_tokens":3,"dropped":["seed"]}'
     assert rows.receipt_of(row_of(make.receipt(dropped=("seed",)))).dropped == ("seed",)

@@ -265,6 +265,43 @@ async def test_connections_are_kept_for_the_next_call():
     assert len(one.requests) == 3
 
 
+async def test_a_stream_read_to_its_last_event_leaves_its_connection_for_the_next_call():
+    frames = [*stream(HELLO, STOP, DONE, end=False), 0.02, b"0\r\n\r\n"]
+    async with upstream(frames) as one:
+        box = provider(one)
+        for _ in range(2):
+            exchange = await box.send(CHAT.read_request(STREAMED), TARGET, asyncio.get_running_loop().time() + 5)
+            while (chunk := await exchange.read()) is not None:
+                if Ended() in chunk.events:
+                    break
+            exchange.close()
+            await asyncio.sleep(0.05)
+        assert not one.closed.is_set()
+        await box.close()
+    assert len(one.requests) == 2
+
+
+async def test_a_stream_that_is_not_read_to_its_end_is_dropped_at_once():
+    async with upstream([*stream(HELLO, end=False), 5.0]) as one:
+        box = provider(one)
+        exchange = await box.send(CHAT.read_request(STREAMED), TARGET, asyncio.get_running_loop().time() + 5)
+        assert await exchange.read() is not None
+        exchange.close()
+        await asyncio.wait_for(one.closed.wait(), 0.1)
+        await box.close()
+
+
+async def test_a_provider_that_never_ends_its_framing_is_dropped_after_a_moment():
+    async with upstream([*stream(HELLO, STOP, DONE, end=False), 5.0]) as one:
+        box = provider(one)
+        exchange = await box.send(CHAT.read_request(STREAMED), TARGET, asyncio.get_running_loop().time() + 5)
+        while Ended() not in (await exchange.read()).events:
+            pass
+        exchange.close()
+        await asyncio.wait_for(one.closed.wait(), 1)
+        await box.close()
+
+
 def test_a_kind_without_an_address_of_its_own_needs_one():
     with pytest.raises(ConfigError, match="base_url"):
         HttpProvider(ProviderSettings(name="x", kind="elsewhere", dialect="chat"))

@@ -256,6 +256,17 @@ async def test_a_reply_comes_over_tls_and_the_connection_is_kept(authority: trus
 
 
 @on_both_loops
+async def test_a_tls_connection_serves_one_request_after_another(authority: trustme.CA) -> None:
+    async with upstream(serve, tls=server_tls(authority.issue_cert("127.0.0.1"))) as up:
+        with closing(Pool(up.address, tls=trusting(authority))) as pool:
+            for size in range(0, 200_000, 4001):
+                assert (await get(pool, body=b"x" * size)).whole == b"{}"
+                (connection,) = pool._connections
+                assert not connection._unsent
+            assert pool.opened_total == 1
+
+
+@on_both_loops
 async def test_a_certificate_is_compared_with_the_name_that_was_asked_for(authority: trustme.CA) -> None:
     async with upstream(serve, tls=server_tls(authority.issue_cert("localhost"))) as up:
         with closing(Pool(Address("https", "localhost", up.port), tls=trusting(authority))) as pool:

@@ -433,6 +433,26 @@ async def test_a_cancellation_from_within_is_a_fault_like_any_other(serve):
     assert [type(error) for error in running.crashes] == [asyncio.CancelledError]
 
 
+@pytest.mark.parametrize("broken", ["refuse", "on_crash"])
+async def test_a_connection_does_not_outlive_what_should_report_its_fault(serve, broken):
+    async def fail(request: Request, responder: Responder) -> None:
+        raise LookupError
+
+    def fail_too(*_: object) -> None:
+        raise KeyError
+
+    reported: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    running = await serve(fail)
+    setattr(running.server, broken, fail_too)
+    client = await running.client()
+    await client.send(GET)
+    assert await client.is_closed()
+    await until(lambda: running.server.connections == 0)
+    gc.collect()
+    assert [type(error) for error in reported] == [KeyError]
+
+
 # Deadlines.
 
 SLOW = Limits(header_s=0.08, body_s=0.2, body_idle_s=0.08, keepalive_s=0.08)

@@ -479,7 +479,7 @@ requests = st.builds(lambda line, fields, body: post(*fields, body=body, line=li
 anything = st.lists(st.one_of(requests, st.sampled_from(PIECES), st.binary(max_size=4)), max_size=12).map(b"".join)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stream=anything, cut=st.integers(0, 200))
 def test_no_bytes_crash_the_server_or_get_a_reply_after_a_refusal(make_server, memory, read_replies, stream, cut):
     transport = memory()
@@ -505,7 +505,7 @@ def test_no_bytes_crash_the_server_or_get_a_reply_after_a_refusal(make_server, m
     assert not transport.closed or finals[-1].header(b"connection") == b"close"
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(stream=anything)
 def test_what_is_read_here_is_read_the_same_by_another_parser(stream):
     """The other one is h11, which shares no code with llhttp. It may be laxer; where we accept, it must agree."""

@@ -1,6 +1,7 @@
 """`penstock ask`: one streamed answer in the terminal, with its receipt."""
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -9,7 +10,6 @@ from msgspec import Struct, structs
 from penstock.cli.command import UNKNOWN, command
 from penstock.cli.options import Config, Feature, Json, MaxTokens, Model, System, Team, read_text
 from penstock.cli.screen import money, note, print_json, write
-from penstock.client import Gateway
 from penstock.ledger.reports import call_shape
 from penstock.receipt import Receipt
 from penstock.reply import Chunk, Failed, ReasoningDelta, RefusalDelta, TextDelta
@@ -40,6 +40,8 @@ def ask(
     The answer goes to the standard output; thinking, remarks and the receipt go to the standard error. Exit code 3 says
     that no model could be reached.
     """
+    from penstock.client import Gateway
+
     text, asked = read_text(prompt), structs.asdict(options)
     with Gateway(config) as gateway:
         if json:
@@ -48,6 +50,7 @@ def ask(
             receipt = answer.receipt
         else:
             receipt = _show(gateway.chunks(text, **asked))
+    _remark(receipt)
     if receipt.status != "ok":
         raise typer.Exit(UNKNOWN)
 
@@ -83,3 +86,46 @@ class _Screen:
         if self._last != "\n":
             self._last = "\n"
             write("\n")
+
+
+def _show(chunks: Iterator[Chunk]) -> Receipt:
+    """Show an answer as it comes, and its receipt. Raises what ended it early, then with the receipt's id."""
+    screen, receipt, error = _Screen(), None, None
+    try:
+        for chunk in chunks:
+            screen.show(chunk)
+            receipt = chunk.receipt
+            error = next((event.error for event in chunk.events if isinstance(event, Failed)), None)
+    except KeyboardInterrupt:
+        screen.end()
+        note("Interrupted: the provider is no longer listened to, and what it did so far stands in `penstock calls`.")
+        raise
+    finally:
+        screen.end()
+    assert receipt is not None, "the last chunk of every call has its receipt"
+    note(_told(receipt), "dim")
+    if error is not None:
+        error.call_id = receipt.id
+        raise error
+    return receipt
+
+
+def _told(receipt: Receipt) -> str:
+    """Tell a receipt in one line."""
+    usage, tries = receipt.usage, len(receipt.tries)
+    cost = None if receipt.cost_nano_usd is None else usd(receipt.cost_nano_usd)
+    parts = [
+        receipt.target or "no target",
+        f"{usage.input_tokens} + {usage.output_tokens} tokens",
+        f"{money(cost)} ({receipt.cost_status})",
+        f"{receipt.total_us / 1000:.0f} ms",
+        *([f"{tries} tries"] if tries > 1 else ()),
+        *([f"ended by {receipt.finish_reason}"] if receipt.finish_reason not in {None, "stop"} else ()),
+        receipt.id,
+    ]
+    return " · ".join(parts)
+
+
+def _remark(receipt: Receipt) -> None:
+    if receipt.status == "degraded":
+        note("No model could be reached; this is the fixed text of the configuration.")

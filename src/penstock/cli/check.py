@@ -1,59 +1,82 @@
-"""`penstock check` and `penstock plan`: what would happen, without calling anyone."""
+"""`penstock check`: whether a configuration can be served, and what about it may surprise."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Iterator
 
 import typer
 
-from penstock.cli.options import Config, Feature, Json, Model
-from penstock.cli.screen import console, money, print_json, print_table
-from penstock.config import load
+from penstock.cli.command import NO, command
+from penstock.cli.models import day
+from penstock.cli.options import Config, Json
+from penstock.cli.screen import note, print_json, say
+from penstock.config import catalog_text, load
 from penstock.errors import ConfigError
+from penstock.plugins import PROVIDERS, find
+from penstock.routing.catalog import read_catalog
+from penstock.routing.router import Router
+from penstock.settings import Config as Configuration
 
 
+@command
 def check(config: Config = None, json: Json = False) -> None:
-    """Validate the configuration and report every mistake at once; exit 1 if there is any."""
+    """Validate the configuration and report every mistake at once; exit 1 if there is any.
+
+    Secrets are looked up, providers are made (so that scripts and certificates are read), and nobody is called.
+    """
     try:
         loaded = load(config)
+        errors = asyncio.run(_make_providers(loaded))
     except ConfigError as error:
+        errors = [error]
+    if errors:
+        for error in () if json else errors:
+            note(str(error))
         if json:
-            print_json({"valid": False, "source": error.source, "mistakes": error.mistakes})
-        else:
-            typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+            mistakes = [mistake for error in errors for mistake in error.mistakes]
+            print_json({"valid": False, "source": errors[0].source, "mistakes": mistakes})
+        raise typer.Exit(NO)
+    warnings = list(_warn(loaded))
     if json:
-        print_json({"valid": True, "source": loaded.source, "hash": loaded.hash, "mistakes": []})
+        facts = {"valid": True, "source": loaded.source, "hash": loaded.hash}
+        print_json({**facts, "mistakes": [], "warnings": warnings})
         return
-    console.print(
-        f"{loaded.source} is fine: {len(loaded.providers)} providers, {len(loaded.models)} models, "
-        f"{len(loaded.teams)} teams, {len(loaded.features)} features ({loaded.hash})",
-        markup=False,
+    say(
+        f"{loaded.source}: no mistake. {len(loaded.providers)} providers, {len(loaded.models)} models, "
+        f"{len(loaded.teams)} teams, {len(loaded.features)} features; hash {loaded.hash}"
     )
+    for warning in warnings:
+        note(f"warning: {warning}", "yellow")
 
 
-def plan(
-    prompt: Annotated[str, typer.Argument(help="The prompt.")],
-    model: Model = None,
-    feature: Feature = None,
-    team: Annotated[str | None, typer.Option(help="As a key of this team.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="At most so many tokens of answer.")] = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Say what would be done with a call and why, and what it could cost at most; nobody is called."""
-    from penstock.client import AsyncGateway
+async def _make_providers(config: Configuration) -> list[ConfigError]:
+    """Make every provider as serving would, and give what is wrong with them."""
+    errors = []
+    for settings in config.providers:
+        try:
+            provider = find(PROVIDERS, settings.kind)(settings)
+        except ConfigError as error:
+            errors.append(error)
+        else:
+            await provider.close()
+    return errors
 
-    async def foresee() -> None:
-        async with AsyncGateway(config) as gateway:
-            seen = await gateway.plan(prompt, model=model, team=team, feature=feature, max_tokens=max_tokens)
-        if json:
-            print_json(seen)
-            return
-        rows: list[tuple[object, ...]] = [
-            (number, step.target, step.input.n, step.input.certainty, money(step.ceiling_usd), step.note)
-            for number, step in enumerate(seen.steps, 1)
-        ]
-        rows += [("-", left.target, "", "", "", left.reason) for left in seen.left_out]
-        print_table(("try", "target", "input", "counted", "at most", "why"), rows, ("try", "input", "at most"))
 
-    asyncio.run(foresee())
+def _warn(config: Configuration) -> Iterator[str]:
+    """Tell what is allowed and still may surprise: models that are gone, and models that no budget can hold."""
+    router = Router(config, read_catalog(catalog_text()), {provider.name: "" for provider in config.providers})
+    budgets = [
+        *(f"team {team.name!r}" for team in config.teams if team.budget.day_nano_usd or team.budget.month_nano_usd),
+        *(f"feature {one.name!r}" for one in config.features if one.budget.day_nano_usd or one.budget.month_nano_usd),
+    ]
+    today = day()
+    targets = {target.id: target for plan in router.models.values() for target in plan.targets}
+    for target in targets.values():
+        retires, successor = target.profile.retires, target.profile.successor
+        if retires is not None and retires <= today:
+            instead = f" Its vendor names {successor} instead." if successor else ""
+            yield f"{target.id} was retired on {retires}.{instead}"
+        if budgets and not target.free and not target.prices:
+            yield (
+                f"{target.id} has no price, so calls with the budget of {budgets[0]} are refused there. "
+                f'Give it one: [prices."{target.id}"].'
+            )

@@ -3,77 +3,85 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
-from penstock.cli.options import Config, Json
-from penstock.cli.screen import print_json, print_table
+from penstock.cli.command import command
+from penstock.cli.options import Config, Json, Team
+from penstock.cli.screen import note, print_json, print_table, say
 from penstock.config import load
-from penstock.ledger.keys import CreatedKey, Grant, Keyring, listed, read_pepper
+from penstock.ledger.keys import CreatedKey, Grant, Key, Keyring, listed, read_pepper
 from penstock.ledger.ledger import Ledger
 from penstock.ledger.periods import read_expiry, zone_of
+from penstock.settings import Config as Configuration
 
 app = typer.Typer(help="Keys of callers: shown once, stored as hashes.", no_args_is_help=True)
 KeyId = Annotated[str, typer.Argument(help="The key's id: key_...")]
 
 
+class Wanted(Struct, frozen=True):
+    """What a new key is for."""
+
+    team: Team = None
+    feature: Annotated[str | None, typer.Option(help="Bind the key to one feature.")] = None
+    expires: Annotated[str | None, typer.Option(help="30d, 12h, or a day: 2027-01-31. Without it, never.")] = None
+    label: Annotated[str, typer.Option(help="A note for yourself.")] = ""
+    admin: Annotated[bool, typer.Option("--admin", help="May use /admin/v1.")] = False
+
+
 @contextmanager
-def _keyring(config: str | None) -> Iterator[Keyring]:
-    home = load(config).home
-    ledger = Ledger.open(home, now_ns=time.time_ns())
+def _keyring(config: Configuration) -> Iterator[Keyring]:
+    ledger = Ledger.open(config.home, now_ns=time.time_ns())
     try:
-        yield Keyring(ledger.store, read_pepper(home))
+        yield Keyring(ledger.store, read_pepper(config.home))
     finally:
         ledger.close()
 
 
 @app.command()
-def create(
-    team: Annotated[str | None, typer.Option(help="The team that pays.")] = None,
-    feature: Annotated[str | None, typer.Option(help="Bind the key to one feature.")] = None,
-    expires: Annotated[str | None, typer.Option(help="30d, 12h, or a day: 2027-01-31.")] = None,
-    label: Annotated[str, typer.Option(help="A note for yourself.")] = "",
-    admin: Annotated[bool, typer.Option("--admin", help="May use /admin/v1.")] = False,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Make a key. It is shown once, now."""
-    now_ns = time.time_ns()
-    until = None if expires is None else read_expiry(expires, now_ns, zone_of("UTC"))
-    with _keyring(config) as keys:
-        _tell(keys.create(Grant(team, feature, label, admin, until), now_ns), json=json)
+@command
+def create(wanted: Wanted = Wanted(), config: Config = None, json: Json = False) -> None:  # noqa: B008 - frozen
+    """Make a key. It is shown once, now: the key goes to the standard output, all else to the standard error."""
+    now_ns, loaded = time.time_ns(), load(config)
+    until = None if wanted.expires is None else read_expiry(wanted.expires, now_ns, zone_of("UTC"))
+    _doubt("team", wanted.team, [team.name for team in loaded.teams])
+    _doubt("feature", wanted.feature, [feature.name for feature in loaded.features])
+    with _keyring(loaded) as keys:
+        made = keys.create(Grant(wanted.team, wanted.feature, wanted.label, wanted.admin, until), now_ns)
+    _tell(made, json=json)
 
 
 @app.command("list")
+@command
 def list_(config: Config = None, json: Json = False) -> None:
     """List every key, without its secret."""
-    with _keyring(config) as keys:
-        found = [listed(key) for key in keys.list()]
+    now_ns = time.time_ns()
+    with _keyring(load(config)) as keys:
+        found = keys.list()
     if json:
-        print_json({"keys": found})
-        return
-    print_table(
-        ("id", "team", "feature", "label", "admin", "created", "expires", "revoked"),
-        [
-            (k.id, k.team, k.feature, k.label, "yes" if k.admin else "", k.created_at, k.expires_at, k.revoked_at)
-            for k in found
-        ],
-    )
+        print_json({"keys": [listed(key) for key in found]})
+    else:
+        columns = ("id", "team", "feature", "label", "admin", "created", "expires", "state")
+        print_table(columns, [_row(key, now_ns) for key in found])
 
 
 @app.command()
+@command
 def revoke(key_id: KeyId, config: Config = None, json: Json = False) -> None:
     """End a key at once, for good; a running server notices within a second."""
-    with _keyring(config) as keys:
+    with _keyring(load(config)) as keys:
         keys.revoke(key_id, time.time_ns())
     if json:
         print_json({"revoked": key_id})
     else:
-        typer.echo(f"{key_id} is revoked.")
+        note(f"{key_id} is revoked.")
 
 
 @app.command()
+@command
 def rotate(
     key_id: KeyId,
     grace: Annotated[int, typer.Option(min=0, help="Seconds for which the old key still works.")] = 3600,
@@ -81,13 +89,30 @@ def rotate(
     json: Json = False,
 ) -> None:
     """Make a new key in place of one, which ends after the grace period."""
-    with _keyring(config) as keys:
-        _tell(keys.rotate(key_id, time.time_ns(), grace), json=json)
+    with _keyring(load(config)) as keys:
+        made = keys.rotate(key_id, time.time_ns(), grace)
+    _tell(made, json=json)
 
 
 def _tell(key: CreatedKey, *, json: bool) -> None:
     if json:
         print_json(key)
         return
-    typer.echo(key.key)
-    typer.echo(f"{key.id}: keep it now, it is not shown again.", err=True)
+    say(key.key)
+    note(f"{key.id}: keep the key now, it is not shown again.")
+
+
+def _doubt(kind: str, name: str | None, known: list[str]) -> None:
+    """Say that a name is none of the configured ones: it is charged to, and nothing limits what it spends."""
+    if name is None or not known or name in known:
+        return
+    close = get_close_matches(name, known, 1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    note(f"The configuration has no {kind} {name!r}, so no budget and no limit holds for this key.{meant}")
+
+
+def _row(key: Key, now_ns: int) -> tuple[object, ...]:
+    shown = listed(key)
+    state = "works" if key.works(now_ns) else "expired" if key.revoked_ns is None else f"revoked {shown.revoked_at}"
+    flags = "yes" if key.admin else ""
+    return (key.id, key.team, key.feature, key.label, flags, shown.created_at, shown.expires_at, state)

@@ -1,51 +1,94 @@
-"""`penstock models` and `penstock tokens`: what the catalogue knows, and how a text is counted."""
+"""`penstock models`: what the catalogue knows; and how commands find the facts of a model that a person names."""
 
-import sys
 import time
 from datetime import UTC, datetime
-from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from penstock.cli.options import Config, Json, Model
-from penstock.cli.screen import console, money, print_json, print_table
+from penstock.call import Who
+from penstock.cli.command import NO, command
+from penstock.cli.options import Config, Json
+from penstock.cli.screen import note, print_json, print_table, say
 from penstock.config import catalog_text, load
 from penstock.errors import UnknownModel
 from penstock.routing.catalog import Catalog, Entry, nearest, read_catalog
-from penstock.target import Price, price_on, usd
-from penstock.tokens.count import count_text
-from penstock.tokens.count import tokens as pieces
+from penstock.routing.router import Router
+from penstock.settings import Config as Configuration
+from penstock.target import Price, Target, price_on, usd
 
 
+@command
 def models(
-    search: Annotated[str | None, typer.Argument(help="Only names that contain this.")] = None,
+    search: Annotated[str | None, typer.Argument(help="Only models whose name, alias or vendor contains this.")] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """List the catalogue: window, list price, capabilities, retirement and successor."""
-    catalog, today = read_catalog(catalog_text()), _today()
-    configured = {model.name: model.targets for model in load(config).models}
-    found = [entry for entry in catalog.entries if search is None or search.lower() in entry.id.lower()]
+    """List the catalogue: window, list price, capabilities, retirement and successor; and what is configured.
+
+    Exit code 1 says that nothing was found.
+    """
+    catalog, today = read_catalog(catalog_text()), day()
+    configured = [model for model in load(config).models if search is None or search.lower() in model.name.lower()]
+    found = [entry for entry in catalog.entries if search is None or _matches(entry, search.lower())]
     if json:
-        print_json({"configured": configured, "models": [_shape(entry, today) for entry in found]})
-        return
-    if search is None:
-        print_table(("configured", "targets"), [(name, ", ".join(targets)) for name, targets in configured.items()])
-        console.print()
-    print_table(
-        ("model", "vendor", "window", "output", "$/M in", "$/M out", "retires", "successor", "can"),
-        [_row(entry, today) for entry in found],
-        ("window", "output", "$/M in", "$/M out"),
+        targets = {model.name: model.targets for model in configured}
+        print_json({"configured": targets, "models": [_shape(entry, today) for entry in found]})
+    else:
+        if configured:
+            print_table(("configured", "targets"), [(model.name, ", ".join(model.targets)) for model in configured])
+            say()
+        if found:
+            print_table(
+                ("model", "vendor", "window", "output", "$/M in", "$/M out", "retires", "successor", "can"),
+                [_row(entry, today) for entry in found],
+                ("window", "output", "$/M in", "$/M out"),
+            )
+    if not found and not configured:
+        close = nearest(search or "", _names(catalog))
+        note(f"There is no model {search!r}." + (f" Did you mean: {', '.join(close)}?" if close else ""))
+        raise typer.Exit(NO)
+
+
+def look_up(config: Configuration, name: str) -> Target:
+    """Find what is known of a configured model (its first target), of `provider/model` or of a name of the catalogue.
+
+    Own prices and free providers count where the name leads to a provider. Raises UnknownModel.
+    """
+    catalog = read_catalog(catalog_text())
+    router = Router(config, catalog, {provider.name: "" for provider in config.providers})
+    try:
+        return router.plan(name, Who(admin=True)).targets[0]
+    except UnknownModel:
+        entry = catalog.find(name)
+    if entry is not None:
+        return Target(id=name, provider="", model=name, dialect="", profile=entry.profile, prices=entry.prices)
+    close = ", ".join(nearest(name, [*router.models, *_names(catalog)]))
+    raise UnknownModel(
+        f"There is no model {name!r}.", hint=f"Did you mean: {close}?" if close else "`penstock models` lists them all."
     )
+
+
+def day() -> str:
+    """Give today's date, UTC: the day whose prices hold."""
+    return datetime.fromtimestamp(time.time(), UTC).date().isoformat()
+
+
+def _names(catalog: Catalog) -> list[str]:
+    return [name for entry in catalog.entries for name in (entry.id, *entry.aliases)]
+
+
+def _matches(entry: Entry, text: str) -> bool:
+    return any(text in name.lower() for name in (entry.id, entry.vendor, entry.profile.name, *entry.aliases))
+
+
+def _is_retired(entry: Entry, today: str) -> bool:
+    return entry.profile.retires is not None and entry.profile.retires <= today
 
 
 def _row(entry: Entry, today: str) -> tuple[object, ...]:
     facts, price = entry.profile, price_on(entry.prices, today)
-    retires = facts.retires
-    if retires is not None and retires <= today:
-        retires = f"{retires} (gone)"
+    retires = f"{facts.retires} (gone)" if _is_retired(entry, today) else facts.retires
     return (
         *(entry.id, entry.vendor, facts.context_tokens, facts.output_tokens),
         *(None if price is None else usd(price.rates.input), None if price is None else usd(price.rates.output)),
@@ -66,7 +109,7 @@ def _shape(entry: Entry, today: str) -> dict[str, object]:
         "capabilities": sorted(facts.capabilities),
         "released": facts.released,
         "retires": facts.retires,
-        "retired": facts.retires is not None and facts.retires <= today,
+        "retired": _is_retired(entry, today),
         "successor": facts.successor,
         "price_usd_per_mtok": None if price is None else _rates(price),
         "price_since": None if price is None else price.since,
@@ -79,75 +122,3 @@ def _rates(price: Price) -> dict[str, str]:
     rates = price.rates
     given = ((name, getattr(rates, name)) for name in rates.__struct_fields__)
     return {name: usd(rate) for name, rate in given if rate is not None}
-
-
-def tokens(
-    text: Annotated[str | None, typer.Argument(help="The text; - reads the standard input.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from a file.")] = None,
-    model: Model = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Count a text for a model: number, certainty, the tokens themselves, share of the window, price."""
-    content = _content(text, file)
-    catalog = read_catalog(catalog_text())
-    name = model or "gpt-4o"
-    entry = _entry(catalog, config, name)
-    count = count_text(content, entry.profile)
-    price, window = price_on(entry.prices, _today()), entry.profile.context_tokens
-    nano = None if price is None else -(-count.n * price.rates.input // 1_000_000)
-    share = None if window is None else f"{100 * count.n / window:.2f} %"
-    if json:
-        print_json(
-            {
-                "model": entry.id,
-                "tokens": count.n,
-                "certainty": count.certainty,
-                "band": count.band,
-                "characters": len(content),
-                "window": window,
-                "share_of_window": None if window is None else str(Decimal(count.n) / Decimal(window)),
-                "input_cost_usd": None if nano is None else usd(nano),
-                "pieces": [
-                    {"id": piece.id, "text": piece.text.decode("utf-8", "replace")}
-                    for piece in pieces(content, entry.profile)
-                ],
-            }
-        )
-        return
-    band = "" if count.certainty == "exact" else f", {count.band[0]} to {count.band[1]}"
-    console.print(f"{count.n} tokens for {entry.id} ({count.certainty}{band}), {len(content)} characters", markup=False)
-    if share is not None:
-        console.print(f"{share} of the window of {window}")
-    console.print(f"{money(None if nano is None else usd(nano))} as input", markup=False)
-    if console.is_terminal and count.n <= SHOWN:
-        shades = ("on blue", "on magenta")
-        for number, piece in enumerate(pieces(content, entry.profile)):
-            console.print(piece.text.decode("utf-8", "replace"), style=shades[number % 2], end="", markup=False)
-        console.print()
-
-
-SHOWN = 500
-
-
-def _content(text: str | None, file: Path | None) -> str:
-    if file is not None:
-        return file.read_text(encoding="utf-8", errors="replace")
-    if text is None or text == "-":
-        return sys.stdin.read()
-    return text
-
-
-def _entry(catalog: Catalog, config: str | None, name: str) -> Entry:
-    """Find a model's facts: of a configured name, those of its first target."""
-    targets = next((model.targets for model in load(config).models if model.name == name), ())
-    wanted = targets[0].partition("/")[2] if targets else name
-    entry = catalog.find(wanted) or catalog.find(wanted.partition("/")[2])
-    if entry is None:
-        close = ", ".join(nearest(name, [entry.id for entry in catalog.entries]))
-        raise UnknownModel(f"The catalogue has no model {name!r}.", hint=f"Did you mean: {close}?" if close else "")
-    return entry
-
-
-def _today() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).date().isoformat()

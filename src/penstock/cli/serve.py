@@ -6,18 +6,23 @@ from typing import Annotated
 import typer
 from msgspec import structs
 
+from penstock.cli.command import NO, command
 from penstock.cli.options import Config
-from penstock.cli.screen import console
+from penstock.cli.screen import note, say
 from penstock.config import load
 from penstock.gateway import Gateway
 
 
+@command
 def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = None,
 ) -> None:
-    """Serve the gateway until a signal ends it."""
+    """Serve the gateway until a signal ends it.
+
+    SIGTERM or Ctrl-C lets calls in flight end, for at most [server] drain_s; a second one ends them at once.
+    """
     from penstock.server.serve import run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
@@ -25,20 +30,27 @@ def serve(
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if changes:
         loaded = structs.replace(loaded, server=structs.replace(loaded.server, **changes))
-    run(loaded, _announce)
+    try:
+        run(loaded, _announce)
+    except OSError as error:
+        place = f"{loaded.server.host}, port {loaded.server.port}"
+        note(f"Cannot listen on {place}: {error.strerror or error}. Choose another with --host and --port.")
+        raise typer.Exit(NO) from None
 
 
 def _announce(url: str, gateway: Gateway) -> None:
     """Say where the gateway answers and how to try it."""
-    name = gateway.default_model
+    name, keyless = gateway.default_model, gateway.keys.empty
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "What is penstock?"}}]}}'
+    key = "" if keyless else " -H 'authorization: Bearer ps-...'"
     recovered = gateway.ledger.recovered
-    console.print(f"[bold]penstock[/bold] serves on [bold]{url}[/bold]  ({gateway.config.source})")
-    console.print(f"  models   {', '.join(gateway.router.models)}")
-    key = "" if gateway.keys.empty else " -H 'authorization: Bearer ps-...'"
-    console.print(f"  try      curl {url}/v1/chat/completions{key} -d '{body}'", markup=False)
-    console.print(f"  control  {url}/admin/v1/openapi.json, {url}/metrics")
-    if gateway.keys.empty:
-        console.print("  keys     none yet, so it answers on loopback only; make one: penstock keys create")
+    say(("penstock", "bold"), " serves on ", (url, "bold"), f"  ({gateway.config.source})")
+    say(f"  models   {', '.join(gateway.router.models)}")
+    say(f"  try      curl {url}/v1/chat/completions{key} -d '{body}'")
+    say(f"  control  {url}/admin/v1/openapi.json, {url}/metrics")
+    if keyless:
+        say("  keys     none yet, so it answers on loopback only; make one: penstock keys create")
     if recovered.interrupted:
-        console.print(f"  ledger   {recovered.interrupted} calls of an earlier process were cut; they are settled now")
+        say(f"  ledger   {recovered.interrupted} calls of an earlier process were cut; they are settled now")
+    if recovered.corrupt or recovered.newer:
+        say(f"  ledger   {recovered.corrupt} places and {recovered.newer} journals could not be read; they are kept")

@@ -37,7 +37,10 @@ def _open(path: Path, flags: int) -> int:
 
 
 class Disk(Struct, frozen=True):
-    """The system calls under the journal; a test puts failing ones in their place."""
+    """The system calls under the journal; a test puts failing ones in their place.
+
+    On macOS `sync` reaches the drive and not its own cache, as SQLite's syncs do there unless told otherwise.
+    """
 
     open: Callable[[Path, int], int] = _open
     write: Callable[[int, bytes], int] = os.write

@@ -6,7 +6,9 @@ day may last 23 or 25 hours (Lord Howe: 23 1/2 or 24 1/2) and still meets its ne
 """
 
 import re
+import struct
 from datetime import UTC, date, datetime, time, timedelta
+from io import BytesIO
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -20,6 +22,8 @@ QUARTER_NS = 900 * NS_PER_S
 """Every zone's offset is a multiple of a quarter of an hour (IANA tz, all zones since 1972): sums per quarter of an
 hour can therefore be put together to the days and hours of any zone."""
 
+_UTC = b"TZif" + bytes(16) + struct.pack(">6L", 0, 0, 0, 0, 1, 4) + bytes(6) + b"UTC\0"
+"""A zone file (RFC 9636, version 1) without a transition."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _AGO = re.compile(r"(\d{1,7})([smhdw])", re.ASCII)
@@ -32,6 +36,8 @@ def zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown; malformed, such as "../x"; a folder of zones, such as "Europe"
+        if name == "UTC":  # it needs no zone database, which a small container may lack
+            return ZoneInfo.from_file(BytesIO(_UTC), name)
         raise InvalidRequest(
             f"there is no time zone {name[:64]!r}.", hint="Use an IANA name such as Europe/Berlin or UTC.", param="zone"
         ) from None

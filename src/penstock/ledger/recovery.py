@@ -157,6 +157,6 @@ class _Reader:
                     if isinstance(value, Intent):
                         self.open[id_bytes(value.id)] = value
                     else:
-                        self.open.pop(value[0], None)
+                        self.open.pop(bytes(value[0]), None)
                         yield value
             self.torn += end < path.stat().st_size

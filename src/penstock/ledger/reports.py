@@ -135,9 +135,7 @@ def show(store: Store, call_id: str) -> CallShape:
     """Give one receipt. Raises `NotFound`."""
     receipt = store.call(asked_id(call_id))
     if receipt is None:
-        raise NotFound(
-            f"There is no call {call_id!r} in {store.path}.", hint="A call in progress has no receipt before it ends."
-        )
+        raise NotFound(f"There is no call {call_id!r}.", hint="A call in progress has no receipt before it ends.")
     return call_shape(receipt)
 
 

@@ -2,8 +2,7 @@
 
 What people filter and sum by has a column. The tries stand in one column, as JSON arrays in the order of the fields of
 `Attempt` and `Usage` (which therefore only grow at their ends); the view `tries` makes rows of them again. A table of
-their own would cost half as much again per call, and nearly every call has one try. The rest stands as JSON in `more`,
-which is NULL where there is none.
+their own would cost half as much again per call, and nearly every call has one try. The rest stands as JSON in `more`.
 """
 
 from typing import Any, Final, TypeVar
@@ -51,7 +50,16 @@ COLUMNS: Final = (
     "tries",
     "more",
 )
-"""The columns of `calls`, in order. Only ever added to, at the end: rows from before hold NULL there."""
+"""The columns of `calls`, in order. Only ever added to, at the end: rows from before hold NULL there.
+
+A text that is not there is the empty text, and the id is a `bytearray`: Python's sqlite3 looks for adapters of every
+value that is not exactly an int, a float, a str or a bytearray, which takes longer than all the rest of binding it.
+"""
+
+_MAY_MISS = (
+    *("key_id", "team", "feature", "user", "session", "target", "error", "error_origin", "finish_reason", "lane"),
+    "prompt",
+)
 
 _MAX_BITS = 53
 _MAX_COUNT = (1 << _MAX_BITS) - 1
@@ -85,22 +93,22 @@ def row_of(r: Receipt) -> Row:
     if bits >> _MAX_BITS:
         return row_of(clip(r, Receipt))
     return (
-        id_bytes(r.id),
+        bytearray(id_bytes(r.id)),
         r.started_ns,
         r.dialect,
         r.model,
         r.status,
         r.http_status,
-        r.streamed,
-        r.key_id,
-        r.team,
-        r.feature,
-        r.user,
-        r.session,
-        r.target,
-        r.error,
-        r.error_origin,
-        r.finish_reason,
+        int(r.streamed),
+        r.key_id or "",
+        r.team or "",
+        r.feature or "",
+        r.user or "",
+        r.session or "",
+        r.target or "",
+        r.error or "",
+        r.error_origin or "",
+        r.finish_reason or "",
         u.input_tokens,
         u.cached_input_tokens,
         u.output_tokens,
@@ -110,11 +118,11 @@ def row_of(r: Receipt) -> Row:
         r.cost_status,
         r.ttft_us,
         r.total_us,
-        r.lane,
+        r.lane or "",
         r.cache,
-        r.prompt,
+        r.prompt or "",
         r.config_hash,
-        _encode([_try_array(attempt) for attempt in r.tries]).decode() if r.tries else None,
+        _encode([_try_array(attempt) for attempt in r.tries]).decode() if r.tries else "[]",
         _more(r, u),
     )
 
@@ -125,7 +133,7 @@ def _try_array(attempt: Attempt) -> tuple[Any, ...]:
     return flat if usage is None else (*flat[:_TRY_USAGE], astuple(usage), *flat[_TRY_USAGE + 1 :])
 
 
-def _more(r: Receipt, u: Usage) -> str | None:
+def _more(r: Receipt, u: Usage) -> str:
     if not (
         u.cache_write_tokens
         or u.cache_write_1h_tokens
@@ -135,7 +143,7 @@ def _more(r: Receipt, u: Usage) -> str | None:
         or u.rejected_prediction_tokens
         or r.dropped
     ):
-        return None
+        return "{}"
     rare = _More(
         cache_write_tokens=u.cache_write_tokens,
         cache_write_1h_tokens=u.cache_write_1h_tokens,
@@ -151,24 +159,22 @@ def _more(r: Receipt, u: Usage) -> str | None:
 def receipt_of(row: Row) -> Receipt:
     """Put a receipt together again."""
     values = dict(zip(COLUMNS, row, strict=True))
-    more = _decode_more(values.pop("more") or b"{}")
-    tries = values.pop("tries")
+    values |= {name: values[name] or None for name in _MAY_MISS}
+    more = _decode_more(values.pop("more") or "{}")
     values |= {name: getattr(more, name) for name in _More.__struct_fields__}
     values["source"] = values.pop("usage_source")
     usage = Usage(**{name: values.pop(name) for name in Usage.__struct_fields__})
+    tries = tuple(_try_of(array) for array in _decode_tries(values.pop("tries") or "[]"))
     values["id"] = id_text(values["id"])
     values["streamed"] = bool(values["streamed"])
-    return Receipt(**values, usage=usage, tries=_tries_of(tries))
+    return Receipt(**values, usage=usage, tries=tries)
 
 
-def _tries_of(text: str | None) -> tuple[Attempt, ...]:
-    tries = []
-    for values in _decode_tries(text or b"[]"):
-        named = dict(zip(Attempt.__struct_fields__, values, strict=False))
-        usage = named["usage"]
-        named["usage"] = None if usage is None else Usage(*usage)
-        tries.append(Attempt(**named))
-    return tuple(tries)
+def _try_of(array: list[Any]) -> Attempt:
+    values = dict(zip(Attempt.__struct_fields__, array, strict=False))
+    usage = values["usage"]
+    values["usage"] = None if usage is None else Usage(*usage)
+    return Attempt(**values)
 
 
 _Value = TypeVar("_Value", bound=Struct)

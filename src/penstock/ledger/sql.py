@@ -3,10 +3,10 @@
 Statements are constants; values reach them as parameters and never otherwise. A filter that is not asked for is a NULL
 parameter, a dimension that is not asked for a zero.
 
-Times are nanoseconds since the epoch, UTC. Money is nano-dollars; NULL means: no price known. A call's id is the 16 bytes
-of its UUIDv7, so that rows are added at the end and a span of time is a span of keys. The tries of a call are JSON in
-its row, which the view `tries` lays out, one row per try. For people there are the views `call_log` and `try_log`, with
-ids as text, dollars and ISO times:
+Times are nanoseconds since the epoch, UTC. Money is nano-dollars; NULL means: no price known. Of the texts the empty one
+means: not there. A call's id is the 16 bytes of its UUIDv7, so that rows are added at the end and a span of time is a
+span of keys. The tries of a call are JSON in its row, which the view `tries` lays out, one row per try. For people there
+are the views `call_log` and `try_log`, with ids as text, dollars, ISO times and NULL for what is not there:
 
     sqlite3 ledger.db "select started_at, feature, model, cost_usd from call_log order by call desc limit 20"
 """
@@ -89,12 +89,15 @@ _VERSION_1 = (
             || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS call,
         strftime('%Y-%m-%dT%H:%M:%S', started_ns / 1000000000, 'unixepoch')
             || printf('.%03dZ', started_ns / 1000000 % 1000) AS started_at,
-        status, http_status, team, feature, user, key_id, session, model, target, dialect, streamed, finish_reason,
+        status, http_status, nullif(team, '') AS team, nullif(feature, '') AS feature, nullif(user, '') AS user,
+        nullif(key_id, '') AS key_id, nullif(session, '') AS session, model, nullif(target, '') AS target, dialect,
+        streamed, nullif(finish_reason, '') AS finish_reason,
         input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, usage_source,
         CASE WHEN cost_nano_usd IS NOT NULL THEN rtrim(rtrim(
             printf('%d.%09d', cost_nano_usd / 1000000000, cost_nano_usd % 1000000000), '0'), '.') END AS cost_usd,
         cost_status, ttft_us / 1000.0 AS ttft_ms, total_us / 1000.0 AS total_ms,
-        coalesce(json_array_length(tries), 0) AS tries, error, error_origin, lane, cache, prompt, config_hash, more
+        json_array_length(tries) AS tries, nullif(error, '') AS error, nullif(error_origin, '') AS error_origin,
+        nullif(lane, '') AS lane, cache, nullif(prompt, '') AS prompt, config_hash, more
     FROM calls
     """,
     """

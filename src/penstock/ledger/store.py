@@ -29,6 +29,7 @@ FILE = "ledger.db"
 
 _WAL_BYTES = 64 << 20
 _RETRY_S = 0.01
+_NAMES = 6
 _SLACK_NS = 60_000_000_000
 
 _MAY_WRITE = "Let this user write the file and its folder, or set PENSTOCK_HOME to another folder."
@@ -113,6 +114,11 @@ def _bounds(span: Span) -> dict[str, Any]:
     since, until = max(span.since_ns, 0), min(span.until_ns, MAX_NS)
     first, beyond = first_key(since - _SLACK_NS), first_key(until + _SLACK_NS)
     return {"first": first, "beyond": beyond, "since_ns": since, "until_ns": until}
+
+
+def _sums(row: Row) -> Sums:
+    values: list[Any] = [*(name or None for name in row[:_NAMES]), *row[_NAMES:]]
+    return Sums(*values)
 
 
 class Store:
@@ -237,7 +243,8 @@ class Store:
             statement = sql.SUMS_BY[by[0]] if by else sql.SUM
         with self._told():
             rows = self._execute(statement, values).fetchall()
-        return [sums for sums in (Sums(*row) for row in rows) if sums.calls]
+        found = [_sums(row) for row in rows]
+        return [sums for sums in found if sums.calls]
 
     # -- keys --
 

@@ -106,6 +106,12 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def linger(self, seconds: float) -> None:
+        """Give the reply a little time to come to its end; nobody reads what comes."""
+        self.chunks.clear()
+        self._held = 0
+        self.deadline = min(self.deadline, self._time() + seconds)
+
     def expire(self, now: float) -> None:
         """End what has outlived its time, and tell which time that was."""
         limits, reply = self._limits, self.reply
@@ -139,9 +145,9 @@ class Connection(asyncio.Protocol):
     # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take hold of the transport; with no room in its buffer, `pause_writing` tells that a request is not yet out."""
+        """Take hold of the transport; with hardly any room in its buffer, `pause_writing` tells that a request waits there."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=1)  # with 0, TLS pauses on an empty buffer
         self._write = self._transport.write
 
     def pause_writing(self) -> None:

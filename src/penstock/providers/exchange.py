@@ -24,6 +24,10 @@ FaultKind = Literal[
 our own side. "closed" means before the end of the head, "truncated" before the declared end of the body."""
 
 
+LINGER_S = 0.25
+"""How long a connection waits for the last bytes of a stream that was read to its last event."""
+
+
 class Fault(Exception):
     """An exchange that did not come to its end.
 
@@ -68,6 +72,9 @@ class Source(Protocol):
 
     def fail(self, kind: FaultKind, detail: str) -> None:
         """End the connection, and the exchange on it with a fault."""
+
+    def linger(self, seconds: float) -> None:
+        """Give the reply a little time to come to its end unread."""
 
 
 class Reply(msgspec.Struct, eq=False):
@@ -129,6 +136,14 @@ class Reply(msgspec.Struct, eq=False):
         """Let go of the reply: if it is unfinished, its connection ends at once. Idempotent."""
         if self.connection is not None:
             self.connection.fail("aborted", "the reply was closed before its end")
+
+    def leave(self) -> None:
+        """Let go of a stream after its last event: what may still come is the end of its framing.
+
+        The connection waits a moment for that, so that it can be used again. Idempotent.
+        """
+        if self.connection is not None:
+            self.connection.linger(LINGER_S)
 
     def wake(self) -> None:
         """Resume the task that waits for this reply, if one does."""

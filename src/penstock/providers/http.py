@@ -7,7 +7,6 @@ Verbatim lane: client and provider speak the same dialect and only top-level mem
 goes out with those members spliced in, and the reply's bytes come back untouched beside their meaning.
 """
 
-import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -30,9 +29,9 @@ from penstock.errors import (
 )
 from penstock.providers.auth import Header, credential_headers
 from penstock.providers.connection import Fault, Limits, Reply
-from penstock.providers.pool import Address, Pool, proxy_for
+from penstock.providers.pool import Address, Pool, proxy_for, trust_store
 from penstock.receipt import Lane
-from penstock.reply import Chunk
+from penstock.reply import Chunk, Ended
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader, dialect
@@ -73,7 +72,7 @@ class HttpProvider:
                 connections=settings.concurrency,
             ),
             proxy=proxy_for(address, {name: value.reveal() for name, value in settings.proxy_environ}),
-            tls=None if settings.ca_file is None else ssl.create_default_context(cafile=settings.ca_file),
+            tls=None if settings.ca_file is None else trust_store(str(settings.ca_file)),
         )
         self._head = _head(prefix.encode() + PATHS[self.dialect], address.host_header, settings)
 
@@ -83,7 +82,7 @@ class HttpProvider:
         if call.stream and not self._stream_usage:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
         body = speaks.splice(call, target.model) if call.dialect == speaks.name else None
-        lane: Lane = "translated" if body is None else "verbatim"
+        is_verbatim = body is not None
         dropped: tuple[str, ...] = ()
         if body is None:
             body, dropped = speaks.write_request(call, target.model)
@@ -93,7 +92,14 @@ class HttpProvider:
             raise _failure(fault, target.id) from None
         if reply.status != 200:
             raise await self._refusal(reply, target.id)
-        return HttpExchange(call, reply, speaks, lane, dropped, target.id, self._pass_on(reply.headers))
+        exchange = HttpExchange(call, reply, speaks, target.id)
+        exchange.headers = self._pass_on(reply.headers)
+        exchange.dropped = dropped
+        if is_verbatim and call.stream is (reply.whole is None):
+            exchange.lane = (
+                "verbatim"  # else a stream was asked for and one piece came: it has to be written as a stream
+            )
+        return exchange
 
     async def close(self) -> None:
         """Drop every connection."""
@@ -132,32 +138,22 @@ class HttpProvider:
 class HttpExchange:
     """One reply while it comes in."""
 
-    __slots__ = ("_call", "_done", "_reader", "_reply", "_speaks", "_target", "dropped", "headers", "lane", "status")
+    __slots__ = ("_call", "_done", "_ended", "_reader", "_reply", "_speaks", "_target", "dropped", "headers", "lane", "status")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one value per fact, made in one place
-        self,
-        call: Call,
-        reply: Reply,
-        speaks: Dialect,
-        lane: Lane,
-        dropped: tuple[str, ...],
-        target: str,
-        headers: tuple[Header, ...],
-    ) -> None:
-        self.lane = lane
-        self.dropped = dropped
+    def __init__(self, call: Call, reply: Reply, speaks: Dialect, target: str) -> None:
+        self.lane: Lane = "translated"
+        self.dropped: tuple[str, ...] = ()
         self.status = reply.status
-        self.headers = headers
+        self.headers: tuple[Header, ...] = ()
         self._call = call
         self._reply = reply
         self._speaks = speaks
         self._target = target
         self._reader: StreamReader | None = None
         self._done = False
+        self._ended = False
         if reply.whole is None:
             self._reader = speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
-        elif call.stream:
-            self.lane = "translated"  # a stream was asked for and one piece came: it has to be written as a stream
 
     async def read(self) -> Chunk | None:
         """Give what arrived since the last read; None after the end."""
@@ -188,12 +184,16 @@ class HttpExchange:
             events = reader.end()
         else:
             events = reader.feed(data)
+            self._ended = bool(events) and type(events[-1]) is Ended
         return Chunk(events, reader.passed if self.lane == "verbatim" else None)
 
     def close(self) -> None:
         """Give the connection back if the reply is complete, else drop it at once."""
         self._done = True
-        self._reply.close()
+        if self._ended:
+            self._reply.leave()
+        else:
+            self._reply.close()
 
 
 def _head(path: bytes, host: bytes, settings: ProviderSettings) -> bytes:

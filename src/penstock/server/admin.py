@@ -22,7 +22,6 @@ from penstock.ledger import reports
 from penstock.ledger.keys import Grant, listed
 from penstock.ledger.periods import read_expiry, read_moment, zone_of
 from penstock.ledger.store import Filter, Span
-from penstock.telemetry.metrics import CONTENT_TYPE
 
 MOST_CALLS = 1000
 Answer = Callable[[Gateway, Request], Awaitable[Any]]
@@ -117,7 +116,7 @@ def control_plane(gateway: Gateway) -> Starlette:
     """Make the application."""
 
     async def metrics(_request: Request) -> Response:
-        return Response(gateway.metrics.exposition(), media_type=CONTENT_TYPE)
+        return Response(gateway.metrics.exposition(), media_type=gateway.metrics.content_type)
 
     async def document(_request: Request) -> Response:
         return _json(_openapi())

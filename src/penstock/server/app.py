@@ -8,13 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from math import ceil
 from typing import Final
 
-from starlette.types import ASGIApp
-
 from penstock.call import Call, Caller
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.gateway import Gateway
 from penstock.reply import Chunk, Event, Failed, Opening, fold
-from penstock.server.asgi import call_asgi
+from penstock.server.asgi import Application, call_asgi
 from penstock.server.http11 import Header, Request, Responder
 from penstock.target import usd
 from penstock.wire.dialect import dialect
@@ -27,7 +25,7 @@ Items = AsyncIterator[Opening | Chunk]
 class App:
     """Routes of one gateway. `control` answers what is not the data plane's."""
 
-    def __init__(self, gateway: Gateway, control: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway, control: Application) -> None:
         self.ready = True
         self._gateway = gateway
         self._control = control

@@ -21,7 +21,7 @@ import httptools
 
 from penstock.server.outlet import Outlet
 from penstock.server.reading import DEAF, READY, Reading, verdict
-from penstock.server.request import Endpoints, Header, Limits, Refused, Request
+from penstock.server.request import DEFAULTS, Endpoints, Header, Limits, Refused, Request
 from penstock.server.responder import Responder
 
 __all__ = ["Handler", "Header", "Limits", "Refuse", "Request", "Responder", "Server"]
@@ -29,7 +29,6 @@ __all__ = ["Handler", "Header", "Limits", "Refuse", "Request", "Responder", "Ser
 Handler = Callable[[Request, Responder], Awaitable[None]]
 Refuse = Callable[[int, str, str, str], tuple[list[Header], bytes]]  # status, code, message, path -> headers, body
 
-_DEFAULTS: Final = Limits()
 _BACKLOG: Final = 2048
 _HIGH_WATER_BYTES: Final = 256 * 1024
 _QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
@@ -177,6 +176,8 @@ class Connection(Reading, asyncio.Protocol):
                 self._answer(item)
         finally:
             self._task = self._next = None
+            if not outlet.gone:  # `refuse` or `on_crash` has failed, or the loop is being torn down
+                self.transport.abort()
             if self._lost:
                 server.leave(self)
 
@@ -297,19 +298,18 @@ class Connection(Reading, asyncio.Protocol):
 
     def expel(self) -> bool:
         """End at once; return whether a call was cut."""
-        is_answering = self._task is not None and self._responder is not None
-        if self._task is not None and is_answering:
-            self._task.cancel()
-        else:
+        if self._task is None or self._responder is None:
             self.transport.abort()
-        return is_answering
+            return False
+        self._task.cancel()
+        return True
 
 
 class Server:
     """A listening socket and its connections."""
 
     def __init__(
-        self, handler: Handler, refuse: Refuse, limits: Limits = _DEFAULTS, *, on_crash: Callable[[BaseException], None]
+        self, handler: Handler, refuse: Refuse, limits: Limits = DEFAULTS, *, on_crash: Callable[[BaseException], None]
     ) -> None:
         """Answer requests with `handler`; `refuse` words the server's own errors; `on_crash` is told what a handler raised."""
         self.handler = handler

@@ -66,6 +66,9 @@ class Limits(msgspec.Struct, frozen=True):
         return max(0.005, min(0.25, shortest / 4))
 
 
+DEFAULTS: Final = Limits()
+
+
 class Endpoints(msgspec.Struct, frozen=True, gc=False):
     """Both ends of a connection, as (address, port); `scheme` is `http` or `https`."""
 

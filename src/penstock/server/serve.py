@@ -8,7 +8,6 @@ import asyncio
 import gc
 import logging
 import signal
-import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -19,6 +18,7 @@ from penstock.gateway import Gateway, start
 from penstock.server.admin import control_plane
 from penstock.server.app import App
 from penstock.server.http11 import Limits, Server
+from penstock.server.tls import SSLContext, server_context
 from penstock.settings import Config
 
 log = logging.getLogger("penstock")
@@ -86,19 +86,15 @@ def _refuse_open_door(config: Config, gateway: Gateway) -> None:
         )
 
 
-def _tls(config: Config) -> ssl.SSLContext | None:
+def _tls(config: Config) -> SSLContext | None:
     settings = config.server
     if settings.tls_cert is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        return server_context(settings.tls_cert, settings.tls_key)
     except OSError as error:
-        raise ConfigError(
-            config.source, (Mistake("server.tls_cert", f"the certificate and its key cannot be loaded: {error}."),)
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+        mistake = Mistake("server.tls_cert", f"the certificate and its key cannot be loaded: {error}.")
+        raise ConfigError(config.source, (mistake,)) from None
 
 
 async def _signalled() -> None:

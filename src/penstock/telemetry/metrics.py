@@ -17,7 +17,6 @@ from prometheus_client.registry import Collector
 from penstock.receipt import Receipt
 from penstock.target import NANO_PER_USD
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 SERIES = 2000
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -58,6 +57,9 @@ class _Histogram:
 
 class Metrics(Collector):
     """The counters of one process."""
+
+    content_type = CONTENT_TYPE_LATEST
+    """Of the exposition."""
 
     def __init__(self) -> None:
         self._series: dict[Labels, _Series] = {}

@@ -1,0 +1,50 @@
+"""`penstock spend`: what was spent, by whatever people ask for."""
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.command import command
+from penstock.cli.ledger import open_store, read_span
+from penstock.cli.options import Config, Json, Since, Until, Zone
+from penstock.cli.screen import money, print_json, print_table
+from penstock.config import load
+from penstock.ledger import reports
+from penstock.ledger.periods import zone_of
+from penstock.ledger.reports import Spend, SpendRow
+
+NUMBERS = ("calls", "input", "cached", "output", "cost")
+
+
+@command
+def spend(
+    since: Since = "today",
+    until: Until = None,
+    by: Annotated[str, typer.Option(help="Any of: " + ", ".join(reports.DIMENSIONS) + ".")] = "model",
+    zone: Zone = "UTC",
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Say what was spent; the parts and the unattributed rest always add up to the total."""
+    span, dimensions = read_span(since, until, zone), reports.dimensions(by)
+    with open_store(load(config)) as store:
+        found = reports.spend(store, span, dimensions, zone_of(zone))
+    if json:
+        print_json(found)
+    else:
+        print_table((*(found.by or ("",)), *NUMBERS, "status"), _rows(found), NUMBERS)
+
+
+def _rows(found: Spend) -> list[tuple[object, ...]]:
+    blank = ("",) * (max(1, len(found.by)) - 1)
+    rows = [_row(tuple(getattr(part, name) for name in found.by), part) for part in found.rows]
+    if found.unattributed.calls:
+        rows.append(_row(("unattributed", *blank), found.unattributed))
+    rows.append(_row(("total", *blank), found.total))
+    return rows
+
+
+def _row(names: tuple[object, ...], part: SpendRow) -> tuple[object, ...]:
+    status = part.cost_status if not part.unpriced_calls else f"{part.cost_status} ({part.unpriced_calls} calls)"
+    numbers = (part.calls, part.input_tokens, part.cached_input_tokens, part.output_tokens)
+    return (*names, *numbers, money(part.cost_usd), status)
