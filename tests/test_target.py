@@ -61,6 +61,11 @@ def test_every_rate_that_is_given_counts():
     assert cost(usage, target(Price("2024-01-01", rates)), DAY).nano_usd == expected
 
 
+def test_an_hours_cache_write_without_a_rate_costs_what_a_short_one_does():
+    price = Price("2024-01-01", Rates(10_000_000, 20_000_000, cache_write=12_500_000))
+    assert cost(Usage(100, 0, cache_write_1h_tokens=40), target(price), DAY).nano_usd == 60 * 10 + 40 * 12.5
+
+
 def test_a_long_context_is_charged_by_its_tier_from_the_first_token():
     tiered = Price("2025-09-29", Rates(3, 15), tiers=(Tier(200_000, Rates(6, 22)), Tier(400_000, Rates(9, 30))))
     assert rates_for(tiered, 200_000) == Rates(3, 15)

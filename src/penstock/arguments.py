@@ -6,9 +6,9 @@ InvalidRequest that names the option; an option that does not exist is a TypeErr
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypedDict, get_args
+from typing import Annotated, Any, TypedDict, get_args
 
-from msgspec import Meta, Struct, ValidationError, convert, structs
+from msgspec import Meta, Struct, ValidationError, convert
 
 from penstock.call import (
     Call,
@@ -32,6 +32,9 @@ from penstock.errors import InvalidRequest
 
 Prompt = str | Sequence[Message | Mapping[str, Any]]
 """One text of a user; or messages, each a `Message` or `{"role": ..., "content": ...}` with a text or a list of parts."""
+
+ROLES: tuple[str, ...] = get_args(Role)
+PARTS: tuple[type, ...] = get_args(Part)
 
 MESSAGE_TOKENS = 16
 """More than the marks that a chat template puts around a message, a part or a tool."""
@@ -141,13 +144,15 @@ def _read_options(given: Mapping[str, Any]) -> _Said:
     except ValidationError as error:
         what, _, place = str(error).partition(" - at `$.")
         name = place.rstrip("`").partition("[")[0].partition(".")[0]
-        raise InvalidRequest(f"{name} cannot be {given.get(name)!r}: {what[:1].lower()}{what[1:]}.", param=name) from None
+        raise InvalidRequest(
+            f"{name} cannot be {given.get(name)!r}: {what[:1].lower()}{what[1:]}.", param=name
+        ) from None
 
 
 # -- messages --
 
 
-def _messages(prompt: Prompt) -> Iterator[Message]:
+def _messages(prompt: Any) -> Iterator[Message]:
     if isinstance(prompt, str):
         if not prompt:
             raise InvalidRequest("The prompt is empty.", param="messages")
@@ -176,17 +181,17 @@ def _message(item: Any, place: str) -> Message:
             hint="Give a penstock.Message with parts: Text, Image, ToolUse, ToolResult ...",
             param=place,
         )
-    if role not in get_args(Role):
-        raise InvalidRequest(f"{place} has the role {role!r}.", hint=f"Use {', '.join(get_args(Role))}.", param=place)
+    if role not in ROLES:
+        raise InvalidRequest(f"{place} has the role {role!r}.", hint=f"Use {', '.join(ROLES)}.", param=place)
     if name is not None and not isinstance(name, str):
         raise InvalidRequest(f"{place} has a name that is no text.", param=place)
-    return Message(role, _parts(content, place), name)
+    return Message(convert(role, Role), _parts(content, place), name)
 
 
 def _parts(content: Any, place: str) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),)
-    if isinstance(content, Sequence) and all(isinstance(part, get_args(Part)) for part in content):
+    if isinstance(content, Sequence) and all(isinstance(part, PARTS) for part in content):
         return tuple(content)
     raise InvalidRequest(
         f"The content of {place} is neither a text nor a list of parts.",
@@ -229,7 +234,7 @@ def _size(parts: Iterable[Part]) -> int | None:
                 size += _bytes(name) + within
             case _:
                 return None
-        size += MESSAGE_TOKENS + sum(len(json) for _, json in part.extra) if not isinstance(part, Refusal) else 0
+        size += MESSAGE_TOKENS + sum(len(json) for _, json in getattr(part, "extra", ()))
     return size
 
 

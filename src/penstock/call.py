@@ -128,7 +128,7 @@ class Tool(Struct, frozen=True):
 
 
 class ToolChoice(Struct, frozen=True):
-    """Whether a tool must be used: `named` with its `name`; `allowed` restricts to `names` under mode `auto` or `required`."""
+    """Whether a tool must be used: `named` goes with its `name`; a choice that only one dialect knows rides in `extra`."""
 
     mode: Literal["auto", "none", "required", "named"]
     name: str | None = None

@@ -109,22 +109,33 @@ def cost(usage: Usage, target: Target, day: str) -> Cost:
     price = price_on(target.prices, day)
     if price is None:
         return Cost(None, "unpriced")
-    r = rates_for(price, usage.input_tokens)
-    total = usage.input_tokens * r.input + usage.output_tokens * r.output
-    if usage.cached_input_tokens and r.cached_input is not None:
-        total += usage.cached_input_tokens * (r.cached_input - r.input)
-    if usage.cache_write_tokens and r.cache_write is not None:
-        total += usage.cache_write_tokens * (r.cache_write - r.input)
-    if usage.cache_write_1h_tokens and r.cache_write_1h is not None:
-        total += usage.cache_write_1h_tokens * (r.cache_write_1h - r.input)
-    if usage.audio_input_tokens and r.audio_input is not None:
-        total += usage.audio_input_tokens * (r.audio_input - r.input)
-    if usage.reasoning_tokens and r.reasoning is not None:
-        total += usage.reasoning_tokens * (r.reasoning - r.output)
-    if usage.audio_output_tokens and r.audio_output is not None:
-        total += usage.audio_output_tokens * (r.audio_output - r.output)
+    into = usage.input_tokens
+    r = rates_for(price, into) if price.tiers else price.rates
+    total = into * r.input + usage.output_tokens * r.output + _differences(usage, r)
     nano = (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
     return Cost(nano, "exact" if usage.source == "provider" else "estimated", price.since)
+
+
+def _differences(usage: Usage, r: Rates) -> int:
+    """Sum up what the parts of input and output cost more or less than plain tokens.
+
+    A rate that is not given is that of plain tokens; an hour's cache write without one costs what a short one does.
+    """
+    more = 0
+    if usage.cached_input_tokens and r.cached_input is not None:
+        more += usage.cached_input_tokens * (r.cached_input - r.input)
+    if usage.cache_write_tokens and r.cache_write is not None:
+        more += usage.cache_write_tokens * (r.cache_write - r.input)
+    hour = r.cache_write if r.cache_write_1h is None else r.cache_write_1h
+    if usage.cache_write_1h_tokens and hour is not None:
+        more += usage.cache_write_1h_tokens * (hour - r.input)
+    if usage.audio_input_tokens and r.audio_input is not None:
+        more += usage.audio_input_tokens * (r.audio_input - r.input)
+    if usage.reasoning_tokens and r.reasoning is not None:
+        more += usage.reasoning_tokens * (r.reasoning - r.output)
+    if usage.audio_output_tokens and r.audio_output is not None:
+        more += usage.audio_output_tokens * (r.audio_output - r.output)
+    return more
 
 
 Ceiling = tuple[int, int]

@@ -340,6 +340,31 @@ async def test_closing_a_stream_ends_its_connection_at_once_and_is_idempotent() 
                 await drain(reply)
 
 
+@on_both_loops
+async def test_leaving_a_stream_after_its_last_event_waits_a_moment_for_the_end_of_its_framing() -> None:
+    async def ends(peer: Peer) -> None:
+        await peer.answer(SSE + chunk(b"data: [DONE]\n\n"))
+        await asyncio.sleep(0.02)
+        await peer.send(chunk(b""))
+
+    async def never_ends(peer: Peer) -> None:
+        await peer.answer(SSE + chunk(b"data: [DONE]\n\n"))
+
+    async with upstream(ends, never_ends) as up:
+        with closing(up.pool()) as pool:
+            replies = await asyncio.gather(get(pool), get(pool))
+            for reply in replies:
+                await reply.read()
+                reply.leave()
+                reply.leave()
+            assert pool.busy == 2
+            await until(lambda: pool.busy == 0)
+            assert (pool.open, pool.idle) == (1, 1)
+            for reply in replies:
+                reply.leave()
+            assert pool.idle == 1
+
+
 async def stay(peer: Peer) -> None:
     await peer.request()
 
@@ -458,7 +483,7 @@ async def test_silence_after_an_interim_reply_is_silence_before_the_reply() -> N
 async def test_the_deadline_of_a_call_says_nothing_about_the_connection_that_it_leaves_behind() -> None:
     async with upstream(sends(OK), stay) as up:
         with closing(up.pool()) as pool:
-            sends_both = get(pool, within_s=0.1), get(pool, within_s=0.25)  # the second keeps the sweep at work
+            sends_both = get(pool, within_s=0.3), get(pool, within_s=0.5)  # the second keeps the sweep at work
             first, second = await asyncio.gather(*sends_both, return_exceptions=True)
             assert isinstance(first, Reply)
             assert isinstance(second, Fault)

@@ -26,7 +26,7 @@ app.add_typer(calls.app, name="calls")
 app.command()(check.check)
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001 - typer gives the option's value
+def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"penstock {__version__}")
         raise typer.Exit
@@ -34,6 +34,8 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - typer gives the option's va
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,  # noqa: FBT002
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Take the options that come before a command."""

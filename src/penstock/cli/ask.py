@@ -25,7 +25,9 @@ class Options(Struct, frozen=True):
     team: Team = None
     max_tokens: MaxTokens = None
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is the least random.")] = None
-    seed: Annotated[int | None, typer.Option(help="The same seed, the same answer, where the model knows seeds.")] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same answer, where the model knows seeds.")] = (
+        None
+    )
 
 
 @command
@@ -35,9 +37,9 @@ def ask(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Ask a model once, in this process: the same line as the server's, and a receipt in the same ledger.
+    """Ask a model once.
 
-    The answer goes to the standard output; thinking, remarks and the receipt go to the standard error. Exit code 3 says
+    The call is made in this process: the same line as the server's, and a receipt in the same ledger. The answer goes to the standard output; thinking, remarks and the receipt go to the standard error. Exit code 3 says
     that no model could be reached.
     """
     from penstock.client import Gateway

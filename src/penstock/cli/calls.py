@@ -41,7 +41,9 @@ class Which(Struct, frozen=True):
     team: Annotated[str | None, typer.Option(help="Only calls of this team.")] = None
     feature: Annotated[str | None, typer.Option(help="Only calls of this feature.")] = None
     key: Annotated[str | None, typer.Option(help="Only calls with the key of this id.")] = None
-    status: Annotated[str | None, typer.Option(help="Only calls that ended so: " + ", ".join(get_args(Status)) + ".")] = None
+    status: Annotated[
+        str | None, typer.Option(help="Only calls that ended so: " + ", ".join(get_args(Status)) + ".")
+    ] = None
 
 
 @app.callback()
@@ -51,7 +53,9 @@ def calls(context: typer.Context, which: Which = Which(), config: Config = None,
     if context.invoked_subcommand is not None:
         return
     if which.status not in (None, *get_args(Status)):
-        raise InvalidRequest(f"No call ends with the status {which.status!r}.", hint=f"Use {', '.join(get_args(Status))}.")
+        raise InvalidRequest(
+            f"No call ends with the status {which.status!r}.", hint=f"Use {', '.join(get_args(Status))}."
+        )
     wanted = Filter(
         read_span(which.since, which.until),
         team=which.team,

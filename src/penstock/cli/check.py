@@ -19,9 +19,9 @@ from penstock.settings import Config as Configuration
 
 @command
 def check(config: Config = None, json: Json = False) -> None:
-    """Validate the configuration and report every mistake at once; exit 1 if there is any.
+    """Validate the configuration.
 
-    Secrets are looked up, providers are made (so that scripts and certificates are read), and nobody is called.
+    Reports every mistake at once, with exit code 1 if there is any. Secrets are looked up, providers are made (so that scripts and certificates are read), and nobody is called.
     """
     try:
         loaded = load(config)
@@ -29,11 +29,11 @@ def check(config: Config = None, json: Json = False) -> None:
     except ConfigError as error:
         errors = [error]
     if errors:
-        for error in () if json else errors:
-            note(str(error))
         if json:
-            mistakes = [mistake for error in errors for mistake in error.mistakes]
+            mistakes = [mistake for wrong in errors for mistake in wrong.mistakes]
             print_json({"valid": False, "source": errors[0].source, "mistakes": mistakes})
+        else:
+            note("\n".join(map(str, errors)))
         raise typer.Exit(NO)
     warnings = list(_warn(loaded))
     if json:

@@ -24,9 +24,9 @@ def models(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """List the catalogue: window, list price, capabilities, retirement and successor; and what is configured.
+    """List models and their facts.
 
-    Exit code 1 says that nothing was found.
+    That is what is configured, and the catalogue: window, list price, capabilities, retirement and successor. Exit code 1 says that nothing was found.
     """
     catalog, today = read_catalog(catalog_text()), day()
     configured = [model for model in load(config).models if search is None or search.lower() in model.name.lower()]

@@ -23,12 +23,15 @@ Zone = Annotated[str, typer.Option("--zone", help="The time zone of days and hou
 def read_text(given: str | None, file: Path | None = None) -> str:
     """Give the text that a command is about: of a file, of the standard input (`-`, or nothing given), or as it stands.
 
-    Raises InvalidRequest where there is none, or where it is not text; OSError where a file cannot be read.
+    Raises InvalidRequest where there is none, or where it is not text or cannot be read.
     """
     if file is not None:
         if given is not None:
             raise InvalidRequest("Give a text or --file, not both.")
-        return _decoded(file.read_bytes(), str(file))
+        try:
+            return _decoded(file.read_bytes(), str(file))
+        except OSError as error:
+            raise InvalidRequest(f"{file} cannot be read: {error.strerror}.", hint="Correct the path.") from None
     if given is not None and given != "-":
         return _decoded(given.encode("utf-8", "surrogateescape"), "The argument")
     if given is None and sys.stdin.isatty():

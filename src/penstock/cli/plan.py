@@ -30,10 +30,10 @@ def plan(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Say what would be done with a call and why, and what it could cost at most; nobody is called.
+    """Foresee a call without making it.
 
-    What it could cost at most is what a budget would have to hold: without --max-tokens that is the longest answer
-    that the model can write.
+    Says which targets would be tried in which order, why the others were left out, and what the call could cost at most:
+    that is what its budgets would have to hold. Without --max-tokens it is the longest answer that the model can write.
     """
     text = read_text(prompt)
     seen = asyncio.run(_foresee(text, options, config))

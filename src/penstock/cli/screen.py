@@ -17,6 +17,9 @@ from rich.text import Text
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters but for tab and line feed: among them those that begin a terminal's control sequences."""
 
+_WIDEST = 1000
+"""Columns of a table. Lines that are longer than the terminal are for it to wrap: so an id stays in one piece."""
+
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented."""
@@ -44,10 +47,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
     right = set(numbers)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text("-" if cell is None else _plain(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=_WIDEST).print(table)
 
 
 def say(*parts: str | tuple[str, str]) -> None:

@@ -19,7 +19,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = None,
 ) -> None:
-    """Serve the gateway until a signal ends it.
+    """Serve until a signal ends it.
 
     SIGTERM or Ctrl-C lets calls in flight end, for at most [server] drain_s; a second one ends them at once.
     """

@@ -25,7 +25,11 @@ def spend(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Say what was spent; the parts and the unattributed rest always add up to the total."""
+    """Say what was spent.
+
+    The parts and the unattributed rest always add up to the total. Calls without a known price are counted and said to
+    be unpriced, never taken for ones that cost nothing.
+    """
     span, dimensions = read_span(since, until, zone), reports.dimensions(by)
     with open_store(load(config)) as store:
         found = reports.spend(store, span, dimensions, zone_of(zone))

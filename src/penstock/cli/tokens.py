@@ -14,9 +14,9 @@ from penstock.cli.models import day, look_up
 from penstock.cli.options import Config, Json, Model, read_text
 from penstock.cli.screen import money, print_json, say, visible
 from penstock.config import load
+from penstock.receipt import Usage
 from penstock.settings import Config as Configuration
 from penstock.target import Target, cost, usd
-from penstock.receipt import Usage
 from penstock.tokens.count import Count, count_text
 from penstock.tokens.count import tokens as pieces_of
 from penstock.tokens.vocabularies import KNOWN
@@ -39,9 +39,9 @@ def tokens(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Count a text for a model: number, certainty, the tokens themselves, share of the window, price.
+    """Count the tokens of a text.
 
-    The model is a configured one, provider/model, or any name of the catalogue. The count is that of the text alone: a
+    Says how many, how sure that is, where one ends and the next begins, their share of the window and their price. The model is a configured one, provider/model, or any name of the catalogue. The count is that of the text alone: a
     call adds what the chat template puts around it.
     """
     content = read_text(text, file)
@@ -53,7 +53,7 @@ def tokens(
         print_json(_shape(content, count, target, amount))
         return
     band = "" if count.certainty == "exact" else f", {count.band[0]} to {count.band[1]}"
-    say(f"{count.n} tokens for {target.id} ({count.certainty}{band}), {len(content)} characters")
+    say(f"{count.n} token{'s' if count.n != 1 else ''} for {target.id} ({count.certainty}{band}), {len(content)} characters")
     window = target.profile.context_tokens
     if window is not None:
         say(f"{100 * count.n / window:.2f} % of the window of {window}")

@@ -12,6 +12,7 @@ from penstock.errors import NotFound
 _NS_PER_MS = 1_000_000
 _TAIL_BITS = 62
 _TAIL = (1 << _TAIL_BITS) - 1
+_NODE = (1 << 48) - 1
 _VARIANT = 0b10 << _TAIL_BITS
 _START_BITS = 73
 _LIMIT = 1 << 74
@@ -27,11 +28,13 @@ BACKWARD_MS = 10_000
 class Ids:
     """Makes ids for one process. Each is greater than the one before, unless the clock fell back by more than 10 s."""
 
-    __slots__ = ("_bits", "_last_ms", "_random")
+    __slots__ = ("_bits", "_head", "_head_ms", "_last_ms", "_random")
 
     def __init__(self, rng: Random) -> None:
         self._bits = rng.getrandbits
         self._last_ms = -1
+        self._head_ms = -1
+        self._head = ""  # the text of `_head_ms`: at load many ids share it
         self._random = 0
 
     def new(self, now_ns: int) -> str:
@@ -47,8 +50,11 @@ class Ids:
             if tail >= _LIMIT:  # a thousand billion ids within one millisecond
                 ms = self._last_ms = last + 1
                 tail = self._random = self._bits(_START_BITS)
-        text = f"{ms:012x}7{tail >> _TAIL_BITS:03x}{_VARIANT | tail & _TAIL:016x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        if ms != self._head_ms:
+            self._head_ms = ms
+            self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+        end = _VARIANT | tail & _TAIL
+        return f"{self._head}{tail >> _TAIL_BITS:03x}-{end >> 48:04x}-{end & _NODE:012x}"
 
 
 def id_bytes(text: str) -> bytes:

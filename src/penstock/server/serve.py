@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -40,6 +41,7 @@ async def _serve(config: Config, announce: Callable[[str, Gateway], None]) -> No
         app = App(gateway, control_plane(gateway))
         server = Server(app, app.refuse, _limits(config), on_crash=_crashed)
         await server.start(settings.host, settings.port, ssl=_tls(config))
+        sys.set_asyncgen_hooks(firstiter=None)  # a weak reference per call, for generators that we close ourselves
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG, MIDDLE, OLD)
