@@ -5,7 +5,8 @@ import errno
 import os
 import selectors
 import tempfile
-from contextlib import aclosing, asynccontextmanager
+import time
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache, wraps
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.providers.upstream import upstream, whole
 
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who
 from penstock.config import catalog_text, load
@@ -65,8 +67,9 @@ from penstock.reply import (
     fold,
 )
 from penstock.routing.catalog import read_catalog
+from penstock.target import Profile
+from penstock.tokens.count import count_text
 from penstock.wire.dialect import dialect
-from tests.providers.upstream import upstream, whole
 
 NOW_NS = 1_763_754_000_000_000_000  # 2025-11-21T19:40:00Z
 EVER = Filter(Span(0, 2**62))
@@ -246,7 +249,7 @@ def catalog():
 class Still(Random):
     """Chance that never makes anybody wait."""
 
-    def uniform(self, a, b):
+    def uniform(self, *_):
         return 0.0
 
 
@@ -262,9 +265,7 @@ class World:
         ledger = Ledger.open(self.home, now_ns=self.wall_ns(), settings=LedgerSettings(disk=disk))
         loop = asyncio.get_running_loop()
         with patch("penstock.gateway.find", self.find):
-            self.gateway = Gateway(
-                self.config, ledger, catalog(), clock=loop.time, wall_ns=self.wall_ns, rng=Still(1)
-            )
+            self.gateway = Gateway(self.config, ledger, catalog(), clock=loop.time, wall_ns=self.wall_ns, rng=Still(1))
         self.taken = []
 
     def find(self, group, kind):
@@ -517,6 +518,23 @@ async def test_tokens_beyond_the_rate_are_refused_by_what_calls_really_used(tmp_
 
         assert isinstance(error, RateLimited)
         assert "tokens" in error.message
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Admission.enter takes max_tokens from the bucket unbounded: one huge value shuts its team out while it runs",
+)
+@jumping
+async def test_a_call_that_asks_for_a_million_tokens_does_not_shut_its_team_out_for_long(tmp_path):
+    who = Who(team="terse")
+    async with world(tmp_path, a=Played((HELLO, HANG), ANSWER)) as one:
+        first = one.items(ask(max_tokens=10**9), who)
+        await anext(first)
+        await asyncio.sleep(120)  # a bucket that empties is full again after a minute
+        _, _, error = await one.take(ask(max_tokens=10), who)
+        await first.aclose()
+
+        assert error is None
 
 
 @jumping
@@ -891,6 +909,40 @@ async def test_a_call_that_nobody_began_to_read_leaves_nothing(tmp_path):
         assert one.receipts() == []
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="gateway._estimate counts a prompt of any length on the loop: a second for 6 MB, while every other call waits",
+)
+async def test_a_client_that_goes_does_not_make_all_others_wait_for_the_count_of_its_prompt(tmp_path):
+    count_text("warm", Profile())
+    prompt = "".join(map(chr, range(0x4E00, 0x9FFF))) * 100
+    async with world(tmp_path, a=Played((HELLO, HANG))) as one:
+        items = one.items(ask("solo", prompt), Who())
+        await anext(items)
+        began = time.perf_counter()
+        await items.aclose()
+        took = time.perf_counter() - began
+
+        assert one.receipt.usage.input_tokens > 1_000_000
+        assert took < 0.1
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a settlement after Gateway.close starts the flush timer, which then runs for ever on a closed store",
+)
+@jumping
+async def test_a_call_that_ends_after_the_gateway_was_closed_leaves_no_timer_behind(tmp_path):
+    one = World(tmp_path, CONFIG, Disk(), {"a": Played((HELLO, HANG))})
+    items = one.gateway.open(ask(), WEB, Caller())
+    await anext(items)
+    await one.gateway.close()
+    await items.aclose()
+    await asyncio.sleep(1)
+
+    assert not [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]
+
+
 # -- what should not happen --
 
 
@@ -1096,7 +1148,9 @@ async def test_a_receipt_says_who_counted_and_how_sure_the_cost_is(tmp_path, mod
 
 @jumping
 async def test_a_cost_is_exact_to_the_nano_dollar(tmp_path):
-    config = CONFIG.replace('[prices."a/one"]\ninput = 1\noutput = 2', '[prices."a/one"]\ninput = 0.0375\noutput = 0.15')
+    config = CONFIG.replace(
+        '[prices."a/one"]\ninput = 1\noutput = 2', '[prices."a/one"]\ninput = 0.0375\noutput = 0.15'
+    )
     end = Chunk((Finished("stop"), UsageReported(Usage(1_000_001, 3)), Ended()), b"end")
     async with world(tmp_path, config=config, a=Played((HELLO, end))) as one:
         await one.take(ask())
@@ -1320,7 +1374,10 @@ async def test_foreseeing_counts_and_prices_every_target_and_calls_nobody(tmp_pa
     async with world(tmp_path, a=provider, b=provider) as one:
         told = await one.gateway.foresee(ask("safe", max_tokens=100), WEB, Caller())
 
-        assert [(step.target, step.note) for step in told.steps] == [("a/one", "first"), ("b/two", "if all before it fail")]
+        assert [(step.target, step.note) for step in told.steps] == [
+            ("a/one", "first"),
+            ("b/two", "if all before it fail"),
+        ]
         assert float(told.steps[1].ceiling_usd) > float(told.steps[0].ceiling_usd) >= 100 * OUT_A / 1e9
         assert (told.model, told.static) == ("safe", "We are busy.")
         assert provider.calls == []
@@ -1407,7 +1464,7 @@ FAILURES = st.builds(
             lambda: worked(UpstreamGarbled("torn")),
             lambda: DeadlineExceeded("late"),
             lambda: RuntimeError("defect"),
-            lambda: TimeoutError(),
+            TimeoutError,
         ]
     ),
 )
@@ -1445,10 +1502,8 @@ async def visit(one, call):
             for _ in range(most + 1):
                 await anext(items)
 
-    try:
+    with suppress(PenstockError, StopAsyncIteration, TimeoutError):
         await asyncio.wait_for(read(), seconds)
-    except (PenstockError, StopAsyncIteration, TimeoutError):
-        pass
 
 
 @settings(max_examples=150, deadline=None)

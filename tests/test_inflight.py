@@ -62,7 +62,7 @@ def tried(target=PRICED, kind="first", began=100.5, *, reply=None, events=(), fi
 
 
 def closed(flight, now=103.0, guess=GUESS):
-    return flight.close(now, DAY, lambda call, live: guess, "c0ffee")
+    return flight.close(now, DAY, lambda *_: guess, "c0ffee")
 
 
 def test_an_answered_call_tells_who_what_when_and_how_much():

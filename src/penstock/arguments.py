@@ -4,28 +4,28 @@ The library's counterpart of a dialect: nothing is sent and nothing decided here
 InvalidRequest that names the option; an option that does not exist is a TypeError, as for any other function.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypedDict, get_args
 
 from msgspec import Meta, Struct, ValidationError, convert
 
 from penstock.call import (
+    Audio,
     Call,
     Caller,
     Content,
+    File,
+    Foreign,
+    Image,
     Message,
     OutputFormat,
     Part,
-    Reasoning,
-    Refusal,
     Role,
     Sampling,
     Text,
     Tool,
     ToolChoice,
-    ToolResult,
-    ToolUse,
     Who,
 )
 from penstock.errors import InvalidRequest
@@ -36,8 +36,8 @@ Prompt = str | Sequence[Message | Mapping[str, Any]]
 ROLES: tuple[str, ...] = get_args(Role)
 PARTS: tuple[type, ...] = get_args(Part)
 
-MESSAGE_TOKENS = 16
-"""More than the marks that a chat template puts around a message, a part or a tool."""
+MARKS = 16
+"""More tokens than a chat template puts around a message, a part or a tool."""
 
 
 class Options(TypedDict, total=False):
@@ -205,37 +205,23 @@ def _parts(content: Any, place: str) -> tuple[Part, ...]:
 
 def _bound(content: Content) -> int | None:
     """Give a number of input tokens that is surely not exceeded: a token is at least a byte of text. None: not known."""
-    sizes = [_size(message.parts) for message in content.messages]
-    sizes += [_bytes(message.name or "") + MESSAGE_TOKENS for message in content.messages]
-    for tool in content.tools:
-        if not isinstance(tool, Tool):
-            return None
-        texts = (tool.name, tool.description or "")
-        sizes.append(sum(map(_bytes, texts)) + len(tool.parameters or b"") + MESSAGE_TOKENS)
-    if content.output is not None:
-        sizes.append(len(content.output.schema or b"") + MESSAGE_TOKENS)
-    return None if None in sizes else sum(size for size in sizes if size is not None)
-
-
-def _size(parts: Iterable[Part]) -> int | None:
-    size = 0
-    for part in parts:
-        match part:
-            case Text(text=text) | Refusal(text=text):
+    size, is_text = 0, True
+    todo: list[object] = [content.messages, content.tools, content.output]
+    while todo:
+        match todo.pop():
+            case str(text):
                 size += _bytes(text)
-            case Reasoning(text=text, signature=signature):
-                size += _bytes(text) + _bytes(signature or "")
-            case ToolUse(id=name, name=tool, arguments=arguments):
-                size += _bytes(name) + _bytes(tool) + _bytes(arguments)
-            case ToolResult(id=name, parts=inner):
-                within = _size(inner)
-                if within is None:
-                    return None
-                size += _bytes(name) + within
+            case bytes(json):
+                size += len(json)
+            case tuple(values):
+                todo += values
+            case Struct() as value:
+                size += MARKS
+                is_text = is_text and not isinstance(value, Image | Audio | File | Foreign)
+                todo += (getattr(value, name) for name in value.__struct_fields__)
             case _:
-                return None
-        size += MESSAGE_TOKENS + sum(len(json) for _, json in getattr(part, "extra", ()))
-    return size
+                pass
+    return size if is_text else None
 
 
 def _bytes(text: str) -> int:

@@ -87,14 +87,10 @@ class AsyncGateway:
         receipt = None
         async with aclosing(self._chunks(prompt, model, options, stream=False)) as chunks:
             async for chunk in chunks:
-                events += chunk.events
+                events += _told(chunk)
                 receipt = chunk.receipt
         assert receipt is not None, "the last chunk of every call has its receipt"
-        reply = fold(events)
-        if reply.error is not None:
-            reply.error.call_id = receipt.id
-            raise reply.error
-        return Answer(reply, receipt)
+        return Answer(fold(events), receipt)
 
     async def stream(
         self, prompt: Prompt, *, model: str | None = None, **options: Unpack[Options]

@@ -31,7 +31,7 @@ from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.router import Plan, Router
 from penstock.settings import BudgetSettings, Config
-from penstock.target import Ceiling, Profile, Target, ceilings, most, usd
+from penstock.target import Ceiling, Profile, ceilings, most, usd
 from penstock.telemetry.metrics import Metrics
 from penstock.tokens.count import Count, count_call, count_text
 
@@ -118,7 +118,7 @@ class Gateway:
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
         self._patience = {p.name: Patience(retries=p.retries) for p in config.providers}
         self._day = (0, "")
-        self._ceilings: dict[tuple[Target, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
+        self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -150,7 +150,9 @@ class Gateway:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
         who = self._attribute(who, caller, call)
         call = self._pin(call, who)
-        plan = await self._plan(call, who)
+        plan = self.router.plan(call.model, who)
+        if not plan.surely_serves(call):
+            plan = await self._fit(call, plan)
         now_ns, steps = self._wall_ns(), []
         for number, target in enumerate(plan.targets):
             count = await self._count(call, target.profile)
@@ -172,8 +174,11 @@ class Gateway:
             flight.who = who = self._attribute(who, caller, call)
             flight.ticket = self._admission.enter(who, call, now)
             flight.call = call = self._pin(call, who)
-            plan = await self._plan(call, who)
-            await self._reserve(flight, plan)
+            plan = self.router.plan(call.model, who)
+            if not plan.surely_serves(call):
+                plan = await self._fit(call, plan)
+            if not self._hold(flight, plan, call.input_bound):
+                await self._hold_counted(flight, plan)
             self._intend(flight, plan)
             execution = Execution(self._providers, self._deadline(caller, now), self._rng, self._clock)
             flight.tries = execution.tries
@@ -220,35 +225,33 @@ class Gateway:
         pins = self._pins.get(who.feature) if who.feature is not None else None
         return call if pins is None else pin(call, pins)
 
-    async def _plan(self, call: Call, who: Who) -> Plan:
-        """Route, and leave out what has no room for the call: by the bound if that is enough, else by a count."""
-        plan = self.router.plan(call.model, who)
-        if plan.surely_serves(call):
-            return plan
+    async def _fit(self, call: Call, plan: Plan) -> Plan:
+        """Leave out what has no room for the call, by a count."""
         return plan.fit(call, {t.id: (await self._count(call, t.profile)).band[0] for t in plan.targets})
 
-    async def _reserve(self, flight: Reserved, plan: Plan) -> None:
-        """Hold the dearest end of the plan: by a bound that is surely enough, else by a count."""
-        call, who, now_ns = flight.call, flight.who, flight.started_ns
-        bound = call.input_bound
-        if bound is not None:
-            flight.ceiling = self._dearest(plan, call, bound + TEMPLATE_TOKENS, now_ns)
-            try:
-                flight.hold = self._budgets.hold(who, flight.ceiling, now_ns)
-            except BudgetExhausted:
-                pass  # the bound may be far too high; the count decides
-            else:
-                return
-        counted = max([(await self._count(call, target.profile)).band[1] for target in plan.targets])
-        flight.ceiling = self._dearest(plan, call, counted + TEMPLATE_TOKENS, now_ns)
-        flight.hold = self._budgets.hold(who, flight.ceiling, now_ns)
+    def _hold(self, flight: Reserved, plan: Plan, bound: int | None) -> bool:
+        """Hold the dearest end of the plan by a bound that is surely enough; tell whether it fits."""
+        if bound is None:
+            return False
+        flight.ceiling = self._dearest(plan, flight.call, bound + TEMPLATE_TOKENS, flight.started_ns)
+        try:
+            flight.hold = self._budgets.hold(flight.who, flight.ceiling, flight.started_ns)
+        except BudgetExhausted:
+            return False
+        return True
+
+    async def _hold_counted(self, flight: Reserved, plan: Plan) -> None:
+        """Hold the dearest end of the plan by a count, since a bound may be far too high. Raises BudgetExhausted."""
+        counted = max([(await self._count(flight.call, target.profile)).band[1] for target in plan.targets])
+        flight.ceiling = self._dearest(plan, flight.call, counted + TEMPLATE_TOKENS, flight.started_ns)
+        flight.hold = self._budgets.hold(flight.who, flight.ceiling, flight.started_ns)
 
     def _dearest(self, plan: Plan, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
         day = self._today(now_ns)
-        known = self._ceilings.get(plan.targets)
+        known = self._ceilings.get(plan.ids)
         if known is None:
-            known = self._ceilings[plan.targets] = (ceilings(plan.targets, day),)
+            known = self._ceilings[plan.ids] = (ceilings(plan.targets, day),)
         of = known[0]
         return None if of is None else most(input_tokens, plan.output_bound(call), of)
 

@@ -12,7 +12,6 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-
 from tests.e2e.model import write_model
 
 HERE = Path(__file__).parent

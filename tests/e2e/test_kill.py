@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-
 from tests.e2e.conftest import Served, end
 
 PLAIN = (
@@ -46,10 +45,14 @@ class Model:
                 body = await reader.readexactly(length)
                 self.calls += 1
                 if b'"stream"' not in body:
-                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(PLAIN))
+                    writer.write(
+                        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(PLAIN)
+                    )
                     writer.write(PLAIN)
                     continue
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+                )
                 for frame in FRAMES:
                     writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
                     await asyncio.sleep(0.002)
@@ -143,7 +146,9 @@ budget_usd = {{ day = 1000 }}
         model.close()
 
     ids = [receipt["id"] for receipt in receipts]
-    by_status = {status: [r for r in receipts if r["status"] == status] for status in ("ok", "interrupted", "cancelled")}
+    by_status = {
+        status: [r for r in receipts if r["status"] == status] for status in ("ok", "interrupted", "cancelled")
+    }
     print(
         f"\nseed {seed}: {kills} kills, {len(answered)} answers, {len(ids)} receipts, "
         f"{len(by_status['interrupted'])} interrupted, {model.calls} calls at the provider"

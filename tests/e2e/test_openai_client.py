@@ -34,7 +34,9 @@ CASES = {
     "penalties": {"presence_penalty": 0.5, "frequency_penalty": 0.5},
     "json schema": {"response_format": SCHEMA, "max_tokens": 64},
     "tools offered": {"tools": [TOOL], "tool_choice": "none"},
-    "parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}]},
+    "parts": {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}]
+    },
     "a member of the server's own": {"extra_body": {"min_p": 0.1, "cache_prompt": False}},
 }
 

@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-
 from tests.e2e.conftest import served
 from tests.e2e.test_openai_client import CASES, HI, raw_reply
 
@@ -96,7 +95,9 @@ targets = ["box/tiny"]
 def test_the_body_is_the_providers_byte_for_byte(recorded, case, streamed):
     recorder, gateway = recorded
     options = dict(CASES[case])
-    body = {"model": "fast", "messages": HI, "max_tokens": 12, "temperature": 0} | options.pop("extra_body", {}) | options
+    body = (
+        {"model": "fast", "messages": HI, "max_tokens": 12, "temperature": 0} | options.pop("extra_body", {}) | options
+    )
     if streamed is not None:
         body |= {"stream": True, "stream_options": {"include_usage": streamed}}
     recorder.seen.clear()

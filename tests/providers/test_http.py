@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from tests.providers.upstream import stream, upstream, whole
 
 from penstock.errors import (
     ConfigError,
@@ -24,7 +25,6 @@ from penstock.reply import Ended, Failed, TextDelta, UsageReported, fold
 from penstock.settings import ProviderSettings, Secret
 from penstock.target import Target
 from penstock.wire.dialect import dialect
-from tests.providers.upstream import stream, upstream, whole
 
 CHAT = dialect("chat")
 BODY = b'{"model": "fast", "messages": [{"role": "user", "content": "hi"}], "seed": 7}'

@@ -226,7 +226,9 @@ def test_facts_hold_wherever_a_model_is_served(router):
 
 
 def target(name, window=None, output=None, most_input=None):
-    return Target(f"p/{name}", "p", name, "chat", Profile(context_tokens=window, output_tokens=output, input_tokens=most_input))
+    return Target(
+        f"p/{name}", "p", name, "chat", Profile(context_tokens=window, output_tokens=output, input_tokens=most_input)
+    )
 
 
 LARGE, SMALL, UNKNOWN = target("large", 1000, 200), target("small", 100, 50), target("unknown")

@@ -195,6 +195,8 @@ async def echo(request: Request, responder: Responder) -> None:
 async def serve() -> AsyncIterator[Serve]:
     """Start servers; every one has ended, with no call and no connection left, when the test is over."""
     started: list[Running] = []
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 
     async def start(
         handler: Handler = echo, limits: Limits | None = None, *, ssl: SSLContext | None = None, sock: Any = None
@@ -212,6 +214,7 @@ async def serve() -> AsyncIterator[Serve]:
         await running.server.close()
         assert running.server.connections == 0
         assert running.server.in_flight == 0
+    assert reported == [], "the loop was told of an error that nobody handled"
 
 
 class Memory(asyncio.Transport):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from penstock.server.http11 import Limits, Request, Responder
+from penstock.server.outlet import Outlet
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PIECE = b"x" * 65_536
@@ -121,18 +122,73 @@ async def test_a_call_that_waits_for_something_else_is_cancelled_when_the_client
     await until(lambda: running.server.connections == 0)
 
 
-async def test_a_client_that_reads_a_little_all_the_time_is_kept(serve_narrowly):
-    flood = Flood(pieces=100)
-    running, client = await serve_narrowly(flood, Limits(write_stall_s=0.15))
+class Held:
+    """An outlet over a transport whose unsent bytes the test decides, on a clock of its own."""
+
+    def __init__(self, make_server, memory) -> None:
+        self.server, _ = make_server()
+        self.server.now = 0.0
+        self.unsent = 0
+        self.transport = memory()
+        self.transport.get_write_buffer_size = lambda: self.unsent
+        self.outlet = Outlet(self.server, self.transport, (0, 0, b""))
+
+    def stalled(self, now: float, unsent: int) -> bool:
+        self.server.now, self.unsent = now, unsent
+        return self.outlet.stalled(now)
+
+
+@pytest.fixture
+async def held(make_server, memory) -> Held:
+    return Held(make_server, memory)
+
+
+async def test_a_client_that_reads_a_little_is_kept(held):
+    held.unsent = 300_000
+    held.outlet.pause()
+    assert not held.stalled(59.9, 300_000)
+    assert not held.stalled(60, 299_999)
+    assert not held.stalled(119.9, 299_999)
+    assert held.stalled(120, 299_999)
+
+
+async def test_time_is_counted_only_while_congested(held):
+    held.unsent = 300_000
+    held.outlet.pause()
+    held.outlet.resume()
+    assert not held.stalled(1000, 60_000)
+    held.outlet.pause()
+    assert not held.stalled(1059.9, 300_000)
+    assert held.stalled(1060, 300_000)
+
+
+async def test_what_is_left_when_closing_must_be_read_too(held):
+    held.unsent = 300_000
+    held.outlet.close()
+    held.outlet.resume()  # the transport says so below its low-water mark, where bytes are still unsent
+    assert held.stalled(60, 300_000)
+
+
+@pytest.mark.parametrize("end", ["resume", "stop", "close", "half_close"])
+async def test_a_handler_waits_until_there_is_room_or_no_use(held, end):
+    held.outlet.pause()
+    waits = asyncio.create_task(held.outlet.drained())
+    await asyncio.sleep(0)
+    assert held.outlet.congested
+    assert not waits.done()
+    getattr(held.outlet, end)()
+    await asyncio.wait_for(waits, 1.0)
+    assert not held.outlet.congested
+    assert held.outlet.gone is (end != "resume")
+
+
+async def test_a_hang_up_is_seen_behind_bytes_that_nobody_reads(serve_narrowly):
+    flood = Flood()
+    _, client = await serve_narrowly(flood)
     await until(lambda: flood.waits)
-    began_at = time.monotonic()
-    received = 0
-    while time.monotonic() - began_at < 0.6:
-        received += len(await client.reader.read(65_536))
-        await asyncio.sleep(0.02)
-    assert flood.error is None
-    assert running.server.connections == 1
-    assert received < 100 * len(PIECE)
+    client.writer.write_eof()  # the transport cannot close before all is sent
+    await until(lambda: flood.error)
+    assert isinstance(flood.error, asyncio.CancelledError)
 
 
 async def test_a_finished_reply_that_nobody_reads_is_cut_off(serve_narrowly):

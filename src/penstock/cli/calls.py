@@ -94,7 +94,10 @@ def show(
 @app.command()
 @command
 def tail(config: Config = None, json: Json = False) -> None:
-    """Follow receipts as calls end, until interrupted: one line each, with --json one document a line."""
+    """Follow receipts as calls end.
+
+    One line each, with --json one document a line; an interrupt (Ctrl-C) ends it.
+    """
     loaded = load(config)
     longest_ns = int(loaded.server.deadline_s * NS_PER_S)
     try:

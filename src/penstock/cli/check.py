@@ -10,10 +10,11 @@ from penstock.cli.models import day
 from penstock.cli.options import Config, Json
 from penstock.cli.screen import note, print_json, say
 from penstock.config import catalog_text, load
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, Mistake
 from penstock.plugins import PROVIDERS, find
 from penstock.routing.catalog import read_catalog
 from penstock.routing.router import Router
+from penstock.server.tls import server_context
 from penstock.settings import Config as Configuration
 
 
@@ -25,7 +26,7 @@ def check(config: Config = None, json: Json = False) -> None:
     """
     try:
         loaded = load(config)
-        errors = asyncio.run(_make_providers(loaded))
+        errors = [*_load_certificate(loaded), *asyncio.run(_make_providers(loaded))]
     except ConfigError as error:
         errors = [error]
     if errors:
@@ -48,6 +49,17 @@ def check(config: Config = None, json: Json = False) -> None:
         note(f"warning: {warning}", "yellow")
 
 
+def _load_certificate(config: Configuration) -> Iterator[ConfigError]:
+    """Load the server's certificate as serving would."""
+    server = config.server
+    if server.tls_cert is not None:
+        try:
+            server_context(server.tls_cert, server.tls_key)
+        except OSError as error:
+            what = f"the certificate and its key cannot be loaded: {error}."
+            yield ConfigError(config.source, (Mistake("server.tls_cert", what),))
+
+
 async def _make_providers(config: Configuration) -> list[ConfigError]:
     """Make every provider as serving would, and give what is wrong with them."""
     errors = []
@@ -56,6 +68,9 @@ async def _make_providers(config: Configuration) -> list[ConfigError]:
             provider = find(PROVIDERS, settings.kind)(settings)
         except ConfigError as error:
             errors.append(error)
+        except OSError as error:
+            mistake = Mistake(f"providers.{settings.name}", f"a file of it cannot be used: {error}.")
+            errors.append(ConfigError(config.source, (mistake,)))
         else:
             await provider.close()
     return errors

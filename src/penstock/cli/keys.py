@@ -18,7 +18,7 @@ from penstock.ledger.ledger import Ledger
 from penstock.ledger.periods import read_expiry, zone_of
 from penstock.settings import Config as Configuration
 
-app = typer.Typer(help="Keys of callers: shown once, stored as hashes.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, revoke and rotate keys.", no_args_is_help=True)
 KeyId = Annotated[str, typer.Argument(help="The key's id: key_...")]
 
 
@@ -44,7 +44,10 @@ def _keyring(config: Configuration) -> Iterator[Keyring]:
 @app.command()
 @command
 def create(wanted: Wanted = Wanted(), config: Config = None, json: Json = False) -> None:  # noqa: B008 - frozen
-    """Make a key. It is shown once, now: the key goes to the standard output, all else to the standard error."""
+    """Make a key.
+
+    It is shown once, now: the key goes to the standard output, all else to the standard error.
+    """
     now_ns, loaded = time.time_ns(), load(config)
     until = None if wanted.expires is None else read_expiry(wanted.expires, now_ns, zone_of("UTC"))
     _doubt("team", wanted.team, [team.name for team in loaded.teams])
@@ -71,7 +74,10 @@ def list_(config: Config = None, json: Json = False) -> None:
 @app.command()
 @command
 def revoke(key_id: KeyId, config: Config = None, json: Json = False) -> None:
-    """End a key at once, for good; a running server notices within a second."""
+    """End a key at once, for good.
+
+    A running server notices within a second.
+    """
     with _keyring(load(config)) as keys:
         keys.revoke(key_id, time.time_ns())
     if json:
@@ -88,7 +94,10 @@ def rotate(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make a new key in place of one, which ends after the grace period."""
+    """Make a new key in place of one.
+
+    It has the same rights, and the old one ends after the grace period.
+    """
     with _keyring(load(config)) as keys:
         made = keys.rotate(key_id, time.time_ns(), grace)
     _tell(made, json=json)

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import msgspec
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -67,9 +68,10 @@ def write(text: str, to: TextIO | None = None, style: str = "") -> None:
     """Write a piece of a model's text at once: as it is to a pipe, without its control sequences to a terminal."""
     to = to or sys.stdout
     if to.isatty():
-        Console(file=to, highlight=False, soft_wrap=True).print(Text(visible(text), style), end="")
-    else:
-        to.write(text)
+        text = visible(text)
+        if style and Console(file=to).color_system is not None:
+            text = Style.parse(style).render(text)
+    to.write(text)
     to.flush()
 
 

@@ -1,7 +1,8 @@
 """`penstock serve`."""
 
 import logging
-from typing import Annotated
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EPERM
+from typing import Annotated, NoReturn
 
 import typer
 from msgspec import structs
@@ -10,7 +11,12 @@ from penstock.cli.command import NO, command
 from penstock.cli.options import Config
 from penstock.cli.screen import note, say
 from penstock.config import load
+from penstock.errors import InvalidRequest
 from penstock.gateway import Gateway
+from penstock.settings import Config as Configuration
+
+NO_PLACE = frozenset({EADDRINUSE, EADDRNOTAVAIL, EACCES, EPERM})
+"""What the system says of an address that is taken, not this machine's or not for this user."""
 
 
 @command
@@ -26,16 +32,26 @@ def serve(
     from penstock.server.serve import run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    if host == "":
+        raise InvalidRequest("The host is empty.", hint="Name an address to listen on: --host 127.0.0.1.")
     loaded = load(config)
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if changes:
         loaded = structs.replace(loaded, server=structs.replace(loaded.server, **changes))
     try:
         run(loaded, _announce)
+    except UnicodeError:  # from the encoding of names, IDNA
+        _refuse(loaded, "this cannot be a host's name")
     except OSError as error:
-        place = f"{loaded.server.host}, port {loaded.server.port}"
-        note(f"Cannot listen on {place}: {error.strerror or error}. Choose another with --host and --port.")
-        raise typer.Exit(NO) from None
+        if error.errno not in NO_PLACE and (error.errno or 0) >= 0:  # names that cannot be resolved have negative ones
+            raise
+        _refuse(loaded, error.strerror or str(error))
+
+
+def _refuse(config: Configuration, why: str) -> NoReturn:
+    server = config.server
+    note(f"Cannot listen on {server.host}, port {server.port}: {why}. Choose another place with --host and --port.")
+    raise typer.Exit(NO)
 
 
 def _announce(url: str, gateway: Gateway) -> None:

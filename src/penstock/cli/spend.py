@@ -41,7 +41,8 @@ def spend(
 
 def _rows(found: Spend) -> list[tuple[object, ...]]:
     blank = ("",) * (max(1, len(found.by)) - 1)
-    rows = [_row(tuple(getattr(part, name) for name in found.by), part) for part in found.rows]
+    parts = found.rows if found.by else ()  # without a dimension the only part is the total
+    rows = [_row(tuple(getattr(part, name) for name in found.by), part) for part in parts]
     if found.unattributed.calls:
         rows.append(_row(("unattributed", *blank), found.unattributed))
     rows.append(_row(("total", *blank), found.total))

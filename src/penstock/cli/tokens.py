@@ -53,7 +53,9 @@ def tokens(
         print_json(_shape(content, count, target, amount))
         return
     band = "" if count.certainty == "exact" else f", {count.band[0]} to {count.band[1]}"
-    say(f"{count.n} token{'s' if count.n != 1 else ''} for {target.id} ({count.certainty}{band}), {len(content)} characters")
+    say(
+        f"{count.n} token{'s' if count.n != 1 else ''} for {target.id} ({count.certainty}{band}), {len(content)} characters"
+    )
     window = target.profile.context_tokens
     if window is not None:
         say(f"{100 * count.n / window:.2f} % of the window of {window}")

@@ -33,7 +33,7 @@ class Plan(Struct, frozen=True):
     """Targets in the order in which they are tried; `static` is the text of the last rung, if the model has one.
 
     `window` and `output` are the narrowest limits of its targets, None where none is known; `longest` is the most output
-    tokens that any of them may bill for one choice.
+    tokens that any of them may bill for one choice; `ids` are the targets' names, which tell plans apart at little cost.
     """
 
     model: str
@@ -43,6 +43,7 @@ class Plan(Struct, frozen=True):
     window: int | None = None
     output: int | None = None
     longest: int = OUTPUT_BOUND
+    ids: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -58,6 +59,7 @@ class Plan(Struct, frozen=True):
             window=min((p.context_tokens for p in profiles if p.context_tokens is not None), default=None),
             output=min((p.output_tokens for p in profiles if p.output_tokens is not None), default=None),
             longest=max((p.output_tokens or OUTPUT_BOUND for p in profiles), default=OUTPUT_BOUND),
+            ids=tuple(target.id for target in targets),
         )
 
     def output_bound(self, call: Call) -> int:

@@ -1,115 +1,49 @@
 """The control plane: an ordinary ASGI application behind the same port.
 
-Reads what the gateway knows (metrics, receipts, spend, models) and manages keys. Every route but `/metrics` asks for a key
-made with `--admin`, or for none where there are no keys at all. It never touches a call in progress.
+Lets administrators in, turns HTTP into the operations of `operations.py` and back, and describes them as an OpenAPI
+document. `/metrics` and the document ask for no key. It never touches a call in progress.
+
+Without any key whoever can reach the port is an administrator, so the port is on loopback only. A web page in the user's
+browser can reach that as well: while there is no key, requests that carry a foreign `Host` (DNS rebinding) or an `Origin`
+that is not this server are refused.
 """
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any
-from zoneinfo import ZoneInfo
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from penstock import __version__
 from penstock.call import Caller
-from penstock.errors import InvalidRequest, NotFound, PenstockError, PermissionDenied
+from penstock.errors import MethodNotAllowed, NotFound, PenstockError, PermissionDenied
 from penstock.gateway import Gateway
-from penstock.ledger import reports
-from penstock.ledger.keys import Grant, listed
-from penstock.ledger.periods import read_expiry, read_moment, zone_of
-from penstock.ledger.store import Filter, Span
+from penstock.server.operations import OPERATIONS, Operation, perform
 
-MOST_CALLS = 1000
-Answer = Callable[[Gateway, Request], Awaitable[Any]]
+DOCUMENT = "/admin/v1/openapi.json"
+METRICS = "/metrics"
+BODY_BYTES = 65_536
 
 
-class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /admin/v1/keys`; `expires` as in `penstock keys create --expires`."""
+class Fault(msgspec.Struct, frozen=True):
+    """What was wrong and what to do; `code` is one of docs/errors.md, `param` the parameter or member that was wrong."""
 
-    team: str | None = None
-    feature: str | None = None
-    label: str = ""
-    admin: bool = False
-    expires: str | None = None
+    code: str
+    message: str
+    param: str | None = None
 
 
-async def _spend(gateway: Gateway, request: Request) -> Any:
-    """Sum up what calls used and cost, by dimensions."""
-    zone, span = _span(request)
-    by = reports.dimensions(request.query_params.get("by", "model"))
-    return reports.spend(gateway.ledger.store, span, by, zone)
+class Refusal(msgspec.Struct, frozen=True):
+    """The body of every answer that is not a success."""
 
-
-async def _calls(gateway: Gateway, request: Request) -> Any:
-    """Give receipts, newest first."""
-    query = request.query_params
-    _, span = _span(request)
-    limit = query.get("limit", "20")
-    if not limit.isdigit() or not 0 < int(limit) <= MOST_CALLS:
-        raise InvalidRequest(f"limit has to be a whole number from 1 to {MOST_CALLS}.", param="limit")
-    which = Filter(
-        span,
-        team=query.get("team"),
-        feature=query.get("feature"),
-        model=query.get("model"),
-        user=query.get("user"),
-        key=query.get("key"),
-        target=query.get("target"),
-        status=query.get("status"),
-    )
-    return reports.calls(gateway.ledger.store, which, int(limit))
-
-
-async def _call(gateway: Gateway, request: Request) -> Any:
-    """Give one receipt."""
-    return reports.show(gateway.ledger.store, request.path_params["id"])
-
-
-async def _models(gateway: Gateway, _request: Request) -> Any:
-    """Give the configured models and their targets, in fallback order."""
-    return {
-        "models": [
-            {"name": plan.model, "targets": [target.id for target in plan.targets]}
-            for plan in gateway.router.models.values()
-        ]
-    }
-
-
-async def _keys(gateway: Gateway, _request: Request) -> Any:
-    """List every key, without its secret."""
-    return {"keys": [listed(key) for key in gateway.keys.list()]}
-
-
-async def _make_key(gateway: Gateway, request: Request) -> Any:
-    """Make a key; its secret is in the answer and nowhere else."""
-    try:
-        asked = msgspec.json.decode(await request.body() or b"{}", type=NewKey)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body is not a new key: {error}.") from None
-    now_ns = time.time_ns()
-    until = None if asked.expires is None else read_expiry(asked.expires, now_ns, zone_of("UTC"))
-    return gateway.keys.create(Grant(asked.team, asked.feature, asked.label, asked.admin, until), now_ns)
-
-
-async def _revoke_key(gateway: Gateway, request: Request) -> Any:
-    """End a key at once, for good."""
-    gateway.keys.revoke(request.path_params["id"], time.time_ns())
-    return {"revoked": request.path_params["id"]}
-
-
-ROUTES: tuple[tuple[str, str, Answer], ...] = (
-    ("GET", "/admin/v1/spend", _spend),
-    ("GET", "/admin/v1/calls", _calls),
-    ("GET", "/admin/v1/calls/{id}", _call),
-    ("GET", "/admin/v1/models", _models),
-    ("GET", "/admin/v1/keys", _keys),
-    ("POST", "/admin/v1/keys", _make_key),
-    ("DELETE", "/admin/v1/keys/{id}", _revoke_key),
-)
+    error: Fault
 
 
 def control_plane(gateway: Gateway) -> Starlette:
@@ -118,72 +52,141 @@ def control_plane(gateway: Gateway) -> Starlette:
     async def metrics(_request: Request) -> Response:
         return Response(gateway.metrics.exposition(), media_type=gateway.metrics.content_type)
 
-    async def document(_request: Request) -> Response:
-        return _json(_openapi())
+    document_bytes = msgspec.json.encode(openapi())
 
-    routes = [
-        Route("/metrics", metrics),
-        Route("/admin/v1/openapi.json", document),
-        *(Route(path, _guarded(gateway, answer), methods=[method]) for method, path, answer in ROUTES),
-    ]
+    async def document(_request: Request) -> Response:
+        return Response(document_bytes, media_type="application/json")
+
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    routes = [Route(METRICS, metrics), Route(DOCUMENT, document)]
+    routes += [Route(path, _endpoint(gateway, ways), methods=[*ways]) for path, ways in by_path.items()]
     return Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _wrong_method})
 
 
-def _guarded(gateway: Gateway, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(gateway: Gateway, ways: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        operation = ways["GET" if request.method == "HEAD" else request.method]
         try:
             _admit(gateway, request)
-            return _json(await answer(gateway, request))
+            given, query = request.path_params.get("id", ""), request.query_params.multi_items()
+            value = await asyncio.to_thread(perform, gateway, operation, given, query, await request.body())
+            gateway.keys.refresh()  # an answer about keys holds from now on
         except PenstockError as error:
-            return _error(error)
+            return _refuse(error)
+        return _answer(value)
 
     return endpoint
 
 
 def _admit(gateway: Gateway, request: Request) -> None:
-    """Let an administrator in, nobody else."""
+    """Let an administrator in, nobody else. Raises Unauthenticated or PermissionDenied."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    who = gateway.identify(Caller(key=token.strip() if scheme.lower() == "bearer" and token else None))
+    key = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
+    who = gateway.identify(Caller(key=key or None))
     if not who.admin:
         raise PermissionDenied("This key is not an administrator's.", hint="Make one: penstock keys create --admin.")
+    if gateway.keys.empty:
+        _refuse_strangers(request)
 
 
-def _span(request: Request) -> tuple[ZoneInfo, Span]:
-    query, now_ns = request.query_params, time.time_ns()
-    zone = zone_of(query.get("zone", "UTC"))
-    since = read_moment(query.get("since", "today"), now_ns, zone)
-    until = read_moment(query["until"], now_ns, zone, "until") if "until" in query else now_ns
-    return zone, Span(since, until)
+def _refuse_strangers(request: Request) -> None:
+    """While there is no key, refuse what a web page from elsewhere could have sent. Raises PermissionDenied."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not _is_here(urlsplit(f"//{host}").hostname) or (origin is not None and urlsplit(origin).netloc != host):
+        raise PermissionDenied(
+            "This request comes from a web page, or by a name that is not this machine's.",
+            hint="Use http://127.0.0.1, or make a key: penstock keys create --admin.",
+        )
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _is_here(host: str | None) -> bool:
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
-def _error(error: PenstockError) -> Response:
-    return _json({"error": {"code": error.code, "message": str(error), "param": error.param}}, error.status)
+def _answer(value: Any, status: int = 200) -> Response:
+    headers = {"cache-control": "no-store"}
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+def _refuse(error: PenstockError) -> Response:
+    response = _answer(Refusal(Fault(error.code, str(error), error.param)), error.status)
+    if error.status == 401:
+        response.headers["www-authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        response.headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return response
 
 
 async def _nowhere(request: Request, _missing: Exception) -> Response:
-    return _error(NotFound(f"There is nothing at {request.url.path}.", hint="See /admin/v1/openapi.json."))
+    return _refuse(NotFound(f"There is nothing at {request.url.path}.", hint=f"See {DOCUMENT}."))
 
 
-async def _wrong_method(request: Request, _refused: Exception) -> Response:
-    return _json(
-        {"error": {"code": "method_not_allowed", "message": f"{request.url.path} does not take {request.method}."}}, 405
-    )
+async def _wrong_method(request: Request, refused: Exception) -> Response:
+    response = _refuse(MethodNotAllowed(f"{request.url.path} does not take {request.method}."))
+    if isinstance(refused, HTTPException) and refused.headers:
+        response.headers.update(refused.headers)
+    return response
 
 
-def _openapi() -> Any:
-    """Describe the routes, from the table of routes itself."""
+# -- the document --
+
+
+def openapi() -> dict[str, Any]:
+    """Describe the operations as an OpenAPI 3.1 document, from their table and their types."""
+    types = {kind for operation in OPERATIONS for kind in (operation.gives, operation.takes) if kind is not None}
+    ordered = sorted((*types, Refusal), key=lambda kind: kind.__name__)
+    _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
-    for method, path, answer in ROUTES:
-        operation: dict[str, Any] = {
-            "operationId": answer.__name__.strip("_"),
-            "summary": (answer.__doc__ or "").strip(),
-            "responses": {"200": {"description": "JSON"}, "default": {"description": "An error with a code."}},
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "penstock control plane", "version": __version__},
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key made with `penstock keys create --admin`; none while there is no key at all.",
+                }
+            },
+            "schemas": schemas,
+        },
+    }
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "in": "query",
+            "description": one.about,
+            "schema": {"type": one.kind, **({"enum": one.choices} if one.choices else {})},
         }
-        if "{id}" in path:
-            operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
-        paths.setdefault(path, {})[method.lower()] = operation
-    return {"openapi": "3.1.0", "info": {"title": "penstock control plane", "version": "1"}, "paths": paths}
+        for one in operation.parameters
+    ]
+    if "{id}" in operation.path:
+        parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.about,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done.", "content": _content(operation.gives)},
+            "default": {"description": "Not done; the body says why.", "content": _content(Refusal)},
+        },
+    }
+    if operation.takes is not None:
+        described["requestBody"] = {"content": _content(operation.takes)}
+    return described
+
+
+def _content(kind: type) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}

@@ -78,7 +78,7 @@ class _Exchange:
         if kind == "http.response.start" and self._status == _NO_STATUS:
             self._status = message["status"]
             self._headers = _lower(message.get("headers", ()))
-        elif kind == "http.response.body" and self._status != _NO_STATUS and not self._ended:
+        elif kind == "http.response.body" and self._status != _NO_STATUS:
             await self._write(bytes(message.get("body", b"")), more=message.get("more_body", False))
         else:
             raise RuntimeError(f"the ASGI application sent {kind!r} out of turn")

@@ -34,7 +34,7 @@ _HIGH_WATER_BYTES: Final = 256 * 1024
 _QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
 _LINGER_S: Final = 5.0  # how long a refused client may go on sending before it has read its answer
 _GRACE_S: Final = 1.0  # in a drain: for a new client's first bytes, and for cancelled handlers to clean up
-_CLOSE_AT_ONCE: Final = (408, 503)  # answers to clients that are not in the middle of sending
+_OVERLOADED: Final = 503
 _RESET: Final = (SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # a linger time of zero: close with RST
 
 
@@ -70,7 +70,7 @@ class Connection(Reading, asyncio.Protocol):
         server.join(self)
         self.deadline = server.now + server.limits.header_s
         if server.connections > server.limits.connections:
-            self._refuse(Refused(503, "overloaded", "too many connections are open: try again later"))
+            self._refuse(Refused(_OVERLOADED, "overloaded", "too many connections are open: try again later"))
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Parse what came; the requests that it completes are delivered on the way."""
@@ -125,7 +125,7 @@ class Connection(Reading, asyncio.Protocol):
             self._queued_bytes += len(request.body)
             is_full = len(self._queue) >= self._server.limits.pipelined or self._queued_bytes > _QUEUED_BYTES
             if is_full and not self._paused:
-                self._stop_clock()
+                self._paused = True
                 self.transport.pause_reading()
 
     def _refuse(self, verdict: Refused) -> None:
@@ -213,7 +213,7 @@ class Connection(Reading, asyncio.Protocol):
         self.deadline = self._server.now + _LINGER_S  # holds if `refuse` fails
         headers, body = self._server.refuse(verdict.status, verdict.code, verdict.message, path)
         Responder(self._outlet, keep_alive=False, _head_only=is_head).send(verdict.status, headers, body)
-        self._end(linger=verdict.status not in _CLOSE_AT_ONCE)
+        self._end(linger=verdict.status != _OVERLOADED)
 
     def _fail(self, request: Request, responder: Responder, error: BaseException) -> None:
         """Report what a handler raised, and end the reply as well as can be."""
@@ -264,7 +264,7 @@ class Connection(Reading, asyncio.Protocol):
         if self._outlet.gone:
             return
         self._stop_reading()
-        if linger:
+        if linger and self.transport.can_write_eof():  # TLS cannot, but it lingers by itself
             self._outlet.half_close()
             self.deadline = self._server.now + _LINGER_S
             if self._paused:

@@ -93,11 +93,10 @@ class Outlet:
         self.transport.close()
 
     def half_close(self) -> None:
-        """End our side once everything written is sent, where the transport can (TLS cannot)."""
+        """End our side once everything written is sent."""
         self.stop()
         self.watch()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.transport.write_eof()
 
     def reset(self) -> None:
         """Close at once, so that the client sees an error rather than an end."""

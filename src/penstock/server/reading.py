@@ -98,21 +98,13 @@ class Reading(ABC):
 
     def on_headers_complete(self) -> None:
         """Judge the head, before the first byte of the body is read."""
-        parser, limits, target, headers, ends = (
-            self._parser,
-            self._clock.limits,
-            self._target,
-            self._headers,
-            self._endpoints,
-        )
+        parser, limits, ends = self._parser, self._clock.limits, self._endpoints
+        target, headers = self._target, self._headers
         self._headers = []
         self._state = BODY
         self._idle_bytes = self._head_bytes = 0
         self.deadline = self._body_deadline = 0.0
-        if (
-            self._long
-            and len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.header_bytes
-        ):
+        if self._long and _length(target, headers) > limits.header_bytes:
             raise _too_long(limits)
         method = parser.get_method().decode()
         version = parser.get_http_version()
@@ -156,7 +148,6 @@ class Reading(ABC):
         self._headers = []
         self.deadline = 0.0
         self._size = 0
-        self._waits = False
         self._deliver(request)
 
     # Around a read of the socket.
@@ -199,11 +190,6 @@ class Reading(ABC):
         """Whether nothing has come yet of the request that is being waited for."""
         return self._state == HEAD and not self._head_bytes and not self._target
 
-    def _stop_clock(self) -> None:
-        """Pause the deadlines with the reading; what is left to read gets its whole time again."""
-        self._paused = True
-        self.deadline = self._body_deadline = 0.0
-
     def _head_without_upgrade(self) -> bytes:
         """Return the head just read without its request for another protocol, at which llhttp would leave HTTP and the body."""
         request = self._request
@@ -223,6 +209,10 @@ def verdict(error: Exception) -> Refused:
     if reason.startswith(_BAD_VERSIONS):
         return Refused(505, "version_not_supported", "this is no HTTP version spoken here: use HTTP/1.1")
     return Refused(400, "bad_request", f"the request is not well-formed HTTP/1.1: {reason}")
+
+
+def _length(target: bytes, headers: list[Header]) -> int:
+    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)  # 4: colon, blank, line end
 
 
 def _too_long(limits: Limits) -> Refused:
