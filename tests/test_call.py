@@ -24,6 +24,6 @@ def test_values_are_frozen():
         Sampling().seed = 1
 
 
-@pytest.mark.parametrize("kind", [t for t in Part.__args__])
+@pytest.mark.parametrize("kind", list(Part.__args__))
 def test_every_part_has_a_tag_of_its_own(kind):
     assert msgspec.inspect.type_info(kind).tag

@@ -534,10 +534,10 @@ def test_a_gateway_that_its_own_thread_forgets_ends_without_waiting_for_itself()
     gateway = Gateway()
     events = gateway.stream("slow")
     next(events)
-    thread = gateway._thread._thread
+    thread, forget = gateway._thread._thread, gateway._thread._loop.call_soon_threadsafe
     held = [gateway, events]
-    gateway._thread._loop.call_soon_threadsafe(held.clear)
     del gateway, events
+    forget(held.clear)
     thread.join(5)
 
     assert not thread.is_alive()

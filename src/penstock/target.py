@@ -165,7 +165,7 @@ def most(input_tokens: int, output_tokens: int, of: tuple[Ceiling, ...]) -> int:
     dearest = 0
     for into, out in of:
         total = input_tokens * into + output_tokens * out
-        if total > dearest:  # quicker than max(), on every call
+        if total > dearest:  # noqa: PLR1730 - quicker than max(), and this is done for every call
             dearest = total
     return -(-dearest // TOKENS_PER_RATE)
 

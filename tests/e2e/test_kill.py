@@ -18,8 +18,8 @@ CHUNK = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"
 FRAMES = (
     CHUNK + b'{"role":"assistant","content":"Hello"},"finish_reason":null}]}\n\n',
     CHUNK + b'{},"finish_reason":"stop"}]}\n\n',
-    b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[],'
-    b'"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}\n\n',
+    CHUNK.removesuffix(b'[{"index":0,"delta":')
+    + b'[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}\n\n',
     b"data: [DONE]\n\n",
 )
 CALL_NANO_USD = 9 * 150 + 2 * 600

@@ -306,7 +306,7 @@ def test_a_deadline_that_has_passed_holds_at_once(provider):
     st.booleans(),
     st.sampled_from(["", "fault = 'stall'\nafter_chunks = 2", "fault = 'stall'"]),
 )
-def test_nothing_ever_outlasts_its_limits(tmp_path_factory, ttft, first_byte, idle, deadline, stream, fault):  # noqa: PLR0917
+def test_nothing_ever_outlasts_its_limits(tmp_path_factory, ttft, first_byte, idle, deadline, stream, fault):
     path = tmp_path_factory.mktemp("script") / "r.toml"
     path.write_text(f"ttft_ms = {ttft * 1000}\nchunk_ms = 7000\n[[rules]]\ntext = 'a b c d'\n{fault}\n")
     settings = ProviderSettings("fake", "", path=path, first_byte_s=float(first_byte), idle_s=float(idle))

@@ -14,7 +14,7 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from penstock.routing.attempts import Outcome, Patience, Try, Wait, attempts
+from penstock.routing.attempts import PATIENCE, Outcome, Patience, Try, Wait, attempts
 from penstock.target import Target
 
 ONE = Target(id="a/one", provider="a", model="one", dialect="chat")
@@ -28,7 +28,7 @@ class Highest(Random):
         return b
 
 
-def play(targets, errors, *, deadline=100.0, patience=Patience(), now=0.0):
+def play(targets, errors, *, deadline=100.0, patience=PATIENCE, now=0.0):
     """Run the moves against a list of failures (None: it answered); give what was done, in short."""
     moves = attempts(targets, deadline, Highest(), patience)
     done, failures = [], iter(errors)

@@ -1,5 +1,7 @@
 """The server's certificate."""
 
+from ssl import SSLError
+
 import pytest
 import trustme
 
@@ -17,7 +19,7 @@ def test_a_certificate_and_its_key_make_a_context_for_http11(tmp_path):
 
 def test_what_is_no_certificate_is_an_error_of_the_system(tmp_path):
     (tmp_path / "x.pem").write_text("nothing")
-    with pytest.raises(OSError):
+    with pytest.raises(SSLError):
         server_context(tmp_path / "x.pem", None)
     with pytest.raises(FileNotFoundError):
         server_context(tmp_path / "missing.pem", None)
