@@ -870,6 +870,19 @@ async def test_a_handler_that_clings_to_its_call_does_not_stop_the_server(serve,
     await until(lambda: running.server.connections == 0)
 
 
+async def test_a_close_ends_a_drain_that_still_waits(serve):
+    calls = Calls()
+    running = await serve(calls)
+    client = await running.client()
+    await client.send(get("/stream"))
+    await calls.begun.wait()
+    drain = asyncio.create_task(running.server.drain(60.0))
+    await asyncio.sleep(0.01)
+    await running.server.close()
+    assert calls.ended == ["CancelledError"]
+    assert await asyncio.wait_for(drain, 1.0) == 0
+
+
 async def test_close_ends_everything_at_once(serve):
     calls = Calls()
     running = await serve(calls)

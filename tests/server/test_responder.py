@@ -1,4 +1,4 @@
-"""Replies as a strict parser reads them: framing for every method, version and status; one write where one is enough."""
+"""Replies as a strict parser reads them: framing for every method, version and status, in as few writes as can be."""
 
 import asyncio
 from collections.abc import Callable

@@ -171,7 +171,7 @@ class Keyring:
     def refresh(self) -> bool:
         """Take over what other processes changed since the last time; give whether there was anything.
 
-        Costs about a microsecond where nothing was written, a few where only calls were.
+        Costs three microseconds where nothing was written and a few more where only calls were.
         """
         data = self._store.data_version()
         if data == self._data_version:

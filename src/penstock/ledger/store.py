@@ -274,7 +274,7 @@ class Store:
             return self._one(sql.KEYS_VERSION)
 
     def data_version(self) -> int:
-        """Give a number that differs once another connection has changed anything: half a microsecond."""
+        """Give a number that differs once another connection has changed anything."""
         with self._told():
             return self._one(sql.DATA_VERSION)
 

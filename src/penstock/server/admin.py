@@ -94,18 +94,20 @@ def _admit(gateway: Gateway, request: Request) -> None:
 def _refuse_strangers(request: Request) -> None:
     """While there is no key, refuse what a web page from elsewhere could have sent. Raises PermissionDenied."""
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    if not _is_here(urlsplit(f"//{host}").hostname) or (origin is not None and urlsplit(origin).netloc != host):
+    if not _is_here(host) or origin not in (None, f"{request.url.scheme}://{host}"):
         raise PermissionDenied(
             "This request comes from a web page, or by a name that is not this machine's.",
             hint="Use http://127.0.0.1, or make a key: penstock keys create --admin.",
         )
 
 
-def _is_here(host: str | None) -> bool:
+def _is_here(host: str) -> bool:
+    """Whether a Host names this machine itself."""
     try:
-        return ip_address(host or "").is_loopback
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False
 
 
 def _answer(value: Any, status: int = 200) -> Response:

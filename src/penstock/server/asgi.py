@@ -1,8 +1,9 @@
 """The bridge to an ordinary ASGI application, for every route that is not worth a hot path of its own.
 
-`call_asgi` has the shape of a handler of `http11`: the request is complete before the application starts, its reply streams as it is
-written, and the application is cancelled at once when the client hangs up. After the reply, or when cancelled, `receive` gives
-`http.disconnect`. Only the `http` part of ASGI 3.0: no lifespan, no websockets, no extensions. Decides nothing.
+`call_asgi` has the shape of a handler of `http11`: the request is complete before the application starts, its reply
+streams as it is written, and the application is cancelled at once when the client hangs up. After the reply, or when
+cancelled, `receive` gives `http.disconnect`. Only the `http` part of ASGI 3.0: no lifespan, no websockets, no
+extensions. Decides nothing.
 """
 
 import asyncio

@@ -260,7 +260,7 @@ class Connection(Reading, asyncio.Protocol):
             waiter.set_result(None)
 
     def _end(self, *, linger: bool) -> None:
-        """Close after what was written; lingering, throw away what the client still sends, lest a reset destroys the answer."""
+        """Close after what was written; lingering, discard what still comes, lest a reset destroys the answer."""
         if self._outlet.gone:
             return
         self._stop_reading()
@@ -311,7 +311,7 @@ class Server:
     def __init__(
         self, handler: Handler, refuse: Refuse, limits: Limits = DEFAULTS, *, on_crash: Callable[[BaseException], None]
     ) -> None:
-        """Answer requests with `handler`; `refuse` words the server's own errors; `on_crash` is told what a handler raised."""
+        """Answer with `handler`; `refuse` words the server's own errors; `on_crash` is told what a handler raised."""
         self.handler = handler
         self.refuse = refuse
         self.limits = limits
@@ -340,7 +340,7 @@ class Server:
         reuse_port: bool = False,
         sock: Socket | None = None,
     ) -> None:
-        """Listen; port 0 takes a free one, which `port` tells. A given socket (bound) takes the place of host and port."""
+        """Listen; `port` tells which one port 0 has become. A bound socket may take the place of host and port."""
         self.loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"backlog": _BACKLOG, "ssl": ssl}
         if ssl is not None:
@@ -350,7 +350,7 @@ class Server:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def drain(self, timeout_s: float) -> int:
-        """Accept no more, let the calls in flight end, cut the rest after `timeout_s`; return how many calls were cut."""
+        """Accept no more, let the calls in flight end, cut the rest after `timeout_s`; return how many were cut."""
         self.draining = True
         if self._listener is not None:
             for _ in range(2):  # what has arrived already, connections and requests, is still taken in
@@ -371,7 +371,7 @@ class Server:
 
     async def _emptied(self, timeout_s: float) -> None:
         if self._connections:
-            self._empty = self.loop.create_future()
+            self._empty = self._empty or self.loop.create_future()
             await asyncio.wait([self._empty], timeout=timeout_s)
 
     # Connections call.

@@ -1,7 +1,8 @@
 """The sending half of a connection: whether what is written still arrives, how much of it waits, and how it ends.
 
-The transport tells when its buffer passes the high-water mark; a handler that writes much waits in `drained`. A client that reads
-nothing for the time allowed counts as gone. Knows nothing of HTTP; `responder` writes through it, `http11` owns it.
+The transport tells when its buffer passes the high-water mark; a handler that writes much waits in `drained`. A
+client that reads nothing for the time allowed counts as gone. Knows nothing of HTTP; `responder` writes through it,
+`http11` owns it.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class Outlet:
         self._clock.loop.call_soon(flush)
 
     async def drained(self) -> None:
-        """Return when no longer congested, or when it no longer matters; TimeoutError where the client stopped reading."""
+        """Return when not congested or of no more use; TimeoutError where the client stopped reading."""
         if self.congested:
             if self._relief is None or self._relief.done():
                 self._relief = self._clock.loop.create_future()

@@ -1,9 +1,9 @@
-"""Requests out of a byte stream: the callbacks of an HTTP parser, what has been read so far, and what it may still cost.
+"""Requests out of a byte stream: the callbacks of an HTTP parser, what was read so far, and what it may still cost.
 
-A connection's reading is in one of four states: READY (between requests), HEAD, BODY, and DEAF (what arrives is thrown away). Each
-callback does as little as it can, for it runs for every request: bytes are counted per read of the socket and lengths measured
-only when that count says that a limit may have been passed. The parser (llhttp) is stricter than this file about syntax; `request`
-judges the head; `http11` owns the socket and answers.
+A connection's reading is in one of four states: READY (between requests), HEAD, BODY, and DEAF (what arrives is
+thrown away). Each callback does as little as it can, for it runs for every request: bytes are counted per read of the
+socket and lengths measured only when that count says that a limit may have been passed. The parser (llhttp) is
+stricter than this file about syntax; `request` judges the head; `http11` owns the socket and answers.
 """
 
 from abc import ABC, abstractmethod
@@ -191,7 +191,7 @@ class Reading(ABC):
         return self._state == HEAD and not self._head_bytes and not self._target
 
     def _head_without_upgrade(self) -> bytes:
-        """Return the head just read without its request for another protocol, at which llhttp would leave HTTP and the body."""
+        """Return the head just read without its offer of another protocol, at which llhttp would drop the body."""
         request = self._request
         self._upgrades = False
         self._target = b""

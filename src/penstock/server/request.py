@@ -1,9 +1,10 @@
 """What a client asked over HTTP: one complete request, and the checks of its head that llhttp leaves to us.
 
-llhttp (through `httptools`) refuses what is malformed: bare CR or LF, folded lines, blanks before a colon, control characters,
-bad chunks, a Content-Length that is repeated, signed or beside Transfer-Encoding. It accepts what this file refuses: a missing
-or second Host, any transfer coding but one `chunked`, names that a CGI-like reader would take for framing, foreign versions,
-odd targets. The rules are those of RFC 9112; what could be read in two ways is refused, never repaired. Pure: no socket, no clock.
+llhttp (through `httptools`) refuses what is malformed: bare CR or LF, folded lines, blanks before a colon, control
+characters, bad chunks, a Content-Length that is repeated, signed or beside Transfer-Encoding. It accepts what this
+file refuses: a missing or second Host, any transfer coding but one `chunked`, names that a CGI-like reader would take
+for framing, foreign versions, odd targets. The rules are those of RFC 9112; what could be read in two ways is
+refused, never repaired. Pure: no socket, no clock.
 """
 
 from asyncio import BaseTransport
@@ -22,8 +23,9 @@ _RARE: Final = frozenset({b"transfer-encoding", b"expect", b"content_length", b"
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One complete request: head and whole body.
 
-    `target` is as it was sent; `path` is percent-decoded (UTF-8) where it holds a `%`; `query` is raw, without the `?`. `peer` is
-    the address of the client's end of the connection: headers that claim another one are not looked at.
+    `target` is as it was sent; `path` is percent-decoded (UTF-8) where it holds a `%`; `query` is raw, without the
+    `?`. `peer` is the address of the client's end of the connection: headers that claim another one are not looked
+    at. What has a default may be left out.
     """
 
     method: str

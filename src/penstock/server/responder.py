@@ -1,9 +1,10 @@
 """The reply of one request, written as HTTP/1.1: head and framing, in as few writes as there can be.
 
-Every method but `drained` is synchronous and hands the transport one block of bytes. Framing follows from the request and the
-headers (RFC 9112, section 6): a whole reply has a length; a begun one is chunked, except that a `content-length` among its
-headers is kept to, that HTTP/1.0 is answered up to the close of the connection, and that HEAD, 204 and 304 carry no body. Once the
-client is gone all of it does nothing. It decides nothing about requests; `http11` owns the connection.
+Every method but `drained` is synchronous and hands the transport one block of bytes. Framing follows from the request
+and the headers (RFC 9112, section 6): a whole reply has a length; a begun one is chunked, except that a
+`content-length` among its headers is kept to, that HTTP/1.0 is answered up to the close of the connection, and that HEAD, 204
+and 304 carry no body. Once the client is gone all of it does nothing. It decides nothing about requests; `http11`
+owns the connection.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ class Responder(msgspec.Struct, eq=False):
             self._outlet.transport.write(b"".join((head, length, body)))
 
     def start(self, status: int, headers: Sequence[Header]) -> None:
-        """Begin a reply whose body follows in pieces; the head goes out with the first of them, or with this turn of the loop."""
+        """Begin a reply in pieces; its head goes out with the first of them, or at the end of this turn of the loop."""
         if self.started:
             raise RuntimeError("start() after the reply was started")
         declared = next((value for name, value in headers if name == b"content-length"), None)
@@ -144,7 +145,7 @@ class Responder(msgspec.Struct, eq=False):
         return data
 
     def _lines(self, status: int, headers: Sequence[Header]) -> bytes:
-        """Return status line and header lines, without the last line end; ValueError where a header would break its line."""
+        """Return status line and headers, without the last line end; ValueError where one would break its line."""
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *map(b": ".join, headers)]
         if self._outlet.draining:
             self.keep_alive = False
