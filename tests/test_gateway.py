@@ -520,10 +520,6 @@ async def test_tokens_beyond_the_rate_are_refused_by_what_calls_really_used(tmp_
         assert "tokens" in error.message
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Admission.enter takes max_tokens from the bucket unbounded: one huge value shuts its team out while it runs",
-)
 @jumping
 async def test_a_call_that_asks_for_a_million_tokens_does_not_shut_its_team_out_for_long(tmp_path):
     who = Who(team="terse")
@@ -649,9 +645,6 @@ async def test_each_provider_has_its_own_number_of_retries_first_of_the_plan(tmp
         assert [attempt.kind for attempt in one.receipt.tries] == ["first", "retry", "retry", "fallback"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gateway.open hands the retries of the plan's first provider to every target of the plan"
-)
 @jumping
 async def test_the_retries_of_a_fallbacks_provider_hold_for_the_fallback(tmp_path):
     config = CONFIG.replace("retries = 0\n[providers.gratis]", "retries = 2\n[providers.gratis]")
@@ -794,9 +787,6 @@ async def test_the_deadline_reaches_the_provider_in_the_loops_time(tmp_path):
         assert provider.calls[0][2] == pytest.approx(began + 5.0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="nothing but the provider keeps the deadline: a plugin that ignores it hangs the call for ever"
-)
 @pytest.mark.parametrize("reply", [HANG, (HELLO, HANG)], ids=["before the reply", "within the reply"])
 @jumping
 async def test_a_provider_that_ignores_the_deadline_does_not_outlast_it(tmp_path, reply):
@@ -909,10 +899,6 @@ async def test_a_call_that_nobody_began_to_read_leaves_nothing(tmp_path):
         assert one.receipts() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="gateway._estimate counts a prompt of any length on the loop: a second for 6 MB, while every other call waits",
-)
 async def test_a_client_that_goes_does_not_make_all_others_wait_for_the_count_of_its_prompt(tmp_path):
     count_text("warm", Profile())
     prompt = "".join(map(chr, range(0x4E00, 0x9FFF))) * 100
@@ -927,10 +913,6 @@ async def test_a_client_that_goes_does_not_make_all_others_wait_for_the_count_of
         assert took < 0.1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a settlement after Gateway.close starts the flush timer, which then runs for ever on a closed store",
-)
 @jumping
 async def test_a_call_that_ends_after_the_gateway_was_closed_leaves_no_timer_behind(tmp_path):
     one = World(tmp_path, CONFIG, Disk(), {"a": Played((HELLO, HANG))})
@@ -962,10 +944,6 @@ async def test_an_unexpected_error_of_a_provider_is_internal_and_keeps_its_detai
     assert receipt.error_origin == "gateway"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an unexpected error after the opening is raised from gateway.open instead of being a chunk with Failed",
-)
 @jumping
 async def test_an_unexpected_error_after_the_first_content_is_a_chunk_with_a_failure(tmp_path):
     async with world(tmp_path, a=Played((HELLO, RuntimeError("defect")))) as one:
@@ -1000,9 +978,6 @@ class Broken(Played):
         return exchange
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gateway._settle is not safe against an exchange that cannot be closed: hold and room leak"
-)
 @jumping
 async def test_an_exchange_that_cannot_be_closed_is_settled_all_the_same(tmp_path):
     async with world(tmp_path, a=Broken(ANSWER)) as one:
@@ -1011,9 +986,6 @@ async def test_an_exchange_that_cannot_be_closed_is_settled_all_the_same(tmp_pat
         assert one.receipt.status in {"ok", "error"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gateway._settle is not safe against a prompt that cannot be counted: hold and room leak"
-)
 @jumping
 async def test_a_call_whose_prompt_cannot_be_counted_is_settled_all_the_same(tmp_path):
     def unreadable():
@@ -1105,9 +1077,6 @@ async def test_a_client_that_goes_at_the_static_text_has_cancelled(tmp_path):
         assert one.receipt.status == "cancelled"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="InFlight.close takes lane and dropped of a degraded call from the last try that failed"
-)
 @jumping
 async def test_the_receipt_of_a_static_text_has_the_lane_that_its_opening_told(tmp_path):
     broken = (STARTED, cut(UpstreamFailed("in band")))
@@ -1158,10 +1127,6 @@ async def test_a_cost_is_exact_to_the_nano_dollar(tmp_path):
         assert one.receipt.cost_nano_usd == 37_500_488  # 37,500,037.5 + 450, half up
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a hold covers the dearest single try, so a call whose tries are billed more than once overspends its budget",
-)
 @jumping
 async def test_a_call_that_is_billed_for_several_tries_stays_within_its_budget(tmp_path):
     prompt = "word " * 5000  # 5000 tokens and a few; the budget holds one such prompt, not two
@@ -1173,8 +1138,8 @@ async def test_a_call_that_is_billed_for_several_tries_stays_within_its_budget(t
     async with world(tmp_path, config=config, a=Played(lost, (HELLO, end))) as one:
         _, _, error = await one.take(ask("sure", prompt, max_tokens=1), Who(), Caller(feature="dear"))
 
-        assert error is None
-        assert one.receipt.cost_nano_usd <= 6_000_000
+        assert isinstance(error, BudgetExhausted)  # a second try that may be billed as well does not fit
+        assert 0 < one.receipt.cost_nano_usd <= 6_000_000
 
 
 @jumping
@@ -1295,10 +1260,6 @@ async def test_a_key_that_another_process_made_shuts_the_open_door_within_a_quar
         assert one.gateway.identify(Caller(key=made.key)).team == "web"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="identify measures the age of its keys by the wall clock: one that steps back keeps a revoked key working",
-)
 @jumping
 async def test_a_revoked_key_is_noticed_also_after_the_wall_clock_stepped_back(tmp_path):
     async with world(tmp_path, a=Played()) as one, elsewhere(one) as other:
@@ -1352,7 +1313,6 @@ def tables(value):
     return {name: len(kept) for name, kept in vars(value).items() if hasattr(kept, "__len__")}
 
 
-@pytest.mark.xfail(strict=True, reason="Gateway._ceilings keeps an entry per direct target name that a client invents")
 @jumping
 async def test_names_that_clients_invent_do_not_fill_the_memory(tmp_path):
     async with world(tmp_path, a=Played(*[WHOLE] * 1500)) as one:
@@ -1411,7 +1371,6 @@ async def test_the_metrics_tell_the_same_as_the_receipts(tmp_path):
     assert 'status="refused"' in text
 
 
-@pytest.mark.xfail(strict=True, reason="nobody tells the metrics where the calls in flight are counted (Metrics.watch)")
 @jumping
 async def test_the_metrics_tell_how_many_calls_are_in_flight(tmp_path):
     async with world(tmp_path, a=Played((HELLO, HANG))) as one:

@@ -273,7 +273,7 @@ def test_the_least_sure_of_the_tries_says_who_counted(sources, whole):
         ("error", UpstreamFailed("500"), "provider"),
         ("error", UpstreamTimeout("silent"), "provider"),
         ("cancelled", ClientClosed("gone"), "client"),
-        ("cancelled", UpstreamFailed("x"), "client"),
+        ("cancelled", UpstreamFailed("x"), "gateway"),
     ],
 )
 def test_the_receipt_says_whose_fault_it_was(status, error, origin):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from penstock.client import Answer, AsyncGateway, Gateway
     from penstock.errors import ConfigError, PenstockError
-    from penstock.gateway import Foresight
+    from penstock.foresight import Foresight
     from penstock.receipt import Attempt, Receipt, Usage
     from penstock.reply import (
         Chunk,

@@ -20,8 +20,9 @@ from msgspec import Struct
 
 from penstock.arguments import Options, Prompt, read_call
 from penstock.config import load
-from penstock.gateway import Foresight, start
+from penstock.foresight import Foresight
 from penstock.gateway import Gateway as Line
+from penstock.gateway import start
 from penstock.receipt import Receipt, Usage
 from penstock.reply import Chunk, Event, Failed, Opening, Reply, fold
 from penstock.settings import Config

@@ -24,12 +24,13 @@ TryStatus = Literal["open", "ok", "error", "cancelled"]
 class LiveTry:
     """One try while it lasts: what the `Attempt` row of the receipt is made of. Times are the loop's seconds."""
 
-    __slots__ = ("began", "ended", "error", "exchange", "first_at", "kind", "meter", "status", "target")
+    __slots__ = ("began", "closed", "ended", "error", "exchange", "first_at", "kind", "meter", "status", "target")
 
     def __init__(self, move: Try, now: float) -> None:
         self.target: Target = move.target
         self.kind = move.kind
         self.began = now
+        self.closed = False
         self.first_at: float | None = None
         self.ended: float | None = None
         self.meter = Meter()
@@ -43,25 +44,42 @@ class LiveTry:
             self.status = status
             self.ended = now
             self.error = error
-        if self.exchange is not None:
+        if self.exchange is not None and not self.closed:
+            self.closed = True
             self.exchange.close()
+
+    @property
+    def billed(self) -> bool:
+        """Whether the provider may have spent tokens on it: it answered, or was asked and never said no."""
+        if self.exchange is not None or self.status == "cancelled":
+            return True
+        return self.error is not None and self.error.worked
 
 
 class Execution:
     """The tries of one call, in the order in which they were made."""
 
-    __slots__ = ("_clock", "_deadline", "_providers", "_rng", "tries")
+    __slots__ = ("_again", "_clock", "_deadline", "_providers", "_rng", "tries")
 
     def __init__(
-        self, providers: Mapping[str, Provider], deadline: float, rng: Random, clock: Callable[[], float]
+        self,
+        providers: Mapping[str, Provider],
+        deadline: float,
+        rng: Random,
+        clock: Callable[[], float],
+        again: Callable[[], None] = lambda: None,
     ) -> None:
+        """Prepare the tries of one call; `again` is asked before a further try where an earlier one may be billed."""
+        self._again = again
         self._providers = providers
         self._deadline = deadline
         self._rng = rng
         self._clock = clock
         self.tries: list[LiveTry] = []
 
-    async def run(self, call: Call, targets: tuple[Target, ...], patience: Patience) -> tuple[LiveTry, Chunk]:
+    async def run(
+        self, call: Call, targets: tuple[Target, ...], patience: Patience | Mapping[str, Patience]
+    ) -> tuple[LiveTry, Chunk]:
         """Make tries until one answers; give it with its first chunk, or raise what the caller has to know."""
         moves = attempts(targets, self._deadline, self._rng, patience)
         move = next(moves)
@@ -70,6 +88,8 @@ class Execution:
                 await asyncio.sleep(move.seconds)
                 outcome = Outcome(self._clock())
             else:
+                if self.tries and self.tries[-1].billed:
+                    self._again()
                 live = LiveTry(move, self._clock())
                 self.tries.append(live)
                 try:

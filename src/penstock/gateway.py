@@ -6,19 +6,29 @@ journal before the last chunk of the answer is given out.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+import logging
+from collections.abc import AsyncGenerator, Callable
 from datetime import date
+from math import inf
 from random import Random
 from time import monotonic, time_ns
 
-from msgspec import Struct
-
-from penstock.call import Call, Caller, Ticket, Who
+from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text
-from penstock.errors import BudgetExhausted, ClientClosed, Internal, PenstockError, Unauthenticated, UpstreamGarbled
+from penstock.errors import (
+    BudgetExhausted,
+    ClientClosed,
+    DeadlineExceeded,
+    Internal,
+    Overloaded,
+    PenstockError,
+    Unauthenticated,
+    UpstreamGarbled,
+)
 from penstock.execute import Execution, LiveTry
-from penstock.inflight import STATIC, InFlight
-from penstock.ledger.budgets import Budgets, Hold, Limit, Scope
+from penstock.foresight import Foresight, Skipped, Step
+from penstock.inflight import STATIC, InFlight, opening, rough, static_events
+from penstock.ledger.budgets import Budgets, Hold, limits_of
 from penstock.ledger.keys import Keyring, read_pepper
 from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.ledger.records import Intent
@@ -26,63 +36,29 @@ from penstock.plugins import PROVIDERS, Provider, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
 from penstock.receipt import Receipt, Usage
-from penstock.reply import Chunk, Ended, Failed, Finished, Opening, Started, TextDelta
+from penstock.reply import Chunk, Failed, Opening
 from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.router import Plan, Router
-from penstock.settings import BudgetSettings, Config
+from penstock.settings import Config
 from penstock.target import Ceiling, Profile, ceilings, most, usd
 from penstock.telemetry.metrics import Metrics
 from penstock.tokens.count import Count, count_call, count_text
+
+log = logging.getLogger("penstock")
 
 TEMPLATE_TOKENS = 256
 """What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
 
 INLINE_BYTES = 65_536
+CEILINGS = 1000
 FLUSH_S = 0.005
-KEYS_NS = 250_000_000
+WATCH_S = 0.05
+KEYS_S = 0.25
 """How old may be what this process knows of keys that another one made or revoked."""
 
 OPEN_DOOR = Who(admin=True)
 """Who calls while there is no key at all; the server then listens on loopback only."""
-
-
-class Reserved(InFlight):
-    """A call in flight with what was reserved for it: a place, money, and its intent in the journal."""
-
-    __slots__ = ("ceiling", "hold", "intended", "ticket")
-
-    def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
-        super().__init__(call_id, started_ns, began, call, who)
-        self.ticket: Ticket | None = None
-        self.ceiling: int | None = None
-        self.hold: Hold | None = None
-        self.intended = False
-
-
-class Step(Struct, frozen=True):
-    """One target of a plan: what its prompt counts as, and the most that the call can cost there."""
-
-    target: str
-    input: Count
-    ceiling_usd: str | None
-    note: str
-
-
-class Skipped(Struct, frozen=True):
-    """A target that would not be tried, and why."""
-
-    target: str
-    reason: str
-
-
-class Foresight(Struct, frozen=True):
-    """What `penstock plan` tells."""
-
-    model: str
-    steps: tuple[Step, ...]
-    left_out: tuple[Skipped, ...] = ()
-    static: str | None = None
 
 
 class Gateway:
@@ -106,7 +82,7 @@ class Gateway:
         self.ledger = ledger
         self.metrics = Metrics()
         self.keys = Keyring(ledger.store, read_pepper(config.home))
-        self._keys_seen_ns = 0
+        self._keys_seen = -inf
         self.in_flight = 0
         self._clock = clock
         self._wall_ns = wall_ns
@@ -114,12 +90,16 @@ class Gateway:
         self._providers: dict[str, Provider] = {p.name: find(PROVIDERS, p.kind)(p) for p in config.providers}
         self.router = Router(config, catalog, {name: p.dialect for name, p in self._providers.items()})
         self._admission = Admission(config.teams, clock())
-        self._budgets = Budgets(_limits(config), now_ns=wall_ns(), sums=ledger.store.sums)
+        self._budgets = Budgets(limits_of(config), now_ns=wall_ns(), sums=ledger.store.sums)
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
         self._patience = {p.name: Patience(retries=p.retries) for p in config.providers}
         self._day = (0, "")
         self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._watched: set[InFlight[Hold]] = set()
+        self._closed = False
+        self.metrics.watch(lambda: self.in_flight)
 
     @property
     def default_model(self) -> str:
@@ -130,9 +110,9 @@ class Gateway:
 
     def identify(self, caller: Caller) -> Who:
         """Say whose key a request carries, before its body is read. Raises Unauthenticated."""
-        keys, now_ns = self.keys, self._wall_ns()
-        if now_ns - self._keys_seen_ns > KEYS_NS:
-            self._keys_seen_ns = now_ns
+        keys, now = self.keys, self._clock()
+        if now - self._keys_seen > KEYS_S:
+            self._keys_seen = now
             keys.refresh()
         if keys.empty:
             return OPEN_DOOR
@@ -141,12 +121,12 @@ class Gateway:
                 "This gateway asks for a key and the request has none.",
                 hint='Send it as "authorization: Bearer ps-...".',
             )
-        key = keys.find(caller.key, now_ns)
+        key = keys.find(caller.key, self._wall_ns())
         if key is None:
             raise Unauthenticated("The key is unknown, revoked or expired.", hint="Make one: penstock keys create.")
         return Who(key_id=key.id, team=key.team, feature=key.feature, admin=key.admin)
 
-    async def foresee(self, call: Call, who: Who, caller: Caller) -> "Foresight":
+    async def foresee(self, call: Call, who: Who, caller: Caller) -> Foresight:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
         who = self._attribute(who, caller, call)
         call = self._pin(call, who)
@@ -168,8 +148,9 @@ class Gateway:
         Raises a PenstockError where nothing can be given; after the opening a failure is a chunk with `Failed`.
         """
         now_ns, now = self._wall_ns(), self._clock()
-        flight = Reserved(self.ledger.new_id(now_ns), now_ns, now, call, who)
+        flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
         self.in_flight += 1
+        is_open = False
         try:
             flight.who = who = self._attribute(who, caller, call)
             flight.ticket = self._admission.enter(who, call, now)
@@ -180,36 +161,37 @@ class Gateway:
             if not self._hold(flight, plan, call.input_bound):
                 await self._hold_counted(flight, plan)
             self._intend(flight, plan)
-            execution = Execution(self._providers, self._deadline(caller, now), self._rng, self._clock)
-            flight.tries = execution.tries
+            execution = self._execution(flight, caller, now)
             try:
-                live, chunk = await execution.run(call, plan.targets, self._patience[plan.targets[0].provider])
+                live, chunk = await execution.run(call, plan.targets, self._patience)
             except PenstockError as error:
                 if plan.static is None or error.then == "stop":
                     raise
                 flight.status = "degraded"
                 yield Opening(flight.id, STATIC, "translated", len(flight.tries))
-                yield Chunk(_static(plan), None, self._settle(flight))
+                yield Chunk(static_events(plan.model, plan.static or ""), None, self._settle(flight))
                 return
-            yield _opening(flight, live)
+            is_open = True
+            yield opening(flight, live)
             while not (live.meter.ended or live.meter.error):
                 yield chunk
-                chunk = await self._next(live)
+                chunk = await self._next(flight, live)
             if live.meter.error is not None:
                 flight.fail("error", live.meter.error)
             yield Chunk(chunk.events, chunk.raw, self._settle(flight))
         except PenstockError as error:
             flight.fail("error" if flight.intended else "refused", error)
-            error.call_id = flight.id
             raise
-        except (asyncio.CancelledError, GeneratorExit):
-            flight.fail("cancelled", ClientClosed("The client closed the connection."))
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            self._cut(flight, error)
+            if flight.overdue and flight.error is not None and isinstance(error, asyncio.CancelledError):
+                raise flight.error from None
             raise
         except Exception as error:
-            flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
-            assert flight.error is not None, "set in the line above"
-            flight.error.call_id = flight.id
-            raise flight.error from error
+            defect = self._defect(flight, error)
+            if not is_open:
+                raise defect from error
+            yield Chunk((Failed(defect),), None, self._settle(flight))
         finally:
             self._settle(flight)
 
@@ -229,28 +211,30 @@ class Gateway:
         """Leave out what has no room for the call, by a count."""
         return plan.fit(call, {t.id: (await self._count(call, t.profile)).band[0] for t in plan.targets})
 
-    def _hold(self, flight: Reserved, plan: Plan, bound: int | None) -> bool:
+    def _hold(self, flight: InFlight[Hold], plan: Plan, bound: int | None) -> bool:
         """Hold the dearest end of the plan by a bound that is surely enough; tell whether it fits."""
         if bound is None:
             return False
         flight.ceiling = self._dearest(plan, flight.call, bound + TEMPLATE_TOKENS, flight.started_ns)
         try:
-            flight.hold = self._budgets.hold(flight.who, flight.ceiling, flight.started_ns)
+            flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
         except BudgetExhausted:
             return False
         return True
 
-    async def _hold_counted(self, flight: Reserved, plan: Plan) -> None:
+    async def _hold_counted(self, flight: InFlight[Hold], plan: Plan) -> None:
         """Hold the dearest end of the plan by a count, since a bound may be far too high. Raises BudgetExhausted."""
         counted = max([(await self._count(flight.call, target.profile)).band[1] for target in plan.targets])
         flight.ceiling = self._dearest(plan, flight.call, counted + TEMPLATE_TOKENS, flight.started_ns)
-        flight.hold = self._budgets.hold(flight.who, flight.ceiling, flight.started_ns)
+        flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
 
     def _dearest(self, plan: Plan, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
         day = self._today(now_ns)
         known = self._ceilings.get(plan.ids)
         if known is None:
+            if len(self._ceilings) >= CEILINGS:
+                self._ceilings.clear()
             known = self._ceilings[plan.ids] = (ceilings(plan.targets, day),)
         of = known[0]
         return None if of is None else most(input_tokens, plan.output_bound(call), of)
@@ -261,7 +245,7 @@ class Gateway:
             return count_call(call, profile)
         return await asyncio.to_thread(count_call, call, profile)
 
-    def _intend(self, flight: Reserved, plan: Plan) -> None:
+    def _intend(self, flight: InFlight[Hold], plan: Plan) -> None:
         """Write down that the call will be made: from here on it cannot be lost."""
         who = flight.who
         self.ledger.intend(
@@ -283,45 +267,106 @@ class Gateway:
         )
         flight.intended = True
 
-    def _deadline(self, caller: Caller, now: float) -> float:
+    def _execution(self, flight: InFlight[Hold], caller: Caller, now: float) -> Execution:
+        """Prepare the tries; a further one after one that may be billed needs a hold of its own."""
         own = self.config.server.deadline_s
-        return now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
+        flight.task = asyncio.current_task()
+        flight.deadline = now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
+        self._watched.add(flight)
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look)
 
-    async def _next(self, live: LiveTry) -> Chunk:
+        def again() -> None:
+            flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
+
+        execution = Execution(self._providers, flight.deadline, self._rng, self._clock, again)
+        flight.tries = execution.tries
+        return execution
+
+    def _look(self) -> None:
+        """End the calls that outlast their deadline although their provider, or their client, does not."""
+        now = self._clock()
+        for flight in [one for one in self._watched if now > one.deadline + WATCH_S]:
+            if not flight.overdue and flight.task is not None:
+                flight.overdue = True
+                flight.task.cancel()
+        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look) if self._watched else None
+
+    async def _next(self, flight: InFlight[Hold], live: LiveTry) -> Chunk:
         """Read on after the commit point, where a failure can only end the stream."""
         assert live.exchange is not None, "a try that answered has an exchange"
+        chunk: Chunk | None
         try:
             chunk = await live.exchange.read()
         except PenstockError as error:
             chunk = Chunk((Failed(error),))
+        except asyncio.CancelledError as error:
+            if not flight.overdue:
+                raise
+            self._cut(flight, error)
+            assert flight.error is not None, "cut in the line above"
+            chunk = Chunk((Failed(flight.error),))
         if chunk is None:
             chunk = Chunk((Failed(UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")),))
         live.meter.observe(chunk.events)
         return chunk
 
-    def _settle(self, flight: Reserved) -> Receipt:
+    def _cut(self, flight: InFlight[Hold], why: BaseException) -> None:
+        """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more."""
+        if flight.overdue:
+            if isinstance(why, asyncio.CancelledError) and flight.task is not None:
+                flight.task.uncancel()
+            flight.fail("error", DeadlineExceeded("The deadline passed while the call was being answered."))
+        elif why.args:
+            flight.fail("cancelled", Overloaded("The gateway was shut down before the call ended."))
+        else:
+            flight.fail("cancelled", ClientClosed("The client closed the connection."))
+
+    def _defect(self, flight: InFlight[Hold], error: Exception) -> PenstockError:
+        """Log what should not happen, under the call's id; the client gets no details."""
+        log.error("call %s failed", flight.id, exc_info=error)
+        flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
+        assert flight.error is not None, "set in the line above"
+        return flight.error
+
+    def _settle(self, flight: InFlight[Hold]) -> Receipt:
         """Close the call: usage, cost, receipt, hold, room, metrics. Never waits; runs once."""
         if flight.receipt is not None:
             return flight.receipt
-        receipt = flight.close(self._clock(), self._today(flight.started_ns), self._estimate, self.config.hash)
+        now, day, config = self._clock(), self._today(flight.started_ns), self.config.hash
+        if flight.error is not None:
+            flight.error.call_id = flight.id
+        try:
+            flight.close(now, day, self._estimate, config)
+        finally:  # whatever a provider's exchange or a prompt does on the way
+            receipt = self._book(flight, flight.receipt or flight.close(now, day, rough, config))
+        return receipt
+
+    def _book(self, flight: InFlight[Hold], receipt: Receipt) -> Receipt:
+        """Write the receipt down, and give back what was reserved."""
         self.ledger.settle(receipt)
-        if flight.hold is not None:
-            self._budgets.settle(flight.hold, receipt.cost_nano_usd or 0)
+        cost = receipt.cost_nano_usd or 0
+        for hold in flight.holds:
+            self._budgets.settle(hold, cost)
+            cost = 0  # the first hold books it all
         if flight.ticket is not None:
             self._admission.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens)
+        self._watched.discard(flight)
         self.in_flight -= 1
         self.metrics.observe(receipt)
-        if self._timer is None:
+        if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
         return receipt
 
     def _estimate(self, call: Call, live: LiveTry) -> Usage:
-        """Count what a provider did not report: the prompt, and the text that passed."""
+        """Count what a provider did not report: the prompt, and the text that passed. Long ones are not counted here."""
         profile, meter = live.target.profile, live.meter
+        if (call.input_bound or len(call.raw)) > INLINE_BYTES or meter.kept > INLINE_BYTES:
+            return rough(call, live)
         prompt = count_call(call, profile)
         answer = count_text("".join(meter.text), profile)
-        sure = prompt.certainty == answer.certainty == "exact" and not meter.beyond
-        return Usage(prompt.n, answer.n + meter.beyond // 4, source="counted" if sure else "estimated")
+        sure = prompt.certainty == answer.certainty == "exact"
+        return Usage(prompt.n, answer.n, source="counted" if sure else "estimated")
 
     # -- around the line --
 
@@ -340,8 +385,10 @@ class Gateway:
 
     async def close(self) -> None:
         """Let go of the providers and write the ledger out."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._closed = True
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
         for provider in self._providers.values():
             await provider.close()
         self.ledger.close()
@@ -351,30 +398,3 @@ def start(config: Config, *, clock: Callable[[], float] = monotonic, wall_ns: Ca
     """Open the ledger of a configuration (after a crash: settle what was left open) and make its gateway."""
     ledger = Ledger.open(config.home, now_ns=wall_ns(), settings=LedgerSettings(sync=config.ledger.sync))
     return Gateway(config, ledger, read_catalog(catalog_text()), clock=clock, wall_ns=wall_ns)
-
-
-def _limits(config: Config) -> Iterator[Limit]:
-    """Give every budget of a configuration."""
-    for team in config.teams:
-        yield from _budget(Scope("team", team.name), team.budget)
-    for feature in config.features:
-        yield from _budget(Scope("feature", feature.name), feature.budget)
-
-
-def _budget(scope: Scope, budget: BudgetSettings) -> Iterator[Limit]:
-    if budget.day_nano_usd is not None:
-        yield Limit(scope, "day", budget.day_nano_usd, budget.zone)
-    if budget.month_nano_usd is not None:
-        yield Limit(scope, "month", budget.month_nano_usd, budget.zone)
-
-
-def _opening(flight: Reserved, live: LiveTry) -> Opening:
-    exchange = live.exchange
-    assert exchange is not None, "a try that answered has an exchange"
-    return Opening(
-        flight.id, live.target.id, exchange.lane, len(flight.tries), exchange.dropped, exchange.status, exchange.headers
-    )
-
-
-def _static(plan: Plan) -> tuple[Started | TextDelta | Finished | Ended, ...]:
-    return (Started(model=plan.model), TextDelta(plan.static or ""), Finished("stop", "stop"), Ended())

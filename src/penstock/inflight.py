@@ -3,15 +3,21 @@
 Values gathered by `gateway.py` and turned into one `Receipt` here; this file does nothing itself and asks nobody.
 """
 
+import asyncio
 from collections.abc import Callable
-from typing import Literal
+from math import inf
+from typing import Generic, Literal, TypeVar
 
-from penstock.call import Call, Who
-from penstock.errors import PenstockError, UpstreamError
+from penstock.call import Call, Ticket, Who
+from penstock.errors import ClientClosed, PenstockError, UpstreamError
 from penstock.execute import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Receipt, Status, Usage, UsageSource
-from penstock.reply import Started
+from penstock.reply import Ended, Finished, Opening, Started, TextDelta
 from penstock.target import Cost, cost
+
+BYTES_PER_TOKEN = 4
+H = TypeVar("H")
+"""What the ledger gives for money that it holds; this file only keeps it."""
 
 NO_USAGE = Usage(source="none")
 NOT_STARTED = Started()
@@ -26,12 +32,16 @@ Estimate = Callable[[Call, LiveTry], Usage]
 """Counts what a try used where its provider did not say."""
 
 
-class InFlight:
+class InFlight(Generic[H]):
     """One call between its admission and its receipt."""
 
-    __slots__ = ("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who")
+    __slots__ = (
+        *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
+        *("ceiling", "deadline", "holds", "intended", "overdue", "task", "ticket"),
+    )
 
     def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
+        """Begin; `started_ns` is the wall clock, `began` the loop's seconds."""
         self.id = call_id
         self.started_ns = started_ns
         self.began = began
@@ -41,6 +51,14 @@ class InFlight:
         self.status: Status = "ok"
         self.error: PenstockError | None = None
         self.receipt: Receipt | None = None
+        # what is reserved for it, and its time
+        self.ticket: Ticket | None = None
+        self.ceiling: int | None = None
+        self.holds: list[H] = []
+        self.intended = False
+        self.deadline = inf
+        self.overdue = False
+        self.task: asyncio.Task[object] | None = None
 
     def fail(self, status: Status, error: PenstockError) -> None:
         """Remember how the call ended; the first word counts."""
@@ -60,6 +78,7 @@ class InFlight:
         rows = tuple([self._attempt(live, day, estimate) for live in tries])
         last = tries[-1] if tries else None
         exchange = None if last is None else last.exchange
+        is_static = self.status == "degraded"
         total, cost_status = _sum(rows)
         self.receipt = Receipt(
             self.id,
@@ -74,7 +93,7 @@ class InFlight:
             who.feature,
             who.user,
             who.session,
-            STATIC if self.status == "degraded" else None if last is None else last.target.id,
+            STATIC if is_static else None if last is None else last.target.id,
             None if error is None else error.code,
             None if error is None else _origin(self.status, error),
             None if last is None else last.meter.finish,
@@ -83,10 +102,10 @@ class InFlight:
             cost_status,
             None if last is None or last.first_at is None else int((last.first_at - self.began) * 1e6),
             int((now - self.began) * 1e6),
-            None if exchange is None else exchange.lane,
+            "translated" if is_static else None if exchange is None else exchange.lane,
             "none",  # cache
             None,  # prompt
-            () if exchange is None or error is not None else exchange.dropped,
+            () if exchange is None or error is not None or is_static else exchange.dropped,
             config_hash,
             rows,
         )
@@ -117,18 +136,11 @@ class InFlight:
     def _billed(self, live: LiveTry, day: str, estimate: Estimate) -> tuple[Usage | None, Cost]:
         """Say what a try used and costs: as reported; else counted, unless the provider surely did not work for it."""
         usage = live.meter.usage
-        if usage is None and _worked(live):
+        if usage is None and live.billed:
             usage = estimate(self.call, live)
         if usage is None:
             return None, NOTHING_FREE if live.target.free else NOTHING
         return usage, cost(usage, live.target, day)
-
-
-def _worked(live: LiveTry) -> bool:
-    """Whether the provider may have spent tokens on a try: it answered, or was asked and never said no."""
-    if live.exchange is not None or live.status == "cancelled":
-        return True
-    return live.error is not None and live.error.worked
 
 
 def _http_status(live: LiveTry) -> int | None:
@@ -138,7 +150,9 @@ def _http_status(live: LiveTry) -> int | None:
 
 
 def _origin(status: Status, error: PenstockError) -> Literal["client", "gateway", "provider"]:
-    if status == "cancelled" or error.status in range(400, 500):
+    if status == "cancelled":
+        return "client" if isinstance(error, ClientClosed) else "gateway"
+    if error.status in range(400, 500):
         return "provider" if isinstance(error, UpstreamError) and error.status == 429 else "client"
     return "provider" if isinstance(error, UpstreamError) else "gateway"
 
@@ -167,3 +181,24 @@ def _total(rows: tuple[Attempt, ...]) -> Usage:
         source = "estimated" if "estimated" in sources else "counted"
     sums = {name: sum(getattr(usage, name) for usage in used) for name in Usage.__struct_fields__ if name != "source"}
     return Usage(**sums, source=source)
+
+
+def opening(flight: InFlight[H], live: LiveTry) -> Opening:
+    """Say who answers, in which lane, after how many tries."""
+    exchange = live.exchange
+    assert exchange is not None, "a try that answered has an exchange"
+    return Opening(
+        flight.id, live.target.id, exchange.lane, len(flight.tries), exchange.dropped, exchange.status, exchange.headers
+    )
+
+
+def rough(call: Call, live: LiveTry) -> Usage:
+    """Estimate by the length of bytes alone, which takes no time however long they are."""
+    meter = live.meter
+    into, out = call.input_bound or len(call.raw), meter.kept + meter.beyond
+    return Usage(-(-into // BYTES_PER_TOKEN), -(-out // BYTES_PER_TOKEN), source="estimated")
+
+
+def static_events(model: str, text: str) -> tuple[Started | TextDelta | Finished | Ended, ...]:
+    """Give the last rung's text as the events of a reply."""
+    return (Started(model=model), TextDelta(text), Finished("stop", "stop"), Ended())

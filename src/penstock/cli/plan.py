@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from penstock.cli.command import command
 from penstock.cli.options import Config, Feature, Json, MaxTokens, Model, System, Team, read_text
 from penstock.cli.screen import money, print_json, print_table, say
-from penstock.gateway import Foresight
+from penstock.foresight import Foresight
 
 
 class Options(Struct, frozen=True):

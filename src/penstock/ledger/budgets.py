@@ -8,7 +8,7 @@ Money is integer nano-dollars. Never reads a clock, never touches a disk: what w
 summed by the caller's `sums`. A call counts in the day and month in which it started, whenever it ends.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ from penstock.call import Who
 from penstock.errors import BudgetExhausted
 from penstock.ledger.periods import NS_PER_S, Window, bounds, iso, zone_of
 from penstock.ledger.store import Span, Sums
+from penstock.settings import BudgetSettings, Config
 from penstock.target import usd
 
 ScopeKind = Literal["team", "feature", "key", "user"]
@@ -212,3 +213,18 @@ def _exhausted(budgets: Sequence[_Budget], ceiling_nano_usd: int, now_ns: int) -
         hint=hint,
         retry_after_s=wait_s,
     )
+
+
+def limits_of(config: Config) -> Iterator[Limit]:
+    """Give every budget of a configuration."""
+    for team in config.teams:
+        yield from _budget(Scope("team", team.name), team.budget)
+    for feature in config.features:
+        yield from _budget(Scope("feature", feature.name), feature.budget)
+
+
+def _budget(scope: Scope, budget: BudgetSettings) -> Iterator[Limit]:
+    if budget.day_nano_usd is not None:
+        yield Limit(scope, "day", budget.day_nano_usd, budget.zone)
+    if budget.month_nano_usd is not None:
+        yield Limit(scope, "month", budget.month_nano_usd, budget.zone)

@@ -74,6 +74,7 @@ class Admission:
             raise _limited(who.team, "requests", wait_s)
         if room.tokens is not None:
             tokens = len(call.raw) // BYTES_PER_TOKEN + (call.sampling.max_tokens or 0)
+            tokens = min(tokens, int(room.tokens.capacity))  # what is asked for beyond a minute's worth may not come
             if wait_s := room.tokens.wait_s(tokens, now):
                 raise _limited(who.team, "tokens", wait_s)
             room.tokens.level -= tokens

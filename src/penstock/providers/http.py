@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isnan
 from types import MappingProxyType
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -31,7 +32,7 @@ from penstock.providers.auth import Header, credential_headers
 from penstock.providers.connection import Fault, Limits, Reply
 from penstock.providers.pool import Address, Pool, proxy_for, trust_store
 from penstock.receipt import Lane
-from penstock.reply import Chunk, Ended
+from penstock.reply import Chunk, Ended, Event, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader, dialect
@@ -45,6 +46,8 @@ PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"openai-")
 MAX_RETRY_AFTER_S = 86_400.0
 ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
+
+Shielded = TypeVar("Shielded", bound=PenstockError)
 
 
 class HttpProvider:
@@ -93,6 +96,7 @@ class HttpProvider:
         if reply.status != 200:
             raise await self._refusal(reply, target.id)
         exchange = HttpExchange(call, reply, speaks, target.id)
+        exchange.shield = self.shield
         exchange.headers = self._pass_on(reply.headers)
         exchange.dropped = dropped
         if is_verbatim and call.stream is (reply.whole is None):
@@ -113,6 +117,15 @@ class HttpProvider:
         secret = self._secret
         return tuple(one for one in passed if not (secret and secret in one[1]))
 
+    def shield(self, error: Shielded) -> Shielded:
+        """Take the provider's words out of an error that quotes our credential."""
+        secret = self._secret
+        if secret and (secret.decode() in error.message or secret in getattr(error, "body", b"")):
+            error.message = "the provider's own words quote a credential and are not shown."
+            if isinstance(error, UpstreamError):
+                error.body = b""
+        return error
+
     async def _refusal(self, reply: Reply, target: str) -> PenstockError:
         """Read an error reply and say what it means."""
         body = reply.whole
@@ -127,9 +140,7 @@ class HttpProvider:
                 reply.close()
         if reply.status < 400:
             return UpstreamGarbled(f"{target} answered with status {reply.status}, which is no answer to a call.")
-        if self._secret and self._secret in body:
-            body = b""
-        error = self._speaks.read_error(reply.status, body)
+        error = self.shield(self._speaks.read_error(reply.status, body))
         error.retry_after_s = retry_after_s(reply.header, datetime.now(UTC))
         error.message = f"{target}: {error.message}"
         return error
@@ -138,7 +149,20 @@ class HttpProvider:
 class HttpExchange:
     """One reply while it comes in."""
 
-    __slots__ = ("_call", "_done", "_ended", "_reader", "_reply", "_speaks", "_target", "dropped", "headers", "lane", "status")
+    __slots__ = (
+        "_call",
+        "_done",
+        "_ended",
+        "_reader",
+        "_reply",
+        "_speaks",
+        "_target",
+        "dropped",
+        "headers",
+        "lane",
+        "shield",
+        "status",
+    )
 
     def __init__(self, call: Call, reply: Reply, speaks: Dialect, target: str) -> None:
         self.lane: Lane = "translated"
@@ -152,6 +176,7 @@ class HttpExchange:
         self._reader: StreamReader | None = None
         self._done = False
         self._ended = False
+        self.shield: Callable[[PenstockError], PenstockError] = lambda error: error
         if reply.whole is None:
             self._reader = speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
 
@@ -170,8 +195,8 @@ class HttpExchange:
         assert body is not None, "a reply without a stream reader is whole"
         self._reply.close()
         if self.lane == "verbatim":
-            return Chunk(self._speaks.tap_reply(body), body)
-        return Chunk(self._speaks.read_reply(body))
+            return Chunk(self._shielded(self._speaks.tap_reply(body)), body)
+        return Chunk(self._shielded(self._speaks.read_reply(body)))
 
     async def _stream(self) -> Chunk:
         reader = self._reader
@@ -185,7 +210,14 @@ class HttpExchange:
         else:
             events = reader.feed(data)
             self._ended = bool(events) and type(events[-1]) is Ended
-        return Chunk(events, reader.passed if self.lane == "verbatim" else None)
+        return Chunk(self._shielded(events), reader.passed if self.lane == "verbatim" else None)
+
+    def _shielded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """See that an error which the provider puts into its reply quotes no credential."""
+        for event in events:
+            if type(event) is Failed:
+                self.shield(event.error)
+        return events
 
     def close(self) -> None:
         """Give the connection back if the reply is complete, else drop it at once."""

@@ -10,7 +10,7 @@ retry a full-jitter backoff (uniform between 0 and min(cap, base * 2**k)), or wh
 stands ready, means the next target at once. A failure of class `stop` ends it all.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from random import Random
 from typing import Literal
 
@@ -54,20 +54,26 @@ PATIENCE = Patience()
 
 
 def attempts(
-    targets: tuple[Target, ...], deadline: float, rng: Random, patience: Patience = PATIENCE
+    targets: tuple[Target, ...],
+    deadline: float,
+    rng: Random,
+    patience: Patience | Mapping[str, Patience] = PATIENCE,
 ) -> Generator[Move, Outcome, None]:
-    """Yield the moves of one call. The driver closes it when a try has succeeded."""
+    """Yield the moves of one call; `patience` may be given per provider. The driver closes it when a try has succeeded."""
     last = len(targets) - 1
+    own = patience if isinstance(patience, Patience) else PATIENCE
     for place, target in enumerate(targets):
+        if not isinstance(patience, Patience):
+            own = patience[target.provider]
         outcome = yield Try(target, "first" if place == 0 else "fallback")
-        for count in range(patience.retries):
+        for count in range(own.retries):
             error = outcome.error
             if error is None or error.then == "stop":
                 return
             if error.then == "next":
                 break
-            wait_s = _wait_s(error, count, rng, patience)
-            if outcome.now + wait_s >= deadline or (place < last and wait_s > patience.patience_s):
+            wait_s = _wait_s(error, count, rng, own)
+            if outcome.now + wait_s >= deadline or (place < last and wait_s > own.patience_s):
                 break
             if wait_s > 0:
                 yield Wait(wait_s)

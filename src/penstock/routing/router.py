@@ -18,6 +18,7 @@ from penstock.target import Price, Target
 OUTPUT_BOUND = 131_072
 """Output tokens that a call without `max_tokens` is assumed not to exceed, where the catalogue knows no limit."""
 
+NAME_CHARACTERS = 256
 DIRECT = 1000
 """Names outside the configuration that are remembered."""
 
@@ -32,7 +33,7 @@ class LeftOut(Struct, frozen=True):
 class Plan(Struct, frozen=True):
     """Targets in the order in which they are tried; `static` is the text of the last rung, if the model has one.
 
-    `window` and `output` are the narrowest limits of its targets, None where none is known; `longest` is the most output
+    `window`, `output` and `input` are the narrowest limits of its targets, None where none is known; `longest` is the most output
     tokens that any of them may bill for one choice; `ids` are the targets' names, which tell plans apart at little cost.
     """
 
@@ -42,6 +43,7 @@ class Plan(Struct, frozen=True):
     static: str | None = None
     window: int | None = None
     output: int | None = None
+    input: int | None = None
     longest: int = OUTPUT_BOUND
     ids: tuple[str, ...] = ()
 
@@ -58,6 +60,7 @@ class Plan(Struct, frozen=True):
             static,
             window=min((p.context_tokens for p in profiles if p.context_tokens is not None), default=None),
             output=min((p.output_tokens for p in profiles if p.output_tokens is not None), default=None),
+            input=min((p.input_tokens for p in profiles if p.input_tokens is not None), default=None),
             longest=max((p.output_tokens or OUTPUT_BOUND for p in profiles), default=OUTPUT_BOUND),
             ids=tuple(target.id for target in targets),
         )
@@ -74,7 +77,9 @@ class Plan(Struct, frozen=True):
         if self.output is not None and asked > self.output:
             return False
         bound = call.input_bound
-        return self.window is None or (bound is not None and bound + asked <= self.window)
+        if bound is None:
+            return self.window is None and self.input is None
+        return (self.window is None or bound + asked <= self.window) and (self.input is None or bound <= self.input)
 
     def fit(self, call: Call, input_tokens: Mapping[str, int]) -> "Plan":
         """Leave out what has no room, given the least number of input tokens per target id.
@@ -136,6 +141,12 @@ class Router:
         known = self._direct.get(name)
         if known is not None:
             return known
+        if len(name) > NAME_CHARACTERS or not name.isprintable():
+            raise UnknownModel(
+                "The name of the model is too long, or has characters that no name has.",
+                hint=self._suggest(""),
+                param="model",
+            )
         provider, slash, model = name.partition("/")
         target = name if slash and model and provider in self._providers else self._vendor_target(name)
         plan = Plan.of(name, (self._target(target),))
@@ -193,6 +204,12 @@ def _unfit(call: Call, target: Target, input_tokens: int) -> PenstockError | Non
             f"{target.id} writes at most {profile.output_tokens} tokens, {asked} were asked for.",
             hint="Lower max_tokens.",
             param="max_tokens",
+        )
+    if profile.input_tokens is not None and input_tokens > profile.input_tokens:
+        return ContextOverflow(
+            f"The prompt has {input_tokens} tokens, but {target.id} takes at most {profile.input_tokens}.",
+            hint="Shorten the prompt or choose a model with a larger window.",
+            param="messages",
         )
     window = profile.context_tokens
     if window is not None and input_tokens + asked > window:

@@ -44,7 +44,7 @@ class App:
             if route is None:
                 await self._elsewhere(request, responder)
             elif request.method != route[0] and not (request.method == "HEAD" and route[0] == "GET"):
-                raise MethodNotAllowed(f"{request.path} takes {route[0]}, not {request.method}.")
+                raise _wrong_method(request, route[0])
             else:
                 await route[1](request, responder)
         except PenstockError as error:
@@ -141,7 +141,7 @@ class App:
         path = request.path
         if path.startswith("/v1/models/"):
             if request.method not in {"GET", "HEAD"}:
-                raise MethodNotAllowed(f"{path} takes GET, not {request.method}.")
+                raise _wrong_method(request, "GET")
             await self._model(path.removeprefix("/v1/models/"), request, responder)
         elif path.startswith(("/v1/", "/v1beta/", "/model/", "/api/")):
             raise NotFound(
@@ -157,9 +157,23 @@ class App:
         headers = [JSON]
         if error.call_id:
             headers.append((b"x-penstock-call", error.call_id.encode()))
+        if isinstance(error, _WrongMethod):
+            headers.append((b"allow", error.allow))
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
         responder.send(error.status, headers, self._chat.write_error(error))
+
+
+class _WrongMethod(MethodNotAllowed):
+    """A 405 tells what is allowed (RFC 9110, 15.5.6)."""
+
+    allow = b""
+
+
+def _wrong_method(request: Request, right: str) -> _WrongMethod:
+    error = _WrongMethod(f"{request.path} takes {right}, not {request.method}.")
+    error.allow = b"GET, HEAD" if right == "GET" else right.encode()
+    return error
 
 
 class _ProtocolError(PenstockError):
@@ -204,7 +218,7 @@ def _text(value: bytes | None) -> str | None:
 def _seconds(value: bytes | None) -> float | None:
     if value is None:
         return None
-    if not value.isdigit() or not 0 < int(value) <= 86_400_000:
+    if not value.isdigit() or len(value) > 8 or not 0 < int(value) <= 86_400_000:
         raise InvalidRequest(
             "x-penstock-deadline-ms has to be a whole number of milliseconds, from 1 to 86400000.",
             param="x-penstock-deadline-ms",

@@ -301,7 +301,7 @@ class Connection(Reading, asyncio.Protocol):
         if self._task is None or self._responder is None:
             self.transport.abort()
             return False
-        self._task.cancel()
+        self._task.cancel("shutting down")
         return True
 
 

@@ -75,7 +75,9 @@ class Metrics(Collector):
 
     def observe(self, receipt: Receipt) -> None:
         """Count one call."""
-        labels = (receipt.team or "", receipt.model, receipt.target or "", receipt.status)
+        # A model that was refused may be any name that somebody invents: it gets no label.
+        model = "" if receipt.target is None else receipt.model
+        labels = (receipt.team or "", model, receipt.target or "", receipt.status)
         series = self._series.get(labels)
         if series is None:
             if len(self._series) >= SERIES:
