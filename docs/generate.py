@@ -3,7 +3,7 @@
 
     .venv/bin/python docs/generate.py
 
-Everything else on the page is written by hand and left alone. `tests/test_docs.py` compares.
+Everything else on the page is written by hand and left alone. `tests/test_generated.py` compares.
 """
 
 import re

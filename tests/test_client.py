@@ -268,6 +268,24 @@ async def test_a_deadline_holds(kind):
 
 
 @both
+async def test_whoever_looks_away_beyond_the_deadline_gets_an_error_and_is_not_cancelled(kind):
+    seen = []
+
+    async def listen():
+        async for event in gateway.stream("slow", deadline_s=0.1):
+            seen.append(event)
+            await asyncio.sleep(0.2)
+
+    async with kind() as gateway:
+        with pytest.raises(PenstockError) as refused:
+            await listen()
+
+    assert seen
+    assert refused.value.code == "deadline_exceeded"
+    assert [receipt.error for receipt in receipts()] == ["deadline_exceeded"]
+
+
+@both
 async def test_a_closed_gateway_says_so(kind):
     gateway = kind()
     await gateway.ask("Hi")

@@ -1,6 +1,7 @@
 """The line, with a real ledger and a real configuration: however a call ends, it leaves one receipt and holds nothing."""
 
 import asyncio
+import base64
 import errno
 import os
 import selectors
@@ -711,6 +712,15 @@ async def test_usage_that_was_reported_before_the_cut_holds(tmp_path):
         assert one.receipt.cost_status == "exact"
 
 
+@jumping
+async def test_the_last_usage_that_was_reported_holds(tmp_path):
+    first, last = Chunk((UsageReported(Usage(7, 1)),), b""), Chunk((UsageReported(Usage(7, 9)), Ended()), b"")
+    async with world(tmp_path, a=Played((HELLO, first, last))) as one:
+        await one.take(ask())
+
+        assert one.receipt.usage == Usage(7, 9)
+
+
 # -- the deadline --
 
 STALLED = """
@@ -797,6 +807,21 @@ async def test_a_provider_that_ignores_the_deadline_does_not_outlast_it(tmp_path
         assert one.receipt.error == "deadline_exceeded"
 
 
+@jumping
+async def test_a_caller_that_is_busy_between_two_chunks_is_not_cancelled_in_its_own_work(tmp_path):
+    async with world(tmp_path, a=Played((HELLO, HANG))) as one:
+        items = one.items(ask("solo"), caller=Caller(deadline_s=2.0))
+        await anext(items)
+        await anext(items)
+        await asyncio.sleep(60)  # the caller's own work: nothing of the gateway's
+
+        assert one.gateway.in_flight == 0, "the call outlasts its deadline"
+        last = await anext(items)
+        assert type(last.events[-1].error) is DeadlineExceeded
+        assert last.receipt == one.receipt
+        assert not asyncio.current_task().cancelling()
+
+
 # -- the client goes --
 
 
@@ -866,6 +891,18 @@ async def test_a_client_that_goes_after_the_last_chunk_has_its_answer(tmp_path):
         await items.aclose()
 
         assert (one.receipt.status, one.receipt.cost_nano_usd) == ("ok", COST_A)
+
+
+@jumping
+async def test_a_caller_that_cancels_with_a_message_has_cancelled(tmp_path):
+    async with world(tmp_path, a=Played((HELLO, HANG))) as one:
+        task = asyncio.create_task(one.take(ask()))
+        await asyncio.sleep(1)
+        task.cancel("Cancelled by cancel scope 7f0d5c0b")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert_cancelled(one.receipt, billed=True)
 
 
 @jumping
@@ -1068,6 +1105,18 @@ async def test_the_static_text_stands_for_no_mistake_of_the_caller_and_no_deadli
 
 
 @jumping
+async def test_the_static_text_answers_also_where_the_budget_has_no_room_for_a_further_try(tmp_path):
+    config = CONFIG.replace("day = 0.0003", "day = 0.005")
+    lost = UpstreamTimeout("silent")
+    lost.worked = True
+    async with world(tmp_path, config=config, a=Played(lost), b=Played()) as one:
+        opening, _, error = await one.take(ask("safe", "x", max_tokens=1), Who(), Caller(feature="dear"))
+
+        assert error is None
+        assert opening.target == "static"
+
+
+@jumping
 async def test_a_client_that_goes_at_the_static_text_has_cancelled(tmp_path):
     async with world(tmp_path, a=Played(UpstreamFailed("x")), b=Played(UpstreamFailed("y"))) as one:
         items = one.items(ask("safe"))
@@ -1138,8 +1187,26 @@ async def test_a_call_that_is_billed_for_several_tries_stays_within_its_budget(t
     async with world(tmp_path, config=config, a=Played(lost, (HELLO, end))) as one:
         _, _, error = await one.take(ask("sure", prompt, max_tokens=1), Who(), Caller(feature="dear"))
 
-        assert isinstance(error, BudgetExhausted)  # a second try that may be billed as well does not fit
+        assert error is lost  # a second try that may be billed as well does not fit
         assert 0 < one.receipt.cost_nano_usd <= 6_000_000
+
+
+@pytest.mark.parametrize("end", ["cancelled", "no usage"])
+@jumping
+async def test_a_picture_is_not_billed_by_its_bytes(tmp_path, end):
+    picture = "data:image/png;base64," + base64.b64encode(bytes(1_500_000)).decode()
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": picture}}]
+    provider = Played((HELLO, BARE_END))
+    async with world(tmp_path, a=provider) as one:
+        items = one.items(ask("sure", parts, max_tokens=10))
+        await anext(items)
+        await anext(items)
+        if end == "no usage":
+            await anext(items)
+        await items.aclose()
+        (intent,) = one.intents()
+
+        assert one.receipt.cost_nano_usd <= intent.hold_nano_usd
 
 
 @jumping
@@ -1205,7 +1272,7 @@ async def test_with_a_key_every_call_needs_one_that_works(tmp_path):
         who = one.gateway.identify(Caller(key=made.key))
         assert (who.key_id, who.team, who.feature, who.admin) == (made.id, "web", "mine", False)
         wrong = made.key[:-1] + ("A" if made.key[-1] != "A" else "B")
-        for key in (None, "", "ps-", wrong, made.key.upper(), made.key + "x", "ps-" + "é" * 43, made.id):
+        for key in (None, "", "ps-", wrong, "ps-" + made.key[3:].swapcase(), made.key + "x", "ps-" + "é" * 43, made.id):
             with pytest.raises(Unauthenticated) as raised:
                 one.gateway.identify(Caller(key=key))
             assert made.key not in str(raised.value)

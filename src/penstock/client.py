@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from penstock.arguments import Options, Prompt, read_call
 from penstock.config import load
+from penstock.errors import DeadlineExceeded
 from penstock.foresight import Foresight
 from penstock.gateway import Gateway as Line
 from penstock.gateway import start
@@ -73,8 +74,7 @@ class AsyncGateway:
         self._config = load(None if config is None else str(config))
         self._line: Line | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._open: dict[Items, asyncio.Task[Any] | None] = {}  # calls, with the task that waits for the next item
-        self._left = asyncio.Event()
+        self._calls: set[_Call] = set()
         self._closed = False
 
     @property
@@ -125,15 +125,8 @@ class AsyncGateway:
     async def close(self) -> None:
         """End the calls that are still open, as cancelled; write the ledger out; let go of connections."""
         self._closed = True
-        for items, task in list(self._open.items()):
-            if task is None:
-                await items.aclose()
-                self._open.pop(items, None)
-            else:
-                task.cancel()
-        while any(self._open.values()):
-            self._left.clear()
-            await self._left.wait()
+        for call in list(self._calls):
+            await call.end(Closed("The gateway was closed during this call."))
         line, self._line = self._line, None
         if line is not None:
             await line.close()
@@ -162,33 +155,62 @@ class AsyncGateway:
     ) -> AsyncGenerator[Chunk, None]:
         line = self._begun()
         call, who, caller = read_call(prompt, model or line.default_model, options, stream=stream)
-        items = line.open(call, who, caller)
+        running = _Call(line.open(call, who, caller))
+        self._calls.add(running)
         try:
             receipt = None
             while receipt is None:
-                item = await self._next(items)
+                item = await running.next()
                 if isinstance(item, Chunk):
                     receipt = item.receipt
                     yield item
         finally:
-            await items.aclose()
-            self._open.pop(items, None)
+            await running.end(Closed("The answer is no longer looked at."))
+            self._calls.discard(running)
 
-    async def _next(self, items: Items) -> Opening | Chunk:
-        """Wait for the next item. `close` cuts that short, which the caller sees as an error and not as a cancellation."""
-        task = self._open[items] = asyncio.current_task()
-        assert task is not None, "coroutines run in tasks"
-        try:
-            return await anext(items)
-        except asyncio.CancelledError:
-            if self._closed and not task.uncancel():
-                raise Closed("The gateway was closed during this call.") from None
-            raise
-        except StopAsyncIteration:  # a call ends with its receipt, unless `close` ended it
-            raise Closed("The gateway was closed during this call.") from None
-        finally:
-            self._open[items] = None
-            self._left.set()
+
+class _Call:
+    """One call of the line, in a task of its own that takes a step when it is asked to.
+
+    So whoever looks at the answer may do so from any task, be cancelled there, or look away for long, and none of it
+    reaches the line but as the end of the call; and what ends a call in the line cancels nobody else's task.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self._asked = asyncio.Event()
+        self._answer: asyncio.Future[Opening | Chunk] | None = None
+        self._why: Exception = DeadlineExceeded("The deadline passed before the answer was read to its end.")
+        self._task = asyncio.get_running_loop().create_task(self._run(items))
+        self._task.add_done_callback(self._ended)
+
+    async def next(self) -> Opening | Chunk:
+        """Wait for the next item. Raises what the line raises, or why the call was ended."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._asked.set()
+        if self._task.done():
+            self._ended(self._task)
+        return await self._answer
+
+    async def end(self, why: Exception) -> None:
+        """End the call, unless it has ended, and wait for that; `why` is for whoever still asks."""
+        if not self._task.done():
+            self._why = why
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self, items: Items) -> None:
+        async with aclosing(items):
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                item = await anext(items)
+                if self._answer is not None and not self._answer.done():
+                    self._answer.set_result(item)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = self._why if task.cancelled() else task.exception()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or self._why)
 
 
 class Gateway:

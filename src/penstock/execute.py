@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from penstock.call import Call
-from penstock.errors import DeadlineExceeded, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.errors import BudgetExhausted, DeadlineExceeded, PenstockError, UpstreamError, UpstreamGarbled
 from penstock.meter import Meter
 from penstock.plugins import Exchange, Provider
 from penstock.reply import Chunk
@@ -89,7 +89,10 @@ class Execution:
                 outcome = Outcome(self._clock())
             else:
                 if self.tries and self.tries[-1].billed:
-                    self._again()
+                    try:
+                        self._again()
+                    except BudgetExhausted:
+                        raise self._verdict() from None
                 live = LiveTry(move, self._clock())
                 self.tries.append(live)
                 try:

@@ -8,6 +8,7 @@ journal before the last chunk of the answer is given out.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import date
 from math import inf
 from random import Random
@@ -15,6 +16,7 @@ from time import monotonic, time_ns
 
 from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text
+from penstock.deadlines import Deadlines
 from penstock.errors import (
     BudgetExhausted,
     ClientClosed,
@@ -52,8 +54,9 @@ TEMPLATE_TOKENS = 256
 
 INLINE_BYTES = 65_536
 CEILINGS = 1000
-FLUSH_S = 0.005
-WATCH_S = 0.05
+FLUSH_S = 0.02
+FLUSH_ROWS = 256
+"""Rows move into SQL together: a transaction costs as much as many of them."""
 KEYS_S = 0.25
 """How old may be what this process knows of keys that another one made or revoked."""
 
@@ -62,11 +65,7 @@ OPEN_DOOR = Who(admin=True)
 
 
 class Gateway:
-    """One configuration at work: its routes, its providers, its ledger.
-
-    Time and chance come in through the constructor: `clock` gives monotonic seconds (the same as the running loop's),
-    `wall_ns` nanoseconds since the epoch.
-    """
+    """One configuration at work. `clock` gives the loop's monotonic seconds, `wall_ns` nanoseconds since the epoch."""
 
     def __init__(
         self,
@@ -96,8 +95,7 @@ class Gateway:
         self._day = (0, "")
         self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
         self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._watched: set[InFlight[Hold]] = set()
+        self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(clock, self._over)
         self._closed = False
         self.metrics.watch(lambda: self.in_flight)
 
@@ -128,8 +126,7 @@ class Gateway:
 
     async def foresee(self, call: Call, who: Who, caller: Caller) -> Foresight:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
-        who = self._attribute(who, caller, call)
-        call = self._pin(call, who)
+        call = self._pin(call, who := self._attribute(who, caller, call))
         plan = self.router.plan(call.model, who)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
@@ -139,8 +136,8 @@ class Gateway:
             ceiling = self._dearest(Plan.of(plan.model, (target,)), call, count.band[1] + TEMPLATE_TOKENS, now_ns)
             note = "first" if number == 0 else "if all before it fail"
             steps.append(Step(target.id, count, None if ceiling is None else usd(ceiling), note))
-        left = [Skipped(one.target, one.reason) for one in plan.left_out]
-        return Foresight(plan.model, tuple(steps), tuple(left), plan.static)
+        left = tuple(Skipped(one.target, one.reason) for one in plan.left_out)
+        return Foresight(plan.model, tuple(steps), left, plan.static)
 
     async def open(self, call: Call, who: Who, caller: Caller) -> AsyncGenerator[Opening | Chunk, None]:
         """Take one call through the line: give its `Opening`, then its chunks, the last of which has the receipt.
@@ -158,8 +155,7 @@ class Gateway:
             plan = self.router.plan(call.model, who)
             if not plan.surely_serves(call):
                 plan = await self._fit(call, plan)
-            if not self._hold(flight, plan, call.input_bound):
-                await self._hold_counted(flight, plan)
+            await self._reserve(flight, plan)
             self._intend(flight, plan)
             execution = self._execution(flight, caller, now)
             try:
@@ -171,7 +167,7 @@ class Gateway:
                 yield Opening(flight.id, STATIC, "translated", len(flight.tries))
                 yield Chunk(static_events(plan.model, plan.static or ""), None, self._settle(flight))
                 return
-            is_open = True
+            is_open, flight.waiting = True, False
             yield opening(flight, live)
             while not (live.meter.ended or live.meter.error):
                 yield chunk
@@ -211,21 +207,18 @@ class Gateway:
         """Leave out what has no room for the call, by a count."""
         return plan.fit(call, {t.id: (await self._count(call, t.profile)).band[0] for t in plan.targets})
 
-    def _hold(self, flight: InFlight[Hold], plan: Plan, bound: int | None) -> bool:
-        """Hold the dearest end of the plan by a bound that is surely enough; tell whether it fits."""
-        if bound is None:
-            return False
-        flight.ceiling = self._dearest(plan, flight.call, bound + TEMPLATE_TOKENS, flight.started_ns)
-        try:
-            flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
-        except BudgetExhausted:
-            return False
-        return True
+    async def _reserve(self, flight: InFlight[Hold], plan: Plan) -> None:
+        """Hold the dearest end of the plan: by a bound that is surely enough, else by a count. Raises BudgetExhausted."""
+        bound = flight.call.input_bound
+        if bound is not None:
+            with suppress(BudgetExhausted):  # the bound may be far too high
+                return self._hold(flight, plan, bound)
+        counts = [await self._count(flight.call, target.profile) for target in plan.targets]
+        flight.counted = counts[0].n
+        return self._hold(flight, plan, max(count.band[1] for count in counts))
 
-    async def _hold_counted(self, flight: InFlight[Hold], plan: Plan) -> None:
-        """Hold the dearest end of the plan by a count, since a bound may be far too high. Raises BudgetExhausted."""
-        counted = max([(await self._count(flight.call, target.profile)).band[1] for target in plan.targets])
-        flight.ceiling = self._dearest(plan, flight.call, counted + TEMPLATE_TOKENS, flight.started_ns)
+    def _hold(self, flight: InFlight[Hold], plan: Plan, tokens: int) -> None:
+        flight.ceiling = self._dearest(plan, flight.call, tokens + TEMPLATE_TOKENS, flight.started_ns)
         flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
 
     def _dearest(self, plan: Plan, call: Call, input_tokens: int, now_ns: int) -> int | None:
@@ -272,9 +265,7 @@ class Gateway:
         own = self.config.server.deadline_s
         flight.task = asyncio.current_task()
         flight.deadline = now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
-        self._watched.add(flight)
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look)
+        self._deadlines.watch(flight)
 
         def again() -> None:
             flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
@@ -283,32 +274,34 @@ class Gateway:
         flight.tries = execution.tries
         return execution
 
-    def _look(self) -> None:
-        """End the calls that outlast their deadline although their provider, or their client, does not."""
-        now = self._clock()
-        for flight in [one for one in self._watched if now > one.deadline + WATCH_S]:
-            if not flight.overdue and flight.task is not None:
-                flight.overdue = True
-                flight.task.cancel()
-        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look) if self._watched else None
+    def _over(self, flight: InFlight[Hold]) -> None:
+        """End a call that outlasts its deadline, although its provider, or its caller, does not."""
+        if not flight.waiting:
+            flight.fail("error", DeadlineExceeded("The deadline passed before the caller had taken the answer."))
+            self._settle(flight)
+        elif flight.task is not None:
+            flight.task.cancel()
 
     async def _next(self, flight: InFlight[Hold], live: LiveTry) -> Chunk:
         """Read on after the commit point, where a failure can only end the stream."""
         assert live.exchange is not None, "a try that answered has an exchange"
-        chunk: Chunk | None
+        failed, chunk = flight.error, None
+        flight.waiting = True
         try:
-            chunk = await live.exchange.read()
+            if failed is None:
+                chunk = await live.exchange.read()
         except PenstockError as error:
-            chunk = Chunk((Failed(error),))
+            failed = error
         except asyncio.CancelledError as error:
             if not flight.overdue:
                 raise
             self._cut(flight, error)
-            assert flight.error is not None, "cut in the line above"
-            chunk = Chunk((Failed(flight.error),))
+            failed = flight.error
         if chunk is None:
-            chunk = Chunk((Failed(UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")),))
+            cut = UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")
+            chunk = Chunk((Failed(failed or cut),))
         live.meter.observe(chunk.events)
+        flight.waiting = False
         return chunk
 
     def _cut(self, flight: InFlight[Hold], why: BaseException) -> None:
@@ -317,7 +310,7 @@ class Gateway:
             if isinstance(why, asyncio.CancelledError) and flight.task is not None:
                 flight.task.uncancel()
             flight.fail("error", DeadlineExceeded("The deadline passed while the call was being answered."))
-        elif why.args:
+        elif "shutting down" in why.args:  # as the server says when its drain is over
             flight.fail("cancelled", Overloaded("The gateway was shut down before the call ended."))
         else:
             flight.fail("cancelled", ClientClosed("The client closed the connection."))
@@ -326,8 +319,7 @@ class Gateway:
         """Log what should not happen, under the call's id; the client gets no details."""
         log.error("call %s failed", flight.id, exc_info=error)
         flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
-        assert flight.error is not None, "set in the line above"
-        return flight.error
+        return flight.error or Internal("The gateway failed.")
 
     def _settle(self, flight: InFlight[Hold]) -> Receipt:
         """Close the call: usage, cost, receipt, hold, room, metrics. Never waits; runs once."""
@@ -351,24 +343,32 @@ class Gateway:
             cost = 0  # the first hold books it all
         if flight.ticket is not None:
             self._admission.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens)
-        self._watched.discard(flight)
+        self._deadlines.forget(flight)
         self.in_flight -= 1
         self.metrics.observe(receipt)
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
         return receipt
 
-    def _estimate(self, call: Call, live: LiveTry) -> Usage:
-        """Count what a provider did not report: the prompt, and the text that passed. Long ones are not counted here."""
-        profile, meter = live.target.profile, live.meter
-        if (call.input_bound or len(call.raw)) > INLINE_BYTES or meter.kept > INLINE_BYTES:
-            return rough(call, live)
+    def _estimate(self, flight: InFlight[Hold], live: LiveTry) -> Usage:
+        """Count what a provider did not report: the prompt, and the text that passed; roughly, if they are long."""
+        call, profile, meter = flight.call, live.target.profile, live.meter
+        is_long = (call.input_bound or len(call.raw)) > INLINE_BYTES or meter.kept > INLINE_BYTES
+        if is_long or profile.tokenizer is None:  # whose vocabulary is not public is not worth loading another one
+            return rough(flight, live)
         prompt = count_call(call, profile)
         answer = count_text("".join(meter.text), profile)
         sure = prompt.certainty == answer.certainty == "exact"
         return Usage(prompt.n, answer.n, source="counted" if sure else "estimated")
 
     # -- around the line --
+
+    def warm(self) -> None:
+        """Load the vocabularies of the configured targets, so that no call waits for one. Takes tenths of a second each."""
+        for plan in self.router.models.values():
+            for target in plan.targets:
+                if target.profile.tokenizer is not None:
+                    count_text("x", target.profile)
 
     def _today(self, now_ns: int) -> str:
         number = now_ns // 86_400_000_000_000
@@ -379,16 +379,16 @@ class Gateway:
 
     def _flush(self) -> None:
         """Move settled rows into SQL, a few at a time, so that no call waits long."""
-        backlog = self.ledger.flush()
+        backlog = self.ledger.flush(FLUSH_ROWS)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(FLUSH_S, self._flush) if backlog else None
 
     async def close(self) -> None:
         """Let go of the providers and write the ledger out."""
         self._closed = True
-        for timer in (self._timer, self._watch):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.close()
+        if self._timer is not None:
+            self._timer.cancel()
         for provider in self._providers.values():
             await provider.close()
         self.ledger.close()

@@ -6,7 +6,7 @@ Values gathered by `gateway.py` and turned into one `Receipt` here; this file do
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from penstock.call import Call, Ticket, Who
 from penstock.errors import ClientClosed, PenstockError, UpstreamError
@@ -28,7 +28,7 @@ STATIC = "static"
 
 _WORST: tuple[CostStatus, ...] = ("free", "exact", "estimated", "unpriced")
 
-Estimate = Callable[[Call, LiveTry], Usage]
+Estimate = Callable[["InFlight[Any]", LiveTry], Usage]
 """Counts what a try used where its provider did not say."""
 
 
@@ -37,7 +37,7 @@ class InFlight(Generic[H]):
 
     __slots__ = (
         *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
-        *("ceiling", "deadline", "holds", "intended", "overdue", "task", "ticket"),
+        *("ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
     )
 
     def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
@@ -58,6 +58,8 @@ class InFlight(Generic[H]):
         self.intended = False
         self.deadline = inf
         self.overdue = False
+        self.waiting = True  # the gateway waits for a provider, rather than the caller for itself
+        self.counted: int | None = None  # input tokens, where the bound did not do
         self.task: asyncio.Task[object] | None = None
 
     def fail(self, status: Status, error: PenstockError) -> None:
@@ -137,7 +139,7 @@ class InFlight(Generic[H]):
         """Say what a try used and costs: as reported; else counted, unless the provider surely did not work for it."""
         usage = live.meter.usage
         if usage is None and live.billed:
-            usage = estimate(self.call, live)
+            usage = estimate(self, live)
         if usage is None:
             return None, NOTHING_FREE if live.target.free else NOTHING
         return usage, cost(usage, live.target, day)
@@ -192,11 +194,12 @@ def opening(flight: InFlight[H], live: LiveTry) -> Opening:
     )
 
 
-def rough(call: Call, live: LiveTry) -> Usage:
+def rough(flight: "InFlight[Any]", live: LiveTry) -> Usage:
     """Estimate by the length of bytes alone, which takes no time however long they are."""
     meter = live.meter
-    into, out = call.input_bound or len(call.raw), meter.kept + meter.beyond
-    return Usage(-(-into // BYTES_PER_TOKEN), -(-out // BYTES_PER_TOKEN), source="estimated")
+    counted, bound = flight.counted, flight.call.input_bound or 0  # pictures have no bound, and were counted
+    into = -(-bound // BYTES_PER_TOKEN) if counted is None else counted
+    return Usage(into, -(-(meter.kept + meter.beyond) // BYTES_PER_TOKEN), source="estimated")
 
 
 def static_events(model: str, text: str) -> tuple[Started | TextDelta | Finished | Ended, ...]:

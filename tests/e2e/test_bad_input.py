@@ -608,3 +608,20 @@ def test_a_key_that_a_provider_quotes_in_an_error_with_status_200_does_not_come_
     error = json.dumps({"error": {"message": SAID.format(KEYS[name]), "type": "server_error"}}).encode()
     reply = [*stream(HELLO, b"data: " + error + b"\n\n")] if streamed else whole(error)
     assert_hidden(KEYS[name], let_out(front, name, reply, streamed=streamed, kept=False))
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "500 Oops"])
+def test_a_key_that_stands_where_a_message_is_cut_does_not_come_out_in_part(front, status):
+    said = json.dumps({"error": {"message": "x, " * 129 + KEYS["odd"], "type": "server_error"}}).encode()
+    out = let_out(front, "odd", whole(b"[" + said + b"]", status), kept=False)
+
+    assert b"canary+" not in out
+
+
+def test_a_key_that_stands_escaped_in_another_member_than_the_message_does_not_come_out(front):
+    said = (
+        b'{"error": {"message": "no", "type": "x", "param": null, "code": null, "seen": "canary\\u002btweety\\/4711="}}'
+    )
+    out = let_out(front, "odd", whole(said, "400 Bad"), kept=False)
+
+    assert b"canary" not in out

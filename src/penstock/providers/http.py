@@ -14,6 +14,7 @@ from math import isnan
 from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
 
 from penstock.call import Call
@@ -44,6 +45,8 @@ PATHS: Mapping[str, bytes] = MappingProxyType({"chat": b"/chat/completions"})
 PASSED_HEADERS = frozenset({b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version"})
 PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"openai-")
 MAX_RETRY_AFTER_S = 86_400.0
+HIDDEN = "the provider's own words quote a credential and are not shown."
+PART_CHARACTERS = 12
 ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
 
@@ -119,9 +122,8 @@ class HttpProvider:
 
     def shield(self, error: Shielded) -> Shielded:
         """Take the provider's words out of an error that quotes our credential."""
-        secret = self._secret
-        if secret and (secret.decode() in error.message or secret in getattr(error, "body", b"")):
-            error.message = "the provider's own words quote a credential and are not shown."
+        if _quotes(self._secret.decode(), error.message):
+            error.message = HIDDEN
             if isinstance(error, UpstreamError):
                 error.body = b""
         return error
@@ -140,7 +142,10 @@ class HttpProvider:
                 reply.close()
         if reply.status < 400:
             return UpstreamGarbled(f"{target} answered with status {reply.status}, which is no answer to a call.")
-        error = self.shield(self._speaks.read_error(reply.status, body))
+        error = self._speaks.read_error(reply.status, body)
+        if _quotes(self._secret.decode(), _spelled_out(body)):
+            error.message, error.body = HIDDEN, b""
+        self.shield(error)
         error.retry_after_s = retry_after_s(reply.header, datetime.now(UTC))
         error.message = f"{target}: {error.message}"
         return error
@@ -226,6 +231,21 @@ class HttpExchange:
             self._reply.leave()
         else:
             self._reply.close()
+
+
+def _quotes(secret: str, text: str) -> bool:
+    """Whether a text holds a key, or as much of it as would help anybody."""
+    most = max(1, len(secret) - PART_CHARACTERS + 1)
+    return bool(secret) and any(secret[at : at + PART_CHARACTERS] in text for at in range(most))
+
+
+def _spelled_out(body: bytes) -> str:
+    """Give a body's text as it is, and once more with JSON's escapes undone."""
+    text = body.decode("utf-8", "replace")
+    try:
+        return text + msgspec.json.encode(msgspec.json.decode(body)).decode("utf-8", "replace")
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return text + text.replace("\\/", "/")
 
 
 def _head(path: bytes, host: bytes, settings: ProviderSettings) -> bytes:

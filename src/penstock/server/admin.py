@@ -10,9 +10,7 @@ that is not this server are refused.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from starlette.applications import Starlette
@@ -25,6 +23,7 @@ from penstock import __version__
 from penstock.call import Caller
 from penstock.errors import MethodNotAllowed, NotFound, PenstockError, PermissionDenied
 from penstock.gateway import Gateway
+from penstock.server.loopback import refuse_strangers
 from penstock.server.operations import OPERATIONS, Operation, perform
 
 DOCUMENT = "/admin/v1/openapi.json"
@@ -88,26 +87,7 @@ def _admit(gateway: Gateway, request: Request) -> None:
     if not who.admin:
         raise PermissionDenied("This key is not an administrator's.", hint="Make one: penstock keys create --admin.")
     if gateway.keys.empty:
-        _refuse_strangers(request)
-
-
-def _refuse_strangers(request: Request) -> None:
-    """While there is no key, refuse what a web page from elsewhere could have sent. Raises PermissionDenied."""
-    host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    if not _is_here(host) or origin not in (None, f"{request.url.scheme}://{host}"):
-        raise PermissionDenied(
-            "This request comes from a web page, or by a name that is not this machine's.",
-            hint="Use http://127.0.0.1, or make a key: penstock keys create --admin.",
-        )
-
-
-def _is_here(host: str) -> bool:
-    """Whether a Host names this machine itself."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False
+        refuse_strangers(request.headers.get("host", ""), request.headers.get("origin"))
 
 
 def _answer(value: Any, status: int = 200) -> Response:

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from math import ceil
 from typing import Final
 
-from penstock.call import Call, Caller
+from penstock.call import Call, Caller, Who
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
-from penstock.gateway import Gateway
+from penstock.gateway import OPEN_DOOR, Gateway
 from penstock.reply import Chunk, Event, Failed, Opening, fold
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.http11 import Header, Request, Responder
+from penstock.server.loopback import refuse_strangers
 from penstock.target import usd
 from penstock.wire.dialect import dialect
 
@@ -62,7 +63,7 @@ class App:
     async def _complete(self, request: Request, responder: Responder) -> None:
         """Chat completions, whole or streamed."""
         caller = read_caller(request)
-        who = self._gateway.identify(caller)
+        who = self._identify(request, caller)
         call = self._chat.read_request(request.body)
         items = self._gateway.open(call, who, caller)
         try:
@@ -74,6 +75,15 @@ class App:
                 await self._whole(opening, items, responder)
         finally:
             await items.aclose()
+
+    def _identify(self, request: Request, caller: Caller) -> Who:
+        """Say who calls; while there is no key, nobody from a web page. Raises Unauthenticated or PermissionDenied."""
+        who = self._gateway.identify(caller)
+        if who is OPEN_DOOR:
+            origin = request.header(b"origin")
+            host = (request.header(b"host") or b"").decode("latin-1")
+            refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
+        return who
 
     async def _whole(self, opening: Opening, items: Items, responder: Responder) -> None:
         """Collect a reply that is not streamed, and send it in one piece with its cost."""
@@ -117,12 +127,12 @@ class App:
                     await responder.drained()
 
     async def _models(self, request: Request, responder: Responder) -> None:
-        self._gateway.identify(read_caller(request))
+        self._identify(request, read_caller(request))
         names = [(name, "penstock", 0) for name in self._gateway.router.models]
         responder.send(200, [JSON], self._chat.write_models(names))
 
     async def _model(self, name: str, request: Request, responder: Responder) -> None:
-        who = self._gateway.identify(read_caller(request))
+        who = self._identify(request, read_caller(request))
         plan = self._gateway.router.plan(name, who)
         responder.send(200, [JSON], self._chat.write_model(plan.model, "penstock", 0))
 

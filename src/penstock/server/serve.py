@@ -48,6 +48,7 @@ async def _serve(config: Config, announce: Callable[[str, Gateway], None]) -> No
         scheme = "https" if settings.tls_cert else "http"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         announce(f"{scheme}://{host}:{server.port}", gateway)
+        await asyncio.to_thread(gateway.warm)
         await _signalled()
         app.ready = False
         cut = asyncio.create_task(server.drain(settings.drain_s))

@@ -1,0 +1,54 @@
+"""Keeps the deadlines that nobody else keeps: of a provider that ignores its own, of a caller that does not read on.
+
+One look at all calls every 50 ms, only while there are any; never a timer per call. It ends nothing itself: `over` says
+what happens to a call whose time is past. Place in the line: beside `gateway.py`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+LOOK_S = 0.05
+
+
+class Timed(Protocol):
+    """A call with its deadline, in the loop's seconds; `overdue` is set once, before `over` is told."""
+
+    deadline: float
+    overdue: bool
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Deadlines(Generic[T]):
+    """The calls that are watched."""
+
+    def __init__(self, clock: Callable[[], float], over: Callable[[T], None]) -> None:
+        """Watch by this clock, which is the loop's."""
+        self._clock = clock
+        self._over = over
+        self._calls: set[T] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, call: T) -> None:
+        """Begin to watch a call, which has its deadline by now."""
+        self._calls.add(call)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def forget(self, call: T) -> None:
+        """Watch it no more; nothing happens if it never was."""
+        self._calls.discard(call)
+
+    def close(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._clock()
+        for call in [one for one in self._calls if now > one.deadline + LOOK_S and not one.overdue]:
+            call.overdue = True
+            self._over(call)
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._calls else None
