@@ -801,9 +801,12 @@ async def test_the_deadline_reaches_the_provider_in_the_loops_time(tmp_path):
 @jumping
 async def test_a_provider_that_ignores_the_deadline_does_not_outlast_it(tmp_path, reply):
     async with world(tmp_path, a=Played(reply)) as one:
+        began = asyncio.get_running_loop().time()
         async with asyncio.timeout(1000):
             await one.take(ask("solo"), caller=Caller(deadline_s=2.0))
 
+        assert asyncio.get_running_loop().time() - began <= 2.1
+        assert not asyncio.current_task().cancelling(), "the cancellation was not taken back"
         assert one.receipt.error == "deadline_exceeded"
 
 

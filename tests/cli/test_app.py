@@ -1,5 +1,7 @@
 """The commands as a whole: what there is, what each one answers to `--help`, and how a start goes wrong."""
 
+import socket
+
 import pytest
 import typer
 
@@ -69,12 +71,40 @@ def test_what_is_no_command_is_a_mistake_of_usage(penstock, path):
 @pytest.mark.parametrize("path", [path for path in PRINT_DATA if path[-1] != "tail"], ids=" ".join)
 def test_no_command_shows_a_traceback_for_a_broken_configuration(penstock, folder, path):
     (folder / "penstock.toml").write_text("[models\n")
-    arguments = {"show": ["x"], "revoke": ["x"], "rotate": ["x"], "ask": ["Hi"], "plan": ["Hi"], "tokens": ["Hi"]}
 
-    done = penstock(*path, *arguments.get(path[-1], []))
+    done = penstock(*path, *ASKED.get(path[-1], []))
 
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("penstock.toml has 1 mistake")
+
+
+SECRET = "sk-canary-4711-of-the-provider"
+ASKED = {"ask": ["Hi"], "plan": ["Hi"], "tokens": ["Hi"], "show": ["x"], "revoke": ["x"], "rotate": ["x"]}
+
+
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_no_command_shows_a_secret_and_a_provider_that_cannot_be_reached_is_told(penstock, folder, monkeypatch, json):
+    monkeypatch.setenv("BOX_KEY", SECRET)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    (folder / "penstock.toml").write_text(f"""
+[providers.box]
+kind = "openai"
+api_key = "env:BOX_KEY"
+base_url = "http://127.0.0.1:{port}/v1"
+retries = 0
+[models.fast]
+targets = ["box/m"]
+""")
+    done = {
+        " ".join(path): penstock(*path, *ASKED.get(path[-1], []), *json) for path in PRINT_DATA if path[-1] != "tail"
+    }
+
+    assert done["ask"].code == 3
+    assert f"127.0.0.1:{port}" in done["ask"].err
+    assert not [name for name, one in done.items() if SECRET in one.out + one.err]
+    assert not [name for name, one in done.items() if "Traceback" in one.err]
 
 
 def test_an_answer_that_the_terminal_s_encoding_cannot_show_is_no_crash(process, monkeypatch):

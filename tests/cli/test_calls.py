@@ -1,12 +1,16 @@
 """`penstock calls`: the list and its filters, one receipt whole, and the tail while a server works."""
 
 import json
+import re
 import signal
 import threading
+from urllib.request import urlopen
 
 import pytest
 
 from penstock.cli import calls
+
+pytestmark = pytest.mark.timeout(60)  # a tail that shows nothing would be waited for
 
 FACE = {
     *("id", "started_at", "team", "feature", "model", "target", "status", "http_status", "finish_reason", "streamed"),
@@ -141,6 +145,20 @@ def test_the_tail_shows_a_call_that_began_before_others_and_ends_after_them(pens
 
     call = json.loads(read_line(one))
     assert (call["feature"], call["status"]) == ("slow", "cancelled")
+
+
+def test_the_tail_shows_calls_of_a_server_while_it_runs(process):
+    server, one = process("serve"), process("calls", "tail", "--json")
+    url = re.search(r"http://\S+", server.stdout.readline())[0]
+    shown, body = [], {"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}
+    reader = threading.Thread(target=lambda: shown.append(json.loads(read_line(one))))
+    reader.start()
+    while reader.is_alive():
+        with urlopen(f"{url}/v1/chat/completions", json.dumps(body).encode(), timeout=10) as reply:
+            assert reply.status == 200
+        reader.join(0.3)
+
+    assert (shown[0]["dialect"], shown[0]["status"]) == ("chat", "ok")
 
 
 def test_the_tail_is_one_line_a_call(penstock, process):

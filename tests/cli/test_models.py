@@ -5,8 +5,9 @@ from datetime import date
 import pytest
 
 from penstock.cli.models import day, look_up
-from penstock.config import load
+from penstock.config import catalog_text, load
 from penstock.errors import UnknownModel
+from penstock.routing.catalog import read_catalog
 
 
 def test_the_configured_names_come_first_then_the_catalogue(penstock):
@@ -97,6 +98,15 @@ def test_a_name_leads_to_its_facts_and_to_the_prices_that_hold_there(config, nam
     found = look_up(config, name)
 
     assert (found.id, found.profile.context_tokens, bool(found.prices)) == (target, window, priced)
+
+
+def test_an_alias_leads_to_the_facts_of_its_model(config):
+    catalog = read_catalog(catalog_text())
+    aliased = [entry for entry in catalog.entries if entry.aliases]
+
+    assert aliased
+    for entry in aliased:
+        assert look_up(config, entry.aliases[0]).profile == entry.profile
 
 
 def test_a_name_that_nobody_knows_is_refused_with_its_neighbours(config):

@@ -25,13 +25,16 @@ def test_with_json_it_is_the_same_with_every_number(penstock):
 
 def test_the_ceiling_of_the_whole_is_that_of_the_dearest_target_as_a_number(penstock, folder):
     config = (folder / "penstock.toml").read_text()
-    both = '[models.both]\ntargets = ["fake/m", "fake/dear"]\n[prices."fake/dear"]\ninput = 90\noutput = 1000\n'
-    (folder / "penstock.toml").write_text(config + both)
+    both = '[models.both]\ntargets = ["fake/cheap", "fake/dear"]\n'
+    prices = "".join(
+        f'[prices."fake/{name}"]\ninput = 1\noutput = {rate}\n' for name, rate in (("cheap", 900), ("dear", 1000))
+    )
+    (folder / "penstock.toml").write_text(config + both + prices)
 
     plan = penstock("plan", "Hi", "--model", "both", "--max-tokens", "10000", "--json").json
 
     cheap, dear = (step["ceiling_usd"] for step in plan["steps"])
-    assert float(dear) > 10 > float(cheap)
+    assert float(dear) > 10 > float(cheap) > 9  # as texts they would stand the other way round
     assert plan["ceiling_usd"] == dear
 
 
