@@ -21,9 +21,9 @@ from penstock.errors import (
     UpstreamTimeout,
 )
 from penstock.execute import LiveTry
-from penstock.inflight import STATIC, InFlight
+from penstock.inflight import BYTES_PER_TOKEN, STATIC, InFlight, opening, rough, static_events
 from penstock.receipt import Usage
-from penstock.reply import Finished, Started, TextDelta, UsageReported
+from penstock.reply import Finished, Opening, Started, TextDelta, UsageReported, fold
 from penstock.routing.attempts import Try
 from penstock.target import Price, Rates, Target
 
@@ -306,3 +306,37 @@ def test_the_static_text_is_the_target_of_a_degraded_call():
 
     assert (receipt.status, receipt.target, receipt.http_status, receipt.error) == ("degraded", STATIC, 200, None)
     assert receipt.tries[0].target == "a/one"
+
+
+# -- what is said of it on the way --
+
+
+def test_the_opening_tells_who_answers_and_after_how_many_tries():
+    flight = begun()
+    reply = Reply("translated", ("seed",))
+    reply.headers = ((b"x-request-id", b"r1"),)
+    flight.tries = [ended(UpstreamFailed("refused")), tried(UNPRICED, "fallback", reply=reply)]
+
+    assert opening(flight, flight.tries[1]) == Opening(
+        flight.id, "b/two", "translated", 2, ("seed",), 200, ((b"x-request-id", b"r1"),)
+    )
+
+
+def test_the_static_text_is_a_whole_reply():
+    reply = fold(static_events("safe", "We are busy."))
+
+    assert reply.model == "safe"
+    assert (reply.choices[0].text, reply.choices[0].finish, reply.ended) == ("We are busy.", "stop", True)
+
+
+@pytest.mark.parametrize(
+    ("bound", "counted", "into"),
+    [(400, None, 400 // BYTES_PER_TOKEN), (401, None, 400 // BYTES_PER_TOKEN + 1), (400, 90, 90), (None, 1200, 1200)],
+)
+def test_a_rough_estimate_takes_what_was_counted_and_else_the_bytes_of_text_alone(bound, counted, into):
+    flight = begun()
+    flight.call = Call("chat", "fast", Sampling(), lambda: Content(()), raw=b"x" * 10_000, input_bound=bound)
+    flight.counted = counted
+    live = tried(events=(TextDelta("x" * 10),))
+
+    assert rough(flight, live) == Usage(into, 3, source="estimated")

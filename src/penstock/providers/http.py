@@ -47,6 +47,7 @@ PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"openai-")
 MAX_RETRY_AFTER_S = 86_400.0
 HIDDEN = "the provider's own words quote a credential and are not shown."
 PART_CHARACTERS = 12
+SHORTEST_KEY = 8
 ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
 
@@ -117,8 +118,8 @@ class HttpProvider:
         passed = [one for one in headers if one[0] in PASSED_HEADERS or one[0].startswith(PASSED_PREFIXES)]
         if not passed:
             return ()
-        secret = self._secret
-        return tuple(one for one in passed if not (secret and secret in one[1]))
+        secret = self._secret.decode()
+        return tuple(one for one in passed if not _quotes(secret, one[1].decode("latin-1")))
 
     def shield(self, error: Shielded) -> Shielded:
         """Take the provider's words out of an error that quotes our credential."""
@@ -235,8 +236,10 @@ class HttpExchange:
 
 def _quotes(secret: str, text: str) -> bool:
     """Whether a text holds a key, or as much of it as would help anybody."""
+    if len(secret) < SHORTEST_KEY:
+        return False  # a placeholder, as servers without keys are given one
     most = max(1, len(secret) - PART_CHARACTERS + 1)
-    return bool(secret) and any(secret[at : at + PART_CHARACTERS] in text for at in range(most))
+    return any(secret[at : at + PART_CHARACTERS] in text for at in range(most))
 
 
 def _spelled_out(body: bytes) -> str:
