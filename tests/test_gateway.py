@@ -291,6 +291,8 @@ class World:
                 elif item.receipt is not None:
                     assert item.receipt in self.journalled(), "the last chunk was given out before its receipt was kept"
                     assert self.gateway.ledger.open_intents == len(self.open_intents()), "it counts as open"
+                    failed = [event for event in item.events if isinstance(event, Failed)]
+                    assert bool(failed) == (item.receipt.status == "error"), "the client and the receipt disagree"
                 yield item
 
     async def take(self, call, who=WEB, caller=Caller()):  # noqa: B008 - frozen
@@ -1117,6 +1119,17 @@ async def test_the_static_text_answers_also_where_the_budget_has_no_room_for_a_f
 
         assert error is None
         assert opening.target == "static"
+
+
+@jumping
+async def test_a_caller_that_is_busy_at_the_static_text_is_not_cancelled_in_its_own_work(tmp_path):
+    async with world(tmp_path, a=Played(UpstreamFailed("x")), b=Played(UpstreamFailed("y"))) as one:
+        items = one.items(ask("safe"), caller=Caller(deadline_s=2.0))
+        await anext(items)
+        await asyncio.sleep(60)
+        await items.aclose()
+
+        assert not asyncio.current_task().cancelling()
 
 
 @jumping

@@ -55,8 +55,7 @@ TEMPLATE_TOKENS = 256
 INLINE_BYTES = 65_536
 CEILINGS = 1000
 FLUSH_S = 0.02
-FLUSH_ROWS = 256
-"""Rows move into SQL together: a transaction costs as much as many of them."""
+FLUSH_ROWS = 256  # together: a transaction costs as much as many rows
 KEYS_S = 0.25
 """How old may be what this process knows of keys that another one made or revoked."""
 
@@ -163,7 +162,7 @@ class Gateway:
             except PenstockError as error:
                 if plan.static is None or error.then == "stop":
                     raise
-                flight.status = "degraded"
+                flight.status, flight.waiting = "degraded", False
                 yield Opening(flight.id, STATIC, "translated", len(flight.tries))
                 yield Chunk(static_events(plan.model, plan.static or ""), None, self._settle(flight))
                 return
@@ -184,10 +183,11 @@ class Gateway:
                 raise flight.error from None
             raise
         except Exception as error:
-            defect = self._defect(flight, error)
+            is_settled, defect = flight.receipt is not None, self._defect(flight, error)
             if not is_open:
                 raise defect from error
-            yield Chunk((Failed(defect),), None, self._settle(flight))
+            last = chunk if is_settled else Chunk((Failed(defect),))  # settled: only its exchange could not be closed
+            yield Chunk(last.events, last.raw, self._settle(flight))
         finally:
             self._settle(flight)
 

@@ -584,9 +584,8 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("name", ["usual"])
-@pytest.mark.parametrize("form", WRITTEN)
-def test_a_key_of_the_usual_look_that_a_provider_quotes_in_another_form_does_not_come_out(front, name, form):
+@pytest.mark.parametrize(("name", "form"), [*(("usual", form) for form in WRITTEN), ("odd", "half")])
+def test_a_key_that_a_provider_quotes_in_another_form_or_in_part_does_not_come_out(front, name, form):
     for status in ("400 Bad", "500 Oops"):
         out = let_out(front, name, whole(quoting(WRITTEN[form](KEYS[name])), status))
         assert_hidden(KEYS[name], out)

@@ -318,3 +318,10 @@ def test_an_input_limit_of_its_own_holds_where_a_model_has_one():
     assert plan.fit(asked(max_tokens=1), {"p/gpt-5": 272}).targets
     with pytest.raises(ContextOverflow):
         plan.fit(asked(max_tokens=1), {"p/gpt-5": 273})
+
+
+def test_a_team_is_shown_the_models_that_it_may_use(router):
+    shown = router.allowed(Who(team="narrow"))
+
+    assert set(router.allowed(ANYONE)) == set(router.models)
+    assert all(router.plan(name, Who(team="narrow")) for name in shown)

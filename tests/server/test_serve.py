@@ -208,9 +208,6 @@ def test_an_idle_server_ends_at_once(tmp_path, number):
     assert took < 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="serve handles signals only after it has warmed its vocabularies: until then SIGTERM kills it"
-)
 def test_a_signal_right_after_the_start_ends_it_as_well_as_any(tmp_path):
     names = ("gpt-4", "gpt-4o", "mistral-large-latest", "qwen3-32b", "deepseek-chat", "llama-3.3-70b")
     models = "".join(f'[models."{name}"]\ntargets = ["fake/{name}"]\n' for name in names)

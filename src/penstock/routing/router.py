@@ -122,6 +122,11 @@ class Router:
         """The configured models by name."""
         return MappingProxyType(self._routes)
 
+    def allowed(self, who: Who) -> tuple[str, ...]:
+        """Give the names of the configured models that this caller may use."""
+        only = self._teams.get(who.team) if who.team is not None else None
+        return tuple(name for name in self._routes if only is None or name in only)
+
     def plan(self, model: str, who: Who) -> Plan:
         """Give the route of a model. Raises UnknownModel or PermissionDenied."""
         plan = self._routes.get(model) or self._named(model)

@@ -127,8 +127,8 @@ class App:
                     await responder.drained()
 
     async def _models(self, request: Request, responder: Responder) -> None:
-        self._identify(request, read_caller(request))
-        names = [(name, "penstock", 0) for name in self._gateway.router.models]
+        who = self._identify(request, read_caller(request))
+        names = [(name, "penstock", 0) for name in self._gateway.router.allowed(who)]
         responder.send(200, [JSON], self._chat.write_models(names))
 
     async def _model(self, name: str, request: Request, responder: Responder) -> None:

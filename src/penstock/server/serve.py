@@ -47,9 +47,11 @@ async def _serve(config: Config, announce: Callable[[str, Gateway], None]) -> No
         gc.set_threshold(YOUNG, MIDDLE, OLD)
         scheme = "https" if settings.tls_cert else "http"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        asked = asyncio.create_task(_signalled())
+        await asyncio.sleep(0)  # the handlers stand before anybody is told that there is something to end
         announce(f"{scheme}://{host}:{server.port}", gateway)
-        await asyncio.to_thread(gateway.warm)
-        await _signalled()
+        warming = asyncio.create_task(asyncio.to_thread(gateway.warm))
+        await asked
         app.ready = False
         cut = asyncio.create_task(server.drain(settings.drain_s))
         again = asyncio.create_task(_signalled())
@@ -57,6 +59,7 @@ async def _serve(config: Config, announce: Callable[[str, Gateway], None]) -> No
         again.cancel()
         await server.close()
         cut.cancel()
+        await warming
     finally:
         await gateway.close()
 
