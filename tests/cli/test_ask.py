@@ -141,7 +141,8 @@ def test_interrupting_leaves_a_cancelled_receipt(process, receipts):
         pass
     began = time.monotonic()
     one.send_signal(signal.SIGINT)
-    out, err = one.communicate()
+    out, err = one.stdout.read(), one.stderr.read()
+    one.wait()
 
     assert time.monotonic() - began < 3
     assert one.returncode == 130

@@ -122,9 +122,8 @@ def test_the_tail_shows_calls_of_other_processes_and_ends_on_an_interrupt(pensto
     while shown[-1]["feature"] != "last":
         shown.append(json.loads(read_line(one)))
     one.send_signal(signal.SIGINT)
-    rest, err = one.communicate()
 
-    assert (one.returncode, rest, err) == (0, "", "")
+    assert (one.stdout.read(), one.stderr.read(), one.wait()) == ("", "", 0)
     ids = [call["id"] for call in shown]
     listed = [call["id"] for call in penstock("calls", "--limit", "1000", "--json").json["calls"]]
     assert len(set(ids)) == len(ids)

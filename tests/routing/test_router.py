@@ -321,7 +321,7 @@ def test_an_input_limit_of_its_own_holds_where_a_model_has_one():
 
 
 def test_a_team_is_shown_the_models_that_it_may_use(router):
-    shown = router.allowed(Who(team="narrow"))
+    shown = router.allowed(Who(team="web"))
 
     assert set(router.allowed(ANYONE)) == set(router.models)
-    assert all(router.plan(name, Who(team="narrow")) for name in shown)
+    assert all(router.plan(name, Who(team="web")) for name in shown)

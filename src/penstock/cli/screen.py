@@ -56,12 +56,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
 
 def say(*parts: str | tuple[str, str]) -> None:
     """Print a line for people; a part is a text, or a text and its style on a terminal."""
-    Console(highlight=False, soft_wrap=True).print(Text.assemble(*parts))
+    _show(sys.stdout, Text.assemble(*parts))
 
 
 def note(text: str, style: str = "") -> None:
     """Print a remark to the standard error, where it does not get in the way of data."""
-    Console(highlight=False, soft_wrap=True, stderr=True).print(Text(text, style))
+    _show(sys.stderr, Text(text, style))
+
+
+def _show(to: TextIO, line: Text) -> None:
+    if to.isatty():
+        Console(file=to, highlight=False, soft_wrap=True).print(line)
+    else:
+        to.write(f"{line.plain}\n")
+        to.flush()
 
 
 def write(text: str, to: TextIO | None = None, style: str = "") -> None:
