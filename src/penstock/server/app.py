@@ -167,6 +167,8 @@ class App:
         headers = [JSON]
         if error.call_id:
             headers.append((b"x-penstock-call", error.call_id.encode()))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
         if isinstance(error, _WrongMethod):
             headers.append((b"allow", error.allow))
         if error.retry_after_s is not None:
