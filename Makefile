@@ -90,4 +90,4 @@ runtime: uv
 
 develop: uv
 	@test -x .venv/bin/pytest || echo "penstock: installing the tools for development into .venv (once, a minute or two)"
-	@$(UV) sync --quiet --frozen
+	@$(UV) sync --quiet --frozen --inexact

@@ -70,7 +70,7 @@ from penstock.reply import (
 from penstock.routing.catalog import read_catalog
 from penstock.target import Profile
 from penstock.tokens.count import count_text
-from penstock.wire.dialect import dialect
+from penstock.wire.registry import dialect
 
 NOW_NS = 1_763_754_000_000_000_000  # 2025-11-21T19:40:00Z
 EVER = Filter(Span(0, 2**62))

@@ -21,21 +21,51 @@ Members = tuple[tuple[str, Json], ...]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
+Cache = Literal["5m", "1h"]
+"""A mark at a part or a tool: the prompt up to and with it is worth keeping at the provider for so long."""
+
+
+Signer = Literal["", "anthropic", "google", "openai"]
+"""The family of models that made, and understands, a signature; "" where nobody said."""
+
+
+class Citation(Struct, frozen=True):
+    """Where a piece of an answer comes from.
+
+    `start` and `end` are characters of the text that it belongs to; `document` counts the documents of the request, from 0.
+    `native` is the citation as `dialect` writes it, kept whole for that dialect.
+    """
+
+    url: str | None = None
+    title: str | None = None
+    cited_text: str | None = None
+    start: int | None = None
+    end: int | None = None
+    document: int | None = None
+    file_id: str | None = None
+    dialect: str = ""
+    native: Json = b""
+
+
 class Text(Struct, frozen=True, tag="text"):
-    """Plain text."""
+    """Plain text, in an answer with its sources."""
 
     text: str
     extra: Members = ()
+    citations: tuple[Citation, ...] = ()
+    cache: Cache | None = None
 
 
 class Image(Struct, frozen=True, tag="image"):
-    """A picture: either `url` (http, https) or `data` (standard base64) with its `media_type`."""
+    """A picture: `url` (http, https), `data` (standard base64) with its `media_type`, or the provider's `file_id`."""
 
     url: str | None = None
     data: str | None = None
     media_type: str | None = None
     detail: str | None = None
     extra: Members = ()
+    file_id: str | None = None
+    cache: Cache | None = None
 
 
 class Audio(Struct, frozen=True, tag="audio"):
@@ -53,7 +83,7 @@ class Audio(Struct, frozen=True, tag="audio"):
 
 
 class File(Struct, frozen=True, tag="file"):
-    """A document: base64 `data`, a `url`, or the provider's `file_id`."""
+    """A document or a film: standard base64 `data`, a `url`, or the provider's `file_id`; `media_type` says what it is."""
 
     name: str | None = None
     data: str | None = None
@@ -61,16 +91,23 @@ class File(Struct, frozen=True, tag="file"):
     url: str | None = None
     file_id: str | None = None
     extra: Members = ()
+    cache: Cache | None = None
 
 
 class ToolUse(Struct, frozen=True, tag="tool_use"):
-    """A call of a tool by the model. `arguments` is the text as the model wrote it: JSON, if it wrote well."""
+    """A call of a tool by the model. `arguments` is the text as the model wrote it: JSON, if it wrote well.
+
+    `signature` has to come back unchanged to models of the family `signer` (Gemini's thought signatures).
+    """
 
     id: str
     name: str
     arguments: str
     kind: Literal["function", "custom"] = "function"
     extra: Members = ()
+    signature: str | None = None
+    signer: Signer = ""
+    cache: Cache | None = None
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result"):
@@ -80,15 +117,20 @@ class ToolResult(Struct, frozen=True, tag="tool_result"):
     parts: tuple["Part", ...]
     is_error: bool = False
     extra: Members = ()
+    cache: Cache | None = None
 
 
 class Reasoning(Struct, frozen=True, tag="reasoning"):
-    """The model's thinking: text, or only the provider's opaque `signature` that has to come back unchanged."""
+    """The model's thinking: text, or only the provider's opaque `signature` that has to come back unchanged.
+
+    A signature is of use to models of the family `signer` alone. `redacted`: the signature is the thinking, encrypted.
+    """
 
     text: str = ""
     signature: str | None = None
     redacted: bool = False
     extra: Members = ()
+    signer: Signer = ""
 
 
 class Refusal(Struct, frozen=True, tag="refusal"):
@@ -125,6 +167,7 @@ class Tool(Struct, frozen=True):
     parameters: Json | None = None
     strict: bool | None = None
     extra: Members = ()
+    cache: Cache | None = None
 
 
 class ToolChoice(Struct, frozen=True):
@@ -164,8 +207,31 @@ class Sampling(Struct, frozen=True, gc=False):
     reasoning_effort: str | None = None
 
 
+class Thinking(Struct, frozen=True):
+    """How much a model may think beyond `Sampling.reasoning_effort`, and whether it tells.
+
+    `tokens` bounds it (0: not at all; None: not said); `visible` asks for the thoughts, or a summary of them; `summary` is
+    how detailed that should be, in OpenAI's words (auto, concise, detailed); `adaptive` leaves the amount to the model.
+    """
+
+    tokens: int | None = None
+    visible: bool | None = None
+    summary: str | None = None
+    adaptive: bool = False
+
+
+class Embed(Struct, frozen=True):
+    """What is to be embedded: texts, or lists of token ids. `task` is Gemini's task type, `form` float or base64."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    form: Literal["float", "base64"] = "float"
+    task: str | None = None
+    title: str | None = None
+
+
 class Content(Struct, frozen=True):
-    """What the fast path never looks at."""
+    """What the fast path never looks at. `metadata` are the caller's own labels, `service_tier` in OpenAI's words."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool | Foreign, ...] = ()
@@ -173,6 +239,13 @@ class Content(Struct, frozen=True):
     parallel_tools: bool | None = None
     output: OutputFormat | None = None
     extra: Members = ()
+    thinking: Thinking | None = None
+    service_tier: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    embed: Embed | None = None
+
+
+Operation = Literal["generate", "embed", "count"]
 
 
 class Call(Struct, frozen=True, dict=True):
@@ -186,6 +259,10 @@ class Call(Struct, frozen=True, dict=True):
     changed       names of the `Sampling` fields that the gateway set, which `raw` therefore does not say
     input_bound   a number of input tokens that this call surely does not exceed: a token is at least one byte of text,
                   so the length of the body bounds it. None where pictures, sound or files make that untrue.
+    operation     what is wanted: an answer, embeddings, or only the number of the prompt's tokens
+    native        members that only a provider of the same dialect can honour (stored state, hosted tools), by name
+    strict        what a target cannot express makes it unfit, rather than being left out
+    form          which of a dialect's forms the client used, in the dialect's own words
     """
 
     dialect: str
@@ -200,6 +277,10 @@ class Call(Struct, frozen=True, dict=True):
     user: str | None = None
     changed: tuple[str, ...] = ()
     input_bound: int | None = None
+    operation: Operation = "generate"
+    native: tuple[str, ...] = ()
+    strict: bool = False
+    form: str = ""
 
     @cached_property
     def content(self) -> Content:

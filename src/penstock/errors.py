@@ -8,7 +8,7 @@ the client's own form; nothing here knows a dialect, and no message ever holds a
     ├── CallerError                      then = stop: the caller has to change something
     │   ├── InvalidRequest          400  invalid_request
     │   ├── ContextOverflow         400  context_length_exceeded
-    │   ├── Unsupported             400  unsupported_parameter
+    │   ├── Unsupported             400  unsupported_parameter   (as Inexpressible, next: another target may do it)
     │   ├── Unauthenticated         401  invalid_api_key
     │   ├── PermissionDenied        403  permission_denied
     │   ├── NotFound                404  not_found
@@ -97,6 +97,12 @@ class Unsupported(CallerError):
     """The target cannot express what was asked and the caller wants strictness."""
 
     code = "unsupported_parameter"
+
+
+class Inexpressible(Unsupported):
+    """This target cannot express what was asked; another one may."""
+
+    then: ClassVar[Then] = "next"
 
 
 class Unauthenticated(CallerError):

@@ -9,11 +9,26 @@ from typing import Literal
 
 from msgspec import Struct
 
-from penstock.call import Audio, Json, Members, Part, Reasoning, Refusal, Text, ToolUse
+from penstock.call import (
+    Audio,
+    Citation,
+    File,
+    Foreign,
+    Image,
+    Json,
+    Members,
+    Part,
+    Reasoning,
+    Refusal,
+    Signer,
+    Text,
+    ToolUse,
+)
 from penstock.errors import PenstockError
 from penstock.receipt import Lane, Receipt, Usage
 
-Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "other"]
+Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "error", "other"]
+"""`pause`: the provider interrupted a long turn, which goes on when its answer is sent back (Anthropic's `pause_turn`)."""
 
 
 class Logprob(Struct, frozen=True):
@@ -54,12 +69,13 @@ class RefusalDelta(Struct, frozen=True, gc=False):
 
 
 class ReasoningDelta(Struct, frozen=True, gc=False):
-    """More thinking, or its signature."""
+    """More thinking, or its signature, which closes the block; see `call.Reasoning`."""
 
     text: str = ""
     signature: str | None = None
     redacted: bool = False
     choice: int = 0
+    signer: Signer = ""
 
 
 class ToolUseStarted(Struct, frozen=True, gc=False):
@@ -70,6 +86,8 @@ class ToolUseStarted(Struct, frozen=True, gc=False):
     name: str
     kind: Literal["function", "custom"] = "function"
     choice: int = 0
+    signature: str | None = None
+    signer: Signer = ""
 
 
 class ToolUseDelta(Struct, frozen=True, gc=False):
@@ -88,6 +106,27 @@ class AudioDelta(Struct, frozen=True, gc=False):
     id: str | None = None
     expires_at: int | None = None
     choice: int = 0
+
+
+class Cited(Struct, frozen=True):
+    """A source of the text that the choice has last got."""
+
+    citation: Citation
+    choice: int = 0
+
+
+class PartAdded(Struct, frozen=True):
+    """A part that comes whole: a picture, a file, or what only its own dialect knows (hosted tools and their results)."""
+
+    part: Image | File | Foreign
+    choice: int = 0
+
+
+class Embedded(Struct, frozen=True, gc=False):
+    """The embedding of one input; `index` counts the inputs."""
+
+    index: int
+    vector: tuple[float, ...]
 
 
 class LogprobsDelta(Struct, frozen=True):
@@ -139,6 +178,9 @@ Event = (
     | ToolUseStarted
     | ToolUseDelta
     | AudioDelta
+    | Cited
+    | PartAdded
+    | Embedded
     | LogprobsDelta
     | ForeignDelta
     | Finished
@@ -152,7 +194,7 @@ Event = (
 
 
 class Choice(Struct, frozen=True):
-    """One of the `n` answers. Parts stand in the order: reasoning, text, refusal, audio, tool uses."""
+    """One of the `n` answers. Parts stand in the order in which they began; what follows on its like is one part with it."""
 
     parts: tuple[Part, ...] = ()
     finish: Finish = "stop"
@@ -180,6 +222,7 @@ class Reply(Struct, frozen=True):
     extra: Members = ()
     error: PenstockError | None = None
     ended: bool = False
+    embeddings: tuple[tuple[float, ...], ...] = ()
 
 
 # -- on its way to the client --
@@ -209,15 +252,21 @@ class Opening(Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class _Tool:
+    """A tool call while its arguments come in."""
+
+    def __init__(self, started: ToolUseStarted) -> None:
+        self.started = started
+        self.arguments: list[str] = []
+
+
 class _Folding:
-    """One choice while it is put together."""
+    """One choice while it is put together: its parts in the order in which they began."""
 
     def __init__(self) -> None:
-        self.text: list[str] = []
-        self.refusal: list[str] = []
-        self.reasoning: list[Reasoning] = []
-        self.audio: list[AudioDelta] = []
-        self.tools: dict[int, tuple[ToolUseStarted, list[str]]] = {}
+        self.parts: list[Part | _Tool | list[TextDelta] | list[RefusalDelta] | list[AudioDelta]] = []
+        self.cited: dict[int, list[Citation]] = {}  # by the place of their text in `parts`
+        self.tools: dict[int, _Tool] = {}
         self.logprobs: list[Logprob] = []
         self.refusal_logprobs: list[Logprob] = []
         self.foreign: list[ForeignDelta] = []
@@ -225,44 +274,65 @@ class _Folding:
 
     def add(self, event: Event) -> None:
         match event:
-            case TextDelta():
-                self.text.append(event.text)
-            case RefusalDelta():
-                self.refusal.append(event.text)
+            case TextDelta() | RefusalDelta() | AudioDelta():
+                self._go_on(event)
             case ReasoningDelta():
                 self._think(event)
             case ToolUseStarted():
-                self.tools[event.index] = (event, [])
+                self._call(event)
             case ToolUseDelta():
-                started = ToolUseStarted(event.index, "", "", choice=event.choice)
-                self.tools.setdefault(event.index, (started, []))[1].append(event.arguments)
-            case AudioDelta():
-                self.audio.append(event)
+                if event.index not in self.tools:
+                    self._call(ToolUseStarted(event.index, "", "", choice=event.choice))
+                self.tools[event.index].arguments.append(event.arguments)
             case LogprobsDelta():
                 (self.refusal_logprobs if event.refusal else self.logprobs).extend(event.tokens)
+            case _:
+                self._rare(event)
+
+    def _rare(self, event: Event) -> None:
+        match event:
+            case Cited():
+                self._cite(event.citation)
+            case PartAdded():
+                self.parts.append(event.part)
             case ForeignDelta():
                 self.foreign.append(event)
             case Finished():
                 self.finish = event
 
+    def _go_on(self, event: TextDelta | RefusalDelta | AudioDelta) -> None:
+        """Join deltas of one kind that follow on each other."""
+        last = self.parts[-1] if self.parts else None
+        if isinstance(last, list) and type(last[0]) is type(event):
+            last.append(event)  # type: ignore[arg-type]  # of the same kind, as was just asked
+        else:
+            self.parts.append([event])  # type: ignore[arg-type]  # a list of that kind
+
     def _think(self, event: ReasoningDelta) -> None:
         """Join deltas to one block; a signature or a redaction closes the block."""
-        last = self.reasoning[-1] if self.reasoning else None
-        if last is None or last.signature is not None or last.redacted or event.redacted:
-            self.reasoning.append(Reasoning(event.text, event.signature, event.redacted))
+        last = self.parts[-1] if self.parts else None
+        new = Reasoning(event.text, event.signature, event.redacted, (), event.signer)
+        if not isinstance(last, Reasoning) or last.signature is not None or last.redacted or event.redacted:
+            self.parts.append(new)
         else:
-            self.reasoning[-1] = Reasoning(last.text + event.text, event.signature, last.redacted)
+            signer = event.signer or last.signer
+            self.parts[-1] = Reasoning(last.text + event.text, event.signature, last.redacted, (), signer)
+
+    def _call(self, event: ToolUseStarted) -> None:
+        self.tools[event.index] = tool = _Tool(event)
+        self.parts.append(tool)
+
+    def _cite(self, citation: Citation) -> None:
+        """Give a source to the last text; to a new one where there is none."""
+        texts = [place for place, part in enumerate(self.parts) if isinstance(part, list) and _is_text(part)]
+        if not texts:
+            self.parts.append([TextDelta("")])
+        self.cited.setdefault(texts[-1] if texts else len(self.parts) - 1, []).append(citation)
 
     def choice(self) -> Choice:
-        parts: list[Part] = list(self.reasoning)
-        if self.text:
-            parts.append(Text("".join(self.text)))
-        if self.refusal:
-            parts.append(Refusal("".join(self.refusal)))
-        if self.audio:
-            parts.append(_join_audio(self.audio))
-        for _, (use, arguments) in sorted(self.tools.items()):
-            parts.append(ToolUse(use.id, use.name, "".join(arguments), use.kind))
+        by_index = iter([tool for _, tool in sorted(self.tools.items())])
+        ordered = [next(by_index) if isinstance(part, _Tool) else part for part in self.parts]
+        parts = [self._part(place, part) for place, part in enumerate(ordered)]
         finish = self.finish or Finished("other")
         return Choice(
             parts=tuple(parts),
@@ -272,6 +342,26 @@ class _Folding:
             refusal_logprobs=tuple(self.refusal_logprobs),
             foreign=tuple(self.foreign),
         )
+
+    def _part(self, place: int, part: Part | _Tool | list[TextDelta] | list[RefusalDelta] | list[AudioDelta]) -> Part:
+        if isinstance(part, _Tool):
+            start = part.started
+            arguments = "".join(part.arguments)
+            return ToolUse(start.id, start.name, arguments, start.kind, (), start.signature, start.signer)
+        if not isinstance(part, list):
+            return part
+        match part[0]:
+            case TextDelta():
+                text = "".join(delta.text for delta in part if isinstance(delta, TextDelta))
+                return Text(text, (), tuple(self.cited.get(place, ())))
+            case RefusalDelta():
+                return Refusal("".join(delta.text for delta in part if isinstance(delta, RefusalDelta)))
+            case AudioDelta():
+                return _join_audio([delta for delta in part if isinstance(delta, AudioDelta)])
+
+
+def _is_text(deltas: list[TextDelta] | list[RefusalDelta] | list[AudioDelta]) -> bool:
+    return isinstance(deltas[0], TextDelta)
 
 
 def _join_audio(deltas: list[AudioDelta]) -> Audio:
@@ -287,6 +377,7 @@ def fold(events: Iterable[Event]) -> Reply:
     """Put a whole reply together from its events, of which the last usage and the first start hold."""
     start, usage, error, ended = Started(), None, None, False
     choices: dict[int, _Folding] = {}
+    vectors: dict[int, tuple[float, ...]] = {}
     for event in events:
         match event:
             case Started():
@@ -297,6 +388,8 @@ def fold(events: Iterable[Event]) -> Reply:
                 error = event.error
             case Ended():
                 ended = True
+            case Embedded():
+                vectors[event.index] = event.vector
             case _:
                 choices.setdefault(event.choice, _Folding()).add(event)
     return Reply(
@@ -310,6 +403,7 @@ def fold(events: Iterable[Event]) -> Reply:
         extra=start.extra,
         error=error,
         ended=ended,
+        embeddings=tuple(vector for _, vector in sorted(vectors.items())),
     )
 
 
@@ -320,6 +414,7 @@ def unfold(reply: Reply) -> tuple[Event, ...]:
     ]
     for number, choice in enumerate(reply.choices):
         events += _unfold_choice(number, choice)
+    events += [Embedded(index, vector) for index, vector in enumerate(reply.embeddings)]
     if reply.usage is not None:
         events.append(UsageReported(reply.usage))
     if reply.error is not None:
@@ -335,9 +430,10 @@ def _unfold_choice(number: int, choice: Choice) -> list[Event]:
     for part in choice.parts:
         match part:
             case Reasoning():
-                events.append(ReasoningDelta(part.text, part.signature, part.redacted, choice=number))
+                events.append(ReasoningDelta(part.text, part.signature, part.redacted, number, part.signer))
             case Text():
                 events.append(TextDelta(part.text, choice=number))
+                events += [Cited(citation, number) for citation in part.citations]
             case Refusal():
                 events.append(RefusalDelta(part.text, choice=number))
             case Audio():
@@ -345,9 +441,11 @@ def _unfold_choice(number: int, choice: Choice) -> list[Event]:
                     AudioDelta(part.data or "", part.transcript or "", part.id, part.expires_at, choice=number)
                 )
             case ToolUse():
-                events.append(ToolUseStarted(tools, part.id, part.name, part.kind, choice=number))
+                events.append(ToolUseStarted(tools, part.id, part.name, part.kind, number, part.signature, part.signer))
                 events.append(ToolUseDelta(tools, part.arguments, choice=number))
                 tools += 1
+            case Image() | File() | Foreign():
+                events.append(PartAdded(part, number))
             case _:
                 pass
     if choice.logprobs:

@@ -24,7 +24,7 @@ from penstock.receipt import Usage
 from penstock.reply import Ended, Failed, TextDelta, UsageReported, fold
 from penstock.settings import ProviderSettings, Secret
 from penstock.target import Target
-from penstock.wire.dialect import dialect
+from penstock.wire.registry import dialect
 
 CHAT = dialect("chat")
 BODY = b'{"model": "fast", "messages": [{"role": "user", "content": "hi"}], "seed": 7}'

@@ -25,6 +25,7 @@ from penstock.errors import (
     UpstreamRejected,
 )
 from penstock.reply import Ended, Event, Failed, fold
+from penstock.wire.dialect import ModelRow
 from penstock.wire.framing import SseReader
 from penstock.wire.openai_chat import MAX_ERROR_BYTES, OpenAIChat
 from wire.chat_cases import body
@@ -33,6 +34,7 @@ GOLDEN = Path(__file__).parent / "golden" / "chat"
 REPLIES = sorted(GOLDEN.glob("*.json"))
 STREAMS = sorted(GOLDEN.glob("*.sse"))
 CHAT = OpenAIChat()
+CALL = CHAT.read_request(body())
 
 
 def lines(events: tuple[Event, ...]) -> str:
@@ -68,7 +70,7 @@ def streamed(raw: bytes, cuts: list[int], *, strip_usage: bool) -> tuple[str, by
 def test_a_recorded_reply_is_read_and_written(path: Path) -> None:
     events = CHAT.read_reply(path.read_bytes())
     same(path.with_suffix(".json.events"), lines(events))
-    written = CHAT.write_reply(fold(events))
+    written = CHAT.write_reply(fold(events), CALL)
     same(path.with_suffix(".json.chat"), written + b"\n")
     ChatCompletion.model_validate(decode(written), strict=False)
     assert fold(CHAT.read_reply(written)).choices == fold(events).choices
@@ -130,12 +132,12 @@ def test_a_request_goes_through_the_dialect_both_ways() -> None:
 
 def test_a_reply_goes_through_the_dialect_both_ways() -> None:
     raw = (GOLDEN / "text.json").read_bytes()
-    assert fold(CHAT.read_reply(CHAT.write_reply(fold(CHAT.read_reply(raw))))) == fold(CHAT.read_reply(raw))
+    assert fold(CHAT.read_reply(CHAT.write_reply(fold(CHAT.read_reply(raw)), CALL))) == fold(CHAT.read_reply(raw))
     assert fold(CHAT.tap_reply(raw)).usage == fold(CHAT.read_reply(raw)).usage
 
 
 def test_the_models_are_listed_as_openai_lists_them() -> None:
-    listed = decode(CHAT.write_models([("fast", "penstock", 0), ("openai/gpt-4o", "openai", 17)]))
+    listed = decode(CHAT.write_models([ModelRow("fast"), ModelRow("openai/gpt-4o", "openai", 17)]))
     assert listed == {
         "object": "list",
         "data": [
@@ -143,7 +145,7 @@ def test_the_models_are_listed_as_openai_lists_them() -> None:
             {"id": "openai/gpt-4o", "object": "model", "created": 17, "owned_by": "openai"},
         ],
     }
-    one = decode(CHAT.write_model("fast", "penstock", 0))
+    one = decode(CHAT.write_model(ModelRow("fast")))
     assert one == listed["data"][0]
     Model.model_validate(one, strict=False)
 

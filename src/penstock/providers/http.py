@@ -36,7 +36,8 @@ from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Event, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
-from penstock.wire.dialect import Dialect, StreamReader, dialect
+from penstock.wire.dialect import Dialect, StreamReader
+from penstock.wire.registry import dialect
 
 BASE_URLS: Mapping[str, str] = MappingProxyType({"openai": "https://api.openai.com/v1"})
 DIALECTS: Mapping[str, str] = MappingProxyType({"openai": "chat"})

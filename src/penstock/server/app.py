@@ -16,7 +16,8 @@ from penstock.server.asgi import Application, call_asgi
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.loopback import refuse_strangers
 from penstock.target import usd
-from penstock.wire.dialect import dialect
+from penstock.wire.dialect import ModelRow
+from penstock.wire.registry import dialect
 
 JSON: Final = (b"content-type", b"application/json")
 Route = Callable[[Request, Responder], Awaitable[None]]
@@ -72,7 +73,7 @@ class App:
             if call.stream:
                 await self._stream(call, opening, items, responder)
             else:
-                await self._whole(opening, items, responder)
+                await self._whole(call, opening, items, responder)
         finally:
             await items.aclose()
 
@@ -85,7 +86,7 @@ class App:
             refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
         return who
 
-    async def _whole(self, opening: Opening, items: Items, responder: Responder) -> None:
+    async def _whole(self, call: Call, opening: Opening, items: Items, responder: Responder) -> None:
         """Collect a reply that is not streamed, and send it in one piece with its cost."""
         events: tuple[Event, ...] = ()
         raw: bytes | None = None
@@ -102,7 +103,7 @@ class App:
         headers = _headers(opening)
         if receipt is not None and receipt.cost_nano_usd is not None:
             headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
-        body = raw if opening.lane == "verbatim" and raw is not None else self._chat.write_reply(fold(events))
+        body = raw if opening.lane == "verbatim" and raw is not None else self._chat.write_reply(fold(events), call)
         responder.send(opening.status, [JSON, *headers], body)
 
     async def _stream(self, call: Call, opening: Opening, items: Items, responder: Responder) -> None:
@@ -128,13 +129,13 @@ class App:
 
     async def _models(self, request: Request, responder: Responder) -> None:
         who = self._identify(request, read_caller(request))
-        names = [(name, "penstock", 0) for name in self._gateway.router.allowed(who)]
+        names = [ModelRow(name) for name in self._gateway.router.allowed(who)]
         responder.send(200, [JSON], self._chat.write_models(names))
 
     async def _model(self, name: str, request: Request, responder: Responder) -> None:
         who = self._identify(request, read_caller(request))
         plan = self._gateway.router.plan(name, who)
-        responder.send(200, [JSON], self._chat.write_model(plan.model, "penstock", 0))
+        responder.send(200, [JSON], self._chat.write_model(ModelRow(plan.model)))
 
     # -- operations --
 

@@ -1,18 +1,40 @@
-"""What a dialect is, and which there are.
+"""What a dialect is.
 
 A dialect turns the bytes of one API into the neutral vocabulary and back, on either side of the line. It is pure: no
 socket, no clock, no chance. Any client's dialect reaches any provider's, since both meet in `Call` and in events.
-Place in the line: the only file of this folder that the two edges import.
+Place in the line: every dialect implements this; `registry.py` says which there are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from penstock.call import Call
+from msgspec import Struct
+
+from penstock.call import Call, Operation
 from penstock.errors import PenstockError, UpstreamError
 from penstock.reply import Event, Reply
-from penstock.wire.openai_chat import OpenAIChat
+
+
+class Asked(Struct, frozen=True):
+    """What the path and the query of an endpoint say beside the body: None and "" where they say nothing."""
+
+    model: str | None = None
+    stream: bool | None = None
+    operation: Operation = "generate"
+    form: str = ""
+
+
+NOTHING_ASKED: Final = Asked()
+
+
+class ModelRow(Struct, frozen=True):
+    """A model in a list: `created` is Unix seconds, 0 where unknown; limits are tokens."""
+
+    id: str
+    owner: str = "penstock"
+    created: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class StreamReader(Protocol):
@@ -45,14 +67,19 @@ class StreamWriter(Protocol):
 
 
 class Dialect(Protocol):
-    """One API, in both directions."""
+    """One API, in both directions, for one operation: answers, or embeddings."""
 
     @property
     def name(self) -> str:
         """The name in configurations, receipts and `Call.dialect`."""
         ...
 
-    def read_request(self, body: bytes) -> Call:
+    @property
+    def stream_type(self) -> bytes:
+        """The content type of its streams."""
+        ...
+
+    def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
         """Read a client's request. Raises InvalidRequest and nothing else, whatever the bytes."""
         ...
 
@@ -72,8 +99,8 @@ class Dialect(Protocol):
         """Read of a whole reply what the meter needs, where its bytes go on as they are. Raises UpstreamGarbled."""
         ...
 
-    def write_reply(self, reply: Reply) -> bytes:
-        """Write a whole reply."""
+    def write_reply(self, reply: Reply, call: Call) -> bytes:
+        """Write a whole reply to the call."""
         ...
 
     def read_error(self, status: int, body: bytes) -> UpstreamError:
@@ -84,6 +111,10 @@ class Dialect(Protocol):
         """Write an error as the clients of this dialect expect it."""
         ...
 
+    def error_headers(self, error: PenstockError) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the headers in which this dialect tells of an error as well; most have none."""
+        ...
+
     def stream_reader(self, *, strip_usage: bool = False) -> StreamReader:
         """Make the reader of one stream; with `strip_usage` the frame with nothing but usage is not passed on."""
         ...
@@ -92,21 +123,22 @@ class Dialect(Protocol):
         """Make the writer of one stream."""
         ...
 
-    def write_models(self, models: Sequence[tuple[str, str, int]]) -> bytes:
-        """Write a list of models: of each its id, its owner and when it was made (Unix seconds)."""
+    def write_count_request(self, call: Call, model: str) -> bytes | None:
+        """Write the question how many tokens a prompt has; None where the API has no such question."""
         ...
 
-    def write_model(self, model: str, owner: str, created: int) -> bytes:
+    def read_count(self, body: bytes) -> int:
+        """Read the answer to it. Raises UpstreamGarbled."""
+        ...
+
+    def write_count(self, tokens: int) -> bytes:
+        """Write the answer to a client's question how many tokens a prompt has."""
+        ...
+
+    def write_models(self, models: Sequence[ModelRow]) -> bytes:
+        """Write a list of models."""
+        ...
+
+    def write_model(self, model: ModelRow) -> bytes:
         """Write one model."""
         ...
-
-
-_DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({"chat": OpenAIChat()})
-
-
-def dialect(name: str) -> Dialect:
-    """Give the dialect of that name. Raises KeyError with the names there are."""
-    found = _DIALECTS.get(name)
-    if found is None:
-        raise KeyError(f"There is no dialect {name!r}; known: {', '.join(sorted(_DIALECTS))}.")
-    return found

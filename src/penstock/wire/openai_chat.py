@@ -17,9 +17,10 @@ from msgspec import DecodeError, Struct
 from msgspec.json import decode, encode
 
 from penstock.call import Call
-from penstock.errors import PenstockError, UpstreamError, UpstreamRejected
+from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, UpstreamRejected
 from penstock.reply import Event, Reply
 from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request
+from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_stream import ChatStreamReader, ChatStreamWriter
 from penstock.wire.openai_chat_tap import tap_reply
@@ -43,14 +44,16 @@ class OpenAIChat(Struct, frozen=True):
     """See `dialect.Dialect`. With `ask_usage` every stream is asked for its usage, whether or not the client did."""
 
     ask_usage: bool = True
+    stream_type: bytes = b"text/event-stream"
 
     @property
     def name(self) -> str:
         """The name in configurations, receipts and `Call.dialect`."""
         return NAME
 
-    def read_request(self, body: bytes) -> Call:
+    def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
+        del asked  # everything stands in the body
         return openai_chat_request.read_request(body)
 
     def write_request(self, call: Call, model: str) -> tuple[bytes, tuple[str, ...]]:
@@ -69,8 +72,9 @@ class OpenAIChat(Struct, frozen=True):
         """Read start, ends and usage of a whole reply; more where it is unusual. Raises UpstreamGarbled."""
         return tap_reply(body)
 
-    def write_reply(self, reply: Reply) -> bytes:
+    def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write a whole reply."""
+        del call
         return openai_chat_reply.write_reply(reply)
 
     def read_error(self, status: int, body: bytes) -> UpstreamError:
@@ -87,6 +91,11 @@ class OpenAIChat(Struct, frozen=True):
             return error.body
         return openai_chat_reply.write_error(error)
 
+    def error_headers(self, error: PenstockError) -> tuple[tuple[bytes, bytes], ...]:
+        """Give nothing: the body says all."""
+        del error
+        return ()
+
     def stream_reader(self, *, strip_usage: bool = False) -> ChatStreamReader:
         """Make the reader of one stream; with `strip_usage` the frame with nothing but usage is not passed on."""
         return ChatStreamReader(strip_usage=strip_usage)
@@ -95,17 +104,31 @@ class OpenAIChat(Struct, frozen=True):
         """Make the writer of one stream."""
         return ChatStreamWriter(call)
 
-    def write_models(self, models: Sequence[tuple[str, str, int]]) -> bytes:
-        """Write the answer of `GET /v1/models`: of each its id, its owner and when it was made (Unix seconds)."""
-        return encode({"object": "list", "data": [_model(*model) for model in models]})
+    def write_count_request(self, call: Call, model: str) -> bytes | None:
+        """Give None: this API counts nothing beforehand."""
+        del call, model
+        return None
 
-    def write_model(self, model: str, owner: str, created: int) -> bytes:
+    def read_count(self, body: bytes) -> int:
+        """Refuse: this API counts nothing beforehand."""
+        del body
+        raise UpstreamGarbled("This API has no counts of tokens.")
+
+    def write_count(self, tokens: int) -> bytes:
+        """Write a count as OpenAI's newer API does."""
+        return encode({"object": "response.input_tokens", "input_tokens": tokens})
+
+    def write_models(self, models: Sequence[ModelRow]) -> bytes:
+        """Write the answer of `GET /v1/models`."""
+        return encode({"object": "list", "data": [_model(model) for model in models]})
+
+    def write_model(self, model: ModelRow) -> bytes:
         """Write the answer of `GET /v1/models/{id}`."""
-        return encode(_model(model, owner, created))
+        return encode(_model(model))
 
 
-def _model(model: str, owner: str, created: int) -> dict[str, Any]:
-    return {"id": model, "object": "model", "created": created, "owned_by": owner}
+def _model(model: ModelRow) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owner}
 
 
 def _may_be_shown(body: bytes) -> bool:
