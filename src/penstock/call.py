@@ -248,6 +248,18 @@ class Content(Struct, frozen=True):
 Operation = Literal["generate", "embed", "count"]
 
 
+class Asked(Struct, frozen=True):
+    """What the path and the query of an endpoint say beside the body: None and "" where they say nothing."""
+
+    model: str | None = None
+    stream: bool | None = None
+    operation: Operation = "generate"
+    form: str = ""
+
+
+NOTHING_ASKED = Asked()
+
+
 class Call(Struct, frozen=True, dict=True):
     """One call as asked.
 
@@ -262,6 +274,7 @@ class Call(Struct, frozen=True, dict=True):
     operation     what is wanted: an answer, embeddings, or only the number of the prompt's tokens
     native        members that only a provider of the same dialect can honour (stored state, hosted tools), by name
     strict        what a target cannot express makes it unfit, rather than being left out
+    headers       the client's own headers that go on to a provider of the same dialect (`anthropic-beta`)
     form          which of a dialect's forms the client used, in the dialect's own words
     """
 
@@ -281,6 +294,7 @@ class Call(Struct, frozen=True, dict=True):
     native: tuple[str, ...] = ()
     strict: bool = False
     form: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @cached_property
     def content(self) -> Content:

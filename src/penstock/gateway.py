@@ -16,15 +16,15 @@ from time import monotonic, time_ns
 
 from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text
+from penstock.counting import INLINE_BYTES, count_prompt, count_used, load
 from penstock.deadlines import Deadlines
 from penstock.errors import (
     BudgetExhausted,
-    ClientClosed,
     DeadlineExceeded,
     Internal,
-    Overloaded,
     PenstockError,
     Unauthenticated,
+    UpstreamError,
     UpstreamGarbled,
 )
 from penstock.execute import Execution, LiveTry
@@ -34,7 +34,7 @@ from penstock.ledger.budgets import Budgets, Hold, limits_of
 from penstock.ledger.keys import Keyring, read_pepper
 from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.ledger.records import Intent
-from penstock.plugins import PROVIDERS, Provider, find
+from penstock.plugins import PROVIDERS, Counts, Provider, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
 from penstock.receipt import Receipt, Usage
@@ -43,16 +43,15 @@ from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.router import Plan, Router
 from penstock.settings import Config
-from penstock.target import Ceiling, Profile, ceilings, most, usd
+from penstock.target import Ceiling, ceilings, most, usd
 from penstock.telemetry.metrics import Metrics
-from penstock.tokens.count import Count, count_call, count_text
+from penstock.tokens.count import Count
 
 log = logging.getLogger("penstock")
 
 TEMPLATE_TOKENS = 256
 """What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
 
-INLINE_BYTES = 65_536
 CEILINGS = 1000
 FLUSH_S = 0.02
 FLUSH_ROWS = 256  # together: a transaction costs as much as many rows
@@ -126,17 +125,36 @@ class Gateway:
     async def foresee(self, call: Call, who: Who, caller: Caller) -> Foresight:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
         call = self._pin(call, who := self._attribute(who, caller, call))
-        plan = self.router.plan(call.model, who)
+        plan = self.router.plan_call(call, who)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
         now_ns, steps = self._wall_ns(), []
         for number, target in enumerate(plan.targets):
-            count = await self._count(call, target.profile)
+            count = await count_prompt(call, target.profile)
             ceiling = self._dearest(Plan.of(plan.model, (target,)), call, count.band[1] + TEMPLATE_TOKENS, now_ns)
             note = "first" if number == 0 else "if all before it fail"
             steps.append(Step(target.id, count, None if ceiling is None else usd(ceiling), note))
         left = tuple(Skipped(one.target, one.reason) for one in plan.left_out)
         return Foresight(plan.model, tuple(steps), left, plan.static)
+
+    async def count(self, call: Call, who: Who, caller: Caller) -> Count:
+        """Count a prompt for the model that would answer: with its own vocabulary, else by asking its provider, else roughly.
+
+        Raises as `open` does before the first try. Nothing is spent and no receipt is left.
+        """
+        call = self._pin(call, who := self._attribute(who, caller, call))
+        target = self.router.plan_call(call, who).targets[0]
+        count = await count_prompt(call, target.profile)
+        provider = self._providers[target.provider]
+        if count.certainty == "exact" or not isinstance(provider, Counts):
+            return count
+        own = self.config.server.deadline_s
+        limit_s = own if caller.deadline_s is None else min(own, caller.deadline_s)
+        with suppress(UpstreamError):
+            counted = await provider.count(call, target, self._clock() + limit_s)
+            if counted is not None:
+                return Count(counted, "provider", (counted, counted))
+        return count
 
     async def open(self, call: Call, who: Who, caller: Caller) -> AsyncGenerator[Opening | Chunk, None]:
         """Take one call through the line: give its `Opening`, then its chunks, the last of which has the receipt.
@@ -151,7 +169,7 @@ class Gateway:
             flight.who = who = self._attribute(who, caller, call)
             flight.ticket = self._admission.enter(who, call, now)
             flight.call = call = self._pin(call, who)
-            plan = self.router.plan(call.model, who)
+            plan = self.router.plan_call(call, who)
             if not plan.surely_serves(call):
                 plan = await self._fit(call, plan)
             await self._reserve(flight, plan)
@@ -178,7 +196,7 @@ class Gateway:
             flight.fail("error" if flight.intended else "refused", error)
             raise
         except (asyncio.CancelledError, GeneratorExit) as error:
-            self._cut(flight, error)
+            flight.cut(error)
             if flight.overdue and flight.error is not None and isinstance(error, asyncio.CancelledError):
                 raise flight.error from None
             raise
@@ -205,7 +223,7 @@ class Gateway:
 
     async def _fit(self, call: Call, plan: Plan) -> Plan:
         """Leave out what has no room for the call, by a count."""
-        return plan.fit(call, {t.id: (await self._count(call, t.profile)).band[0] for t in plan.targets})
+        return plan.fit(call, {t.id: (await count_prompt(call, t.profile)).band[0] for t in plan.targets})
 
     async def _reserve(self, flight: InFlight[Hold], plan: Plan) -> None:
         """Hold the dearest end of the plan: by a bound that is surely enough, else by a count. Raises BudgetExhausted."""
@@ -213,7 +231,7 @@ class Gateway:
         if bound is not None:
             with suppress(BudgetExhausted):  # the bound may be far too high
                 return self._hold(flight, plan, bound)
-        counts = [await self._count(flight.call, target.profile) for target in plan.targets]
+        counts = [await count_prompt(flight.call, target.profile) for target in plan.targets]
         flight.counted = counts[0].n
         return self._hold(flight, plan, max(count.band[1] for count in counts))
 
@@ -231,12 +249,6 @@ class Gateway:
             known = self._ceilings[plan.ids] = (ceilings(plan.targets, day),)
         of = known[0]
         return None if of is None else most(input_tokens, plan.output_bound(call), of)
-
-    async def _count(self, call: Call, profile: Profile) -> Count:
-        """Count a prompt; a long one beside the loop, so that no other call waits for it."""
-        if len(call.raw) <= INLINE_BYTES:
-            return count_call(call, profile)
-        return await asyncio.to_thread(count_call, call, profile)
 
     def _intend(self, flight: InFlight[Hold], plan: Plan) -> None:
         """Write down that the call will be made: from here on it cannot be lost."""
@@ -295,7 +307,7 @@ class Gateway:
         except asyncio.CancelledError as error:
             if not flight.overdue:
                 raise
-            self._cut(flight, error)
+            flight.cut(error)
             failed = flight.error
         if chunk is None:
             cut = UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")
@@ -303,17 +315,6 @@ class Gateway:
         live.meter.observe(chunk.events)
         flight.waiting = False
         return chunk
-
-    def _cut(self, flight: InFlight[Hold], why: BaseException) -> None:
-        """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more."""
-        if flight.overdue:
-            if isinstance(why, asyncio.CancelledError) and flight.task is not None:
-                flight.task.uncancel()
-            flight.fail("error", DeadlineExceeded("The deadline passed while the call was being answered."))
-        elif "shutting down" in why.args:  # as the server says when its drain is over
-            flight.fail("cancelled", Overloaded("The gateway was shut down before the call ended."))
-        else:
-            flight.fail("cancelled", ClientClosed("The client closed the connection."))
 
     def _defect(self, flight: InFlight[Hold], error: Exception) -> PenstockError:
         """Log what should not happen, under the call's id; the client gets no details."""
@@ -356,19 +357,13 @@ class Gateway:
         is_long = (call.input_bound or len(call.raw)) > INLINE_BYTES or meter.kept > INLINE_BYTES
         if is_long or profile.tokenizer is None:  # whose vocabulary is not public is not worth loading another one
             return rough(flight, live)
-        prompt = count_call(call, profile)
-        answer = count_text("".join(meter.text), profile)
-        sure = prompt.certainty == answer.certainty == "exact"
-        return Usage(prompt.n, answer.n, source="counted" if sure else "estimated")
+        return count_used(call, meter.text, profile)
 
     # -- around the line --
 
     def warm(self) -> None:
         """Load the vocabularies of the configured targets, so that no call waits for one. Takes tenths of a second each."""
-        for plan in self.router.models.values():
-            for target in plan.targets:
-                if target.profile.tokenizer is not None:
-                    count_text("x", target.profile)
+        load(target.profile for plan in self.router.models.values() for target in plan.targets)
 
     def _today(self, now_ns: int) -> str:
         number = now_ns // 86_400_000_000_000

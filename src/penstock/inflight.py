@@ -9,7 +9,7 @@ from math import inf
 from typing import Any, Generic, Literal, TypeVar
 
 from penstock.call import Call, Ticket, Who
-from penstock.errors import ClientClosed, PenstockError, UpstreamError
+from penstock.errors import ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
 from penstock.execute import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Receipt, Status, Usage, UsageSource
 from penstock.reply import Ended, Finished, Opening, Started, TextDelta
@@ -67,6 +67,17 @@ class InFlight(Generic[H]):
         if self.error is None:
             self.status = status
             self.error = error
+
+    def cut(self, why: BaseException) -> None:
+        """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more."""
+        if self.overdue:
+            if isinstance(why, asyncio.CancelledError) and self.task is not None:
+                self.task.uncancel()
+            self.fail("error", DeadlineExceeded("The deadline passed while the call was being answered."))
+        elif "shutting down" in why.args:  # as the server says when its drain is over
+            self.fail("cancelled", Overloaded("The gateway was shut down before the call ended."))
+        else:
+            self.fail("cancelled", ClientClosed("The client closed the connection."))
 
     def close(self, now: float, day: str, estimate: Estimate, config_hash: str) -> Receipt:
         """End every try and make the receipt.

@@ -6,7 +6,7 @@ use. Loading happens once, when a configuration is taken over; nothing here deci
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from penstock.call import Call
 from penstock.errors import ConfigError, Mistake
@@ -46,6 +46,15 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and threads."""
+        ...
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A provider that can be asked how many tokens a prompt has."""
+
+    async def count(self, call: Call, target: Target, deadline: float) -> int | None:
+        """Give its own count; None where it has none for this model. Raises an `UpstreamError`."""
         ...
 
 

@@ -76,7 +76,7 @@ class ProviderSettings(Struct, frozen=True):
     """`[providers.<name>]`: a place that answers calls.
 
     `vendor` is whose list prices hold there. `proxy_environ` are the proxy variables of the environment, secret since
-    they may hold a password.
+    they may hold a password; `cloud_environ` those in which AWS, Google and Azure keep credentials.
     """
 
     name: Name
@@ -84,10 +84,7 @@ class ProviderSettings(Struct, frozen=True):
     base_url: Annotated[str, Meta(extra={"form": "url"}, examples=["http://127.0.0.1:9000/v1"])] | None = None
     api_key: Annotated[Secret, Meta(examples=["env:OPENAI_API_KEY"])] | None = None
     dialect: (
-        Annotated[
-            Literal["chat"],
-            Meta(extra={"later": ("responses", "messages", "generate", "converse", "ollama")}, examples=["chat"]),
-        ]
+        Annotated[Literal["chat", "responses", "messages", "generate", "converse", "ollama"], Meta(examples=["chat"])]
         | None
     ) = None
     vendor: Annotated[str, Meta(min_length=1, examples=["openai"])] | None = None
@@ -103,7 +100,14 @@ class ProviderSettings(Struct, frozen=True):
     ] = ()
     ca_file: Annotated[Path, Meta(examples=["tls/corporate-ca.pem"])] | None = None
     path: Annotated[Path, Meta(examples=["replies.toml"])] | None = None
+    region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$", examples=["eu-central-1"])] | None = None
+    profile: Annotated[str, Meta(min_length=1, examples=["production"])] | None = None
+    project: Annotated[str, Meta(pattern=r"^[a-z0-9.:-]{1,64}$", examples=["my-project"])] | None = None
+    location: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$", examples=["europe-west4"])] | None = None
+    credentials: Annotated[Path, Meta(examples=["service-account.json"])] | None = None
+    api_version: Annotated[str, Meta(pattern=r"^[a-z0-9.-]{1,64}$", examples=["2024-10-21"])] | None = None
     proxy_environ: Annotated[tuple[tuple[str, Secret], ...], Meta(extra={"derived": True})] = ()
+    cloud_environ: Annotated[tuple[tuple[str, Secret], ...], Meta(extra={"derived": True})] = ()
 
 
 class ModelSettings(Struct, frozen=True):
@@ -112,6 +116,7 @@ class ModelSettings(Struct, frozen=True):
     name: Annotated[ModelName, Meta(extra={"derived": True})]
     targets: Annotated[tuple[TargetName, ...], Meta(extra={"unique": True}, examples=[["openai/gpt-4o-mini"]])] = ()
     static: Annotated[str, Meta(min_length=1, examples=["We are busy, please try again in a minute."])] | None = None
+    strict: bool = False
     policy: Annotated[
         Literal["order"], Meta(extra={"later": ("weighted", "cheapest", "fastest", "complexity", "cascade")})
     ] = "order"

@@ -65,7 +65,10 @@ class Profile(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """One model at one provider. `id` is `provider/model`, as users write it; `prices` are sorted by `since`."""
+    """One model at one provider. `id` is `provider/model`, as users write it; `prices` are sorted by `since`.
+
+    `strict`: what it cannot express is refused, rather than left out.
+    """
 
     id: str
     provider: str
@@ -74,6 +77,7 @@ class Target(Struct, frozen=True):
     profile: Profile = Profile()
     prices: tuple[Price, ...] = ()
     free: bool = False
+    strict: bool = False
 
 
 class Cost(Struct, frozen=True, gc=False):

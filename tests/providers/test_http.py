@@ -19,7 +19,8 @@ from penstock.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from penstock.providers.http import HttpProvider, retry_after_s
+from penstock.providers.failures import retry_after_s
+from penstock.providers.http import HttpProvider
 from penstock.receipt import Usage
 from penstock.reply import Ended, Failed, TextDelta, UsageReported, fold
 from penstock.settings import ProviderSettings, Secret

@@ -73,7 +73,7 @@ class Admission:
         if room.requests is not None and (wait_s := room.requests.wait_s(1.0, now)):
             raise _limited(who.team, "requests", wait_s)
         if room.tokens is not None:
-            tokens = len(call.raw) // BYTES_PER_TOKEN + (call.sampling.max_tokens or 0)
+            tokens = (len(call.raw) or call.input_bound or 0) // BYTES_PER_TOKEN + (call.sampling.max_tokens or 0)
             tokens = min(tokens, int(room.tokens.capacity))  # what is asked for beyond a minute's worth may not come
             if wait_s := room.tokens.wait_s(tokens, now):
                 raise _limited(who.team, "tokens", wait_s)

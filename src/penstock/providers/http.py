@@ -7,30 +7,19 @@ Verbatim lane: client and provider speak the same dialect and only top-level mem
 goes out with those members spliced in, and the reply's bytes come back untouched beside their meaning.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import isnan
-from types import MappingProxyType
 from typing import TypeVar
 
-import msgspec
 from msgspec import structs
 
-from penstock.call import Call
-from penstock.errors import (
-    ConfigError,
-    DeadlineExceeded,
-    Mistake,
-    PenstockError,
-    UpstreamError,
-    UpstreamFailed,
-    UpstreamGarbled,
-    UpstreamOverloaded,
-    UpstreamTimeout,
-)
-from penstock.providers.auth import Header, credential_headers
+from penstock.call import Call, Operation
+from penstock.errors import Inexpressible, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.providers.auth import Header, authority, credential_headers
 from penstock.providers.connection import Fault, Limits, Reply
+from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
+from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
 from penstock.providers.pool import Address, Pool, proxy_for, trust_store
 from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Event, Failed
@@ -39,16 +28,17 @@ from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader
 from penstock.wire.registry import dialect
 
-BASE_URLS: Mapping[str, str] = MappingProxyType({"openai": "https://api.openai.com/v1"})
-DIALECTS: Mapping[str, str] = MappingProxyType({"openai": "chat"})
-PATHS: Mapping[str, bytes] = MappingProxyType({"chat": b"/chat/completions"})
-
-PASSED_HEADERS = frozenset({b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version"})
+PASSED_HEADERS = frozenset(
+    {b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version", b"x-amzn-requestid"}
+)
 PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"openai-")
-MAX_RETRY_AFTER_S = 86_400.0
 HIDDEN = "the provider's own words quote a credential and are not shown."
-PART_CHARACTERS = 12
-SHORTEST_KEY = 8
+REMEMBERED = 1000
+"""Paths of models that are remembered."""
+
+LIMIT_NEEDED = frozenset({"messages"})
+"""Dialects in which a request has to say how long the answer may be."""
+
 ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
 
@@ -59,16 +49,11 @@ class HttpProvider:
     """A provider reached over HTTP. `dialect` is the name of what it speaks."""
 
     def __init__(self, settings: ProviderSettings) -> None:
-        """Resolve address, dialect and credential; no connection is made yet."""
-        self.dialect = settings.dialect or DIALECTS[settings.kind]
-        base_url = settings.base_url or BASE_URLS.get(settings.kind)
-        if base_url is None:
-            raise ConfigError(
-                "the configuration",
-                (Mistake(f"providers.{settings.name}.base_url", f"kind {settings.kind!r} needs a base_url."),),
-            )
-        address, prefix = Address.parse(base_url)
-        self._speaks: Dialect = dialect(self.dialect)
+        """Resolve address, dialect and credential; no connection is made yet. Raises ConfigError."""
+        self.dialect = dialect_of(settings)
+        address, self._prefix = Address.parse(base_url(settings))
+        self._settings = settings
+        self._speaks = _speaks(settings, self.dialect)
         self._secret = b"" if settings.api_key is None else settings.api_key.reveal().encode()
         self._stream_usage = settings.stream_usage
         self._pool = Pool(
@@ -82,24 +67,25 @@ class HttpProvider:
             proxy=proxy_for(address, {name: value.reveal() for name, value in settings.proxy_environ}),
             tls=None if settings.ca_file is None else trust_store(str(settings.ca_file)),
         )
-        self._head = _head(prefix.encode() + PATHS[self.dialect], address.host_header, settings)
+        self._authority = authority(settings, address.host_header.decode())
+        self._fixed = _fixed_lines(address.host_header, settings)
+        self._paths: dict[tuple[str, Operation, bool], str] = {}
+        self._heads: dict[str, bytes] = {}
 
     async def send(self, call: Call, target: Target, deadline: float) -> "HttpExchange":
         """Send the call and wait until its reply begins (for one that is not a stream: until it is complete)."""
-        speaks = self._speaks
+        speaks = self._speaks.get(call.operation)
+        where = self._path(target, call.operation, stream=call.stream)
+        if speaks is None or where is None:
+            raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
         if call.stream and not self._stream_usage:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
         body = speaks.splice(call, target.model) if call.dialect == speaks.name else None
         is_verbatim = body is not None
         dropped: tuple[str, ...] = ()
         if body is None:
-            body, dropped = speaks.write_request(call, target.model)
-        try:
-            reply = await self._pool.send(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), deadline=deadline)
-        except Fault as fault:
-            raise _failure(fault, target.id) from None
-        if reply.status != 200:
-            raise await self._refusal(reply, target.id)
+            body, dropped = self._written(speaks, call, target)
+        reply = await self._ask(where, call, body, target, deadline)
         exchange = HttpExchange(call, reply, speaks, target.id)
         exchange.shield = self.shield
         exchange.headers = self._pass_on(reply.headers)
@@ -109,6 +95,64 @@ class HttpProvider:
                 "verbatim"  # else a stream was asked for and one piece came: it has to be written as a stream
             )
         return exchange
+
+    async def count(self, call: Call, target: Target, deadline: float) -> int | None:
+        """Ask the provider how many tokens a prompt has; None where it has no such question."""
+        speaks = self._speaks["generate"]
+        where = self._path(target, "count", stream=False)
+        body = None if where is None else speaks.write_count_request(call, target.model)
+        if where is None or body is None:
+            return None
+        reply = await self._ask(where, call, body, target, deadline)
+        if reply.whole is None:
+            reply.close()
+            raise UpstreamGarbled(f"{target.id} answered with a stream that nobody asked for.")
+        return speaks.read_count(reply.whole)
+
+    def _path(self, target: Target, operation: Operation, *, stream: bool) -> str | None:
+        """Give path and query of a question, remembered."""
+        key = (target.model, operation, stream)
+        known = self._paths.get(key)
+        if known is None:
+            known = path(self._settings, self._prefix, target.model, operation, stream=stream) or ""
+            if len(self._paths) >= REMEMBERED:  # clients may ask for any model
+                self._paths.clear()
+                self._heads.clear()
+            self._paths[key] = known
+            self._heads[known] = b"POST " + known.encode() + b" HTTP/1.1\r\n" + self._fixed
+        return known or None
+
+    def _written(self, speaks: Dialect, call: Call, target: Target) -> tuple[bytes, tuple[str, ...]]:
+        """Write the call in the provider's own dialect; refuse what it cannot say where the caller wants that."""
+        longest = target.profile.output_tokens
+        if call.sampling.max_tokens is None and longest is not None and call.operation == "generate":
+            known = structs.replace(call.sampling, max_tokens=longest)
+            call = structs.replace(call, sampling=known) if speaks.name in LIMIT_NEEDED else call
+        body, dropped = speaks.write_request(call, target.model)
+        if dropped and (call.strict or target.strict):
+            raise Inexpressible(
+                f"{target.id} cannot express {', '.join(dropped)}.",
+                hint="Leave it out, ask another model, or allow that it is left out (strict = false).",
+                param=dropped[0],
+            )
+        return body, dropped
+
+    async def _ask(self, where: str, call: Call, body: bytes, target: Target, deadline: float) -> Reply:
+        """Post a body and give the reply, if it is no error."""
+        head = self._heads[where]
+        if call.headers and call.dialect == self.dialect:
+            head += b"".join([name + b": " + value + b"\r\n" for name, value in call.headers])
+        if self._authority is not None:
+            head += await self._authority.lines(where, body)
+        try:
+            reply = await self._pool.send(
+                b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), deadline=deadline
+            )
+        except Fault as fault:
+            raise failure(fault, target.id) from None
+        if reply.status != 200:
+            raise await self._refusal(reply, target.id, self._speaks.get(call.operation) or self._speaks["generate"])
+        return reply
 
     async def close(self) -> None:
         """Drop every connection."""
@@ -120,17 +164,17 @@ class HttpProvider:
         if not passed:
             return ()
         secret = self._secret.decode()
-        return tuple(one for one in passed if not _quotes(secret, one[1].decode("latin-1")))
+        return tuple(one for one in passed if not quotes(secret, one[1].decode("latin-1")))
 
     def shield(self, error: Shielded) -> Shielded:
         """Take the provider's words out of an error that quotes our credential."""
-        if _quotes(self._secret.decode(), error.message):
+        if quotes(self._secret.decode(), error.message):
             error.message = HIDDEN
             if isinstance(error, UpstreamError):
                 error.body = b""
         return error
 
-    async def _refusal(self, reply: Reply, target: str) -> PenstockError:
+    async def _refusal(self, reply: Reply, target: str, speaks: Dialect) -> PenstockError:
         """Read an error reply and say what it means."""
         body = reply.whole
         if body is None:
@@ -144,8 +188,8 @@ class HttpProvider:
                 reply.close()
         if reply.status < 400:
             return UpstreamGarbled(f"{target} answered with status {reply.status}, which is no answer to a call.")
-        error = self._speaks.read_error(reply.status, body)
-        if _quotes(self._secret.decode(), _spelled_out(body)):
+        error = speaks.read_error(reply.status, body)
+        if quotes(self._secret.decode(), spelled_out(body)):
             error.message, error.body = HIDDEN, b""
         self.shield(error)
         error.retry_after_s = retry_after_s(reply.header, datetime.now(UTC))
@@ -194,7 +238,7 @@ class HttpExchange:
         try:
             return await self._stream() if self._reader is not None else self._whole()
         except Fault as fault:
-            raise _failure(fault, self._target) from None
+            raise failure(fault, self._target) from None
 
     def _whole(self) -> Chunk:
         self._done = True
@@ -235,84 +279,27 @@ class HttpExchange:
             self._reply.close()
 
 
-def _quotes(secret: str, text: str) -> bool:
-    """Whether a text holds a key, or as much of it as would help anybody."""
-    if len(secret) < SHORTEST_KEY:
-        return False  # a placeholder, as servers without keys are given one
-    most = max(1, len(secret) - PART_CHARACTERS + 1)
-    return any(secret[at : at + PART_CHARACTERS] in text for at in range(most))
+def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:
+    """Give what a provider speaks, for each operation that it has."""
+    answers = dialect(name)
+    if settings.kind == "vertex" and name == "messages":
+        pass
+    found: dict[Operation, Dialect] = {"generate": answers}
+    with suppress(KeyError):
+        found["embed"] = dialect(name, "embed")
+    return found
 
 
-def _spelled_out(body: bytes) -> str:
-    """Give a body's text as it is, and once more with JSON's escapes undone."""
-    text = body.decode("utf-8", "replace")
-    try:
-        return text + msgspec.json.encode(msgspec.json.decode(body)).decode("utf-8", "replace")
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return text + text.replace("\\/", "/")
-
-
-def _head(path: bytes, host: bytes, settings: ProviderSettings) -> bytes:
-    """Write everything of a request that stays the same, up to the value of content-length."""
+def _fixed_lines(host: bytes, settings: ProviderSettings) -> bytes:
+    """Write the lines of a head that are the same for every question."""
     own = tuple((name.lower().encode(), value.encode()) for name, value in settings.headers)
     lines = [
-        b"POST " + path + b" HTTP/1.1",
         b"host: " + host,
         b"content-type: application/json",
-        b"accept: application/json, text/event-stream",
+        b"accept: */*" if settings.kind == "bedrock" else b"accept: application/json, text/event-stream",
         b"accept-encoding: identity",
         b"user-agent: penstock",
         *(name + b": " + value for name, value in (*credential_headers(settings), *own)),
-        b"content-length: ",
+        b"",
     ]
     return b"\r\n".join(lines)
-
-
-def _failure(fault: Fault, target: str) -> PenstockError:
-    """Say what a failed connection means for the line."""
-    error = _classified(fault, target)
-    error.worked = fault.sent and not fault.reused
-    return error
-
-
-def _classified(fault: Fault, target: str) -> PenstockError:
-    message = f"{target}: {fault.detail}"
-    if fault.kind == "deadline":
-        return DeadlineExceeded(f"The deadline passed while {target} was answering.")
-    if fault.kind in {"first_byte_timeout", "idle_timeout", "connect_timeout"}:
-        return UpstreamTimeout(message)
-    if fault.kind in {"truncated", "protocol", "too_large", "encoding"}:
-        return UpstreamGarbled(message)
-    if fault.kind == "busy":
-        return UpstreamOverloaded(message)
-    failed: UpstreamError = UpstreamFailed(message)
-    if fault.reused:
-        failed.retry_after_s = 0.0  # the provider closed an idle connection as we wrote: nothing to wait for
-    return failed
-
-
-def retry_after_s(header: Callable[[bytes], bytes | None], now: datetime) -> float | None:
-    """Read how long a provider asks us to wait, in seconds; None if it does not say, or says nonsense.
-
-    `retry-after-ms` (OpenAI, Azure) wins over `retry-after`, which is seconds or an HTTP date (RFC 9110, 10.2.3).
-    """
-    for name, scale in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        value = header(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            pass
-        else:
-            if isnan(seconds):
-                continue
-            return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
-        try:
-            when = parsedate_to_datetime(value.decode("latin-1"))
-        except ValueError:
-            continue
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return min(max(0.0, (when - now).total_seconds()), MAX_RETRY_AFTER_S)
-    return None

@@ -7,13 +7,13 @@ it is the business of `attempts.py` and its driver.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from penstock.call import Call, Who
 from penstock.errors import ContextOverflow, PenstockError, PermissionDenied, UnknownModel, Unsupported
 from penstock.routing.catalog import Catalog, nearest
 from penstock.settings import Config, ProviderSettings
-from penstock.target import Price, Target
+from penstock.target import Price, Profile, Target
 
 OUTPUT_BOUND = 131_072
 """Output tokens that a call without `max_tokens` is assumed not to exceed, where the catalogue knows no limit."""
@@ -67,6 +67,8 @@ class Plan(Struct, frozen=True):
 
     def output_bound(self, call: Call) -> int:
         """Give the most output tokens that the call may bill, over all choices."""
+        if call.operation != "generate":
+            return 0
         sampling = call.sampling
         asked, longest = sampling.max_tokens, self.longest
         return (longest if asked is None or asked > longest else asked) * (sampling.n or 1)
@@ -80,6 +82,21 @@ class Plan(Struct, frozen=True):
         if bound is None:
             return self.window is None and self.input is None
         return (self.window is None or bound + asked <= self.window) and (self.input is None or bound <= self.input)
+
+    def speaking(self, call: Call) -> "Plan":
+        """Keep the targets that speak the call's own dialect, since no other can honour what it asks. Raises Unsupported."""
+        kept = tuple(target for target in self.targets if target.dialect == call.dialect)
+        if len(kept) == len(self.targets):
+            return self
+        names = ", ".join(call.native)
+        if not kept:
+            raise Unsupported(
+                f"No target of {self.model!r} speaks {call.dialect!r}, the only dialect that has {names}.",
+                hint="Leave it out, or ask a model whose provider speaks that dialect.",
+                param=call.native[0],
+            )
+        left = tuple(LeftOut(t.id, f"it cannot honour {names}") for t in self.targets if t not in kept)
+        return Plan.of(self.model, kept, (*self.left_out, *left), self.static)
 
     def fit(self, call: Call, input_tokens: Mapping[str, int]) -> "Plan":
         """Leave out what has no room, given the least number of input tokens per target id.
@@ -112,7 +129,11 @@ class Router:
         self._prices: dict[str, Price] = dict(config.prices)
         self._teams = {team.name: frozenset(team.models) for team in config.teams if team.models}
         self._routes = {
-            model.name: Plan.of(model.name, tuple(self._target(name) for name in model.targets), static=model.static)
+            model.name: Plan.of(
+                model.name,
+                tuple(structs.replace(self._target(name), strict=model.strict) for name in model.targets),
+                static=model.static,
+            )
             for model in config.models
         }
         self._direct: dict[str, Plan] = {}
@@ -133,6 +154,11 @@ class Router:
         if who.team is not None:
             self._allow(who.team, plan)
         return plan
+
+    def plan_call(self, call: Call, who: Who) -> Plan:
+        """Give the route of a call: of its model, without the targets that cannot honour what only its dialect has."""
+        plan = self.plan(call.model, who)
+        return plan.speaking(call) if call.native else plan
 
     def _allow(self, team: str, plan: Plan) -> None:
         allowed = self._teams.get(team)
@@ -184,7 +210,6 @@ class Router:
             prices = (own,)
         elif entry is not None and _is_vendor(provider, entry.vendor):
             prices = entry.prices
-        facts = {} if entry is None else {"profile": entry.profile}
         return Target(
             id=name,
             provider=provider_name,
@@ -192,7 +217,7 @@ class Router:
             dialect=self._dialects[provider_name],
             prices=prices,
             free=provider.free and own is None,
-            **facts,
+            profile=Profile() if entry is None else entry.profile,
         )
 
 

@@ -4,24 +4,32 @@ Every failure leaves in the dialect of the endpoint that was called. What is not
 control plane, an ordinary ASGI application. Nothing here decides about a call; that is the gateway's business.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from math import ceil
 from typing import Final
 
+from msgspec import structs
+
 from penstock.call import Call, Caller, Who
-from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
+from penstock.errors import MethodNotAllowed, NotFound, PenstockError
 from penstock.gateway import OPEN_DOOR, Gateway
 from penstock.reply import Chunk, Event, Failed, Opening, fold
 from penstock.server.asgi import Application, call_asgi
+from penstock.server.caller import passed_on, read_caller, wants_strictness
+from penstock.server.endpoints import FIXED, Endpoint, dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.loopback import refuse_strangers
 from penstock.target import usd
-from penstock.wire.dialect import ModelRow
+from penstock.wire.dialect import Dialect, ModelRow
 from penstock.wire.registry import dialect
 
 JSON: Final = (b"content-type", b"application/json")
-Route = Callable[[Request, Responder], Awaitable[None]]
+TEXT: Final = (b"content-type", b"text/plain")
 Items = AsyncIterator[Opening | Chunk]
+
+_LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
+_STATES: Final = frozenset({"/healthz", "/readyz"})
+_PREFIXES: Final = ("/v1/", "/v1beta/", "/model/", "/api/")
 
 
 class App:
@@ -31,49 +39,54 @@ class App:
         self.ready = True
         self._gateway = gateway
         self._control = control
-        self._chat = dialect("chat")
-        self._routes: dict[str, tuple[str, Route]] = {
-            "/v1/chat/completions": ("POST", self._complete),
-            "/v1/models": ("GET", self._models),
-            "/healthz": ("GET", self._alive),
-            "/readyz": ("GET", self._will_serve),
-        }
 
     async def __call__(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
-        route = self._routes.get(request.path)
+        path = request.path
         try:
-            if route is None:
-                await self._elsewhere(request, responder)
-            elif request.method != route[0] and not (request.method == "HEAD" and route[0] == "GET"):
-                raise _wrong_method(request, route[0])
+            endpoint = FIXED.get(path) or find(path, request.query)
+            if endpoint is not None:
+                if request.method != "POST":
+                    raise _wrong_method(request, "POST")
+                await self._answer(endpoint, request, responder)
             else:
-                await route[1](request, responder)
+                await self._look_up(path, request, responder)
         except PenstockError as error:
-            self._refuse(responder, error)
+            self._refuse(dialect(dialect_at(path, request.fields or {})), responder, error)
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
-        del path  # one dialect, so far
         error = _ProtocolError(message, status=status)
         error.code = code  # type: ignore[misc]  # the protocol's own word, on this instance only
-        return [JSON], self._chat.write_error(error)
+        speaks = dialect(dialect_at(path, {}))
+        return [JSON, *speaks.error_headers(error)], speaks.write_error(error)
 
-    # -- the data plane --
+    # -- calls --
 
-    async def _complete(self, request: Request, responder: Responder) -> None:
-        """Chat completions, whole or streamed."""
+    async def _answer(self, endpoint: Endpoint, request: Request, responder: Responder) -> None:
+        """Take a call through the gateway: an answer, embeddings or a count."""
+        operation = endpoint.asked.operation
+        speaks = dialect(endpoint.dialect, operation)
         caller = read_caller(request)
         who = self._identify(request, caller)
-        call = self._chat.read_request(request.body)
+        call = speaks.read_request(request.body, endpoint.asked)
+        fields = request.fields
+        if fields is not None and (headers := passed_on(fields)):
+            call = structs.replace(call, headers=headers)
+        if wants_strictness(request):
+            call = structs.replace(call, strict=True)
+        if operation == "count":
+            count = await self._gateway.count(call, who, caller)
+            responder.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
+            return
         items = self._gateway.open(call, who, caller)
         try:
             opening = await anext(items)
             assert isinstance(opening, Opening), "the gateway opens before it gives chunks"
             if call.stream:
-                await self._stream(call, opening, items, responder)
+                await _stream(speaks, call, items, responder, opening)
             else:
-                await self._whole(call, opening, items, responder)
+                await _whole(speaks, call, items, responder, opening)
         finally:
             await items.aclose()
 
@@ -86,86 +99,43 @@ class App:
             refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
         return who
 
-    async def _whole(self, call: Call, opening: Opening, items: Items, responder: Responder) -> None:
-        """Collect a reply that is not streamed, and send it in one piece with its cost."""
-        events: tuple[Event, ...] = ()
-        raw: bytes | None = None
-        receipt = None
-        async for chunk in items:
-            assert isinstance(chunk, Chunk), "only the first item is an opening"
-            events = chunk.events if not events else events + chunk.events
-            raw = chunk.raw
-            receipt = chunk.receipt
-        failed = events[-1] if events and isinstance(events[-1], Failed) else None
-        if failed is not None:
-            failed.error.call_id = opening.call_id
-            raise failed.error
-        headers = _headers(opening)
-        if receipt is not None and receipt.cost_nano_usd is not None:
-            headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
-        body = raw if opening.lane == "verbatim" and raw is not None else self._chat.write_reply(fold(events), call)
-        responder.send(opening.status, [JSON, *headers], body)
+    # -- lists of models, and everything else --
 
-    async def _stream(self, call: Call, opening: Opening, items: Items, responder: Responder) -> None:
-        """Pass chunks on as they come; a failure becomes the one last event."""
-        writer = None if opening.lane == "verbatim" else self._chat.stream_writer(call)
-        responder.start(
-            200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), *_headers(opening)]
-        )
-        async for chunk in items:
-            assert isinstance(chunk, Chunk), "only the first item is an opening"
-            if writer is not None:
-                data = writer.send(chunk.events)
-            else:
-                data = chunk.raw or b""
-                if chunk.receipt is not None and chunk.receipt.error is not None:
-                    data += self._chat.stream_writer(call).send(e for e in chunk.events if isinstance(e, Failed))
-            if chunk.receipt is not None:
-                responder.finish(data)
-            else:
-                responder.write(data)
-                if responder.congested:
-                    await responder.drained()
-
-    async def _models(self, request: Request, responder: Responder) -> None:
-        who = self._identify(request, read_caller(request))
-        names = [ModelRow(name) for name in self._gateway.router.allowed(who)]
-        responder.send(200, [JSON], self._chat.write_models(names))
-
-    async def _model(self, name: str, request: Request, responder: Responder) -> None:
-        who = self._identify(request, read_caller(request))
-        plan = self._gateway.router.plan(name, who)
-        responder.send(200, [JSON], self._chat.write_model(ModelRow(plan.model)))
-
-    # -- operations --
-
-    async def _alive(self, _request: Request, responder: Responder) -> None:
-        responder.send(200, [(b"content-type", b"text/plain")], b"ok\n")
-
-    async def _will_serve(self, _request: Request, responder: Responder) -> None:
-        status, text = (200, b"ready\n") if self.ready else (503, b"draining\n")
-        responder.send(status, [(b"content-type", b"text/plain")], text)
-
-    # -- everything else --
-
-    async def _elsewhere(self, request: Request, responder: Responder) -> None:
-        path = request.path
-        if path.startswith("/v1/models/"):
-            if request.method not in {"GET", "HEAD"}:
-                raise _wrong_method(request, "GET")
-            await self._model(path.removeprefix("/v1/models/"), request, responder)
-        elif path.startswith(("/v1/", "/v1beta/", "/model/", "/api/")):
+    async def _look_up(self, path: str, request: Request, responder: Responder) -> None:
+        model = model_in(path)
+        if path in _LISTS or model is not None:
+            await self._models(model, request, responder)
+        elif path in _STATES:
+            _reading_only(request)
+            status, text = (200, b"ok\n") if path == "/healthz" else self._readiness()
+            responder.send(status, [TEXT], text)
+        elif path.startswith(_PREFIXES):
             raise NotFound(
                 f"There is no endpoint {request.method} {path}.", hint="See docs/http.md for what is served."
             )
         else:
             await call_asgi(self._control, request, responder)
 
-    def _refuse(self, responder: Responder, error: PenstockError) -> None:
+    async def _models(self, model: str | None, request: Request, responder: Responder) -> None:
+        """List the models that a caller may use, or tell of one."""
+        _reading_only(request)
+        who = self._identify(request, read_caller(request))
+        speaks = dialect(dialect_at(request.path, request.fields or {}))
+        router = self._gateway.router
+        plans = [router.plan(name, who) for name in ([model] if model is not None else router.allowed(who))]
+        rows = [
+            ModelRow(plan.model, input_tokens=plan.input or plan.window, output_tokens=plan.output) for plan in plans
+        ]
+        responder.send(200, [JSON], speaks.write_models(rows) if model is None else speaks.write_model(rows[0]))
+
+    def _readiness(self) -> tuple[int, bytes]:
+        return (200, b"ready\n") if self.ready else (503, b"draining\n")
+
+    def _refuse(self, speaks: Dialect, responder: Responder, error: PenstockError) -> None:
         if responder.started:
             responder.abort()
             return
-        headers = [JSON]
+        headers = [JSON, *speaks.error_headers(error)]
         if error.call_id:
             headers.append((b"x-penstock-call", error.call_id.encode()))
         if error.status == 401:
@@ -174,7 +144,49 @@ class App:
             headers.append((b"allow", error.allow))
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
-        responder.send(error.status, headers, self._chat.write_error(error))
+        responder.send(error.status, headers, speaks.write_error(error))
+
+
+async def _whole(speaks: Dialect, call: Call, items: Items, responder: Responder, opening: Opening) -> None:
+    """Collect a reply that is not streamed, and send it in one piece with its cost."""
+    events: tuple[Event, ...] = ()
+    raw: bytes | None = None
+    receipt = None
+    async for chunk in items:
+        assert isinstance(chunk, Chunk), "only the first item is an opening"
+        events = chunk.events if not events else events + chunk.events
+        raw = chunk.raw
+        receipt = chunk.receipt
+    failed = events[-1] if events and isinstance(events[-1], Failed) else None
+    if failed is not None:
+        failed.error.call_id = opening.call_id
+        raise failed.error
+    headers = _headers(opening)
+    if receipt is not None and receipt.cost_nano_usd is not None:
+        headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
+    body = raw if opening.lane == "verbatim" and raw is not None else speaks.write_reply(fold(events), call)
+    responder.send(opening.status, [JSON, *headers], body)
+
+
+async def _stream(speaks: Dialect, call: Call, items: Items, responder: Responder, opening: Opening) -> None:
+    """Pass chunks on as they come; a failure becomes the one last event."""
+    writer = None if opening.lane == "verbatim" else speaks.stream_writer(call)
+    kind = speaks.stream_type if writer is None else writer.content_type
+    responder.start(200, [(b"content-type", kind), (b"cache-control", b"no-cache"), *_headers(opening)])
+    async for chunk in items:
+        assert isinstance(chunk, Chunk), "only the first item is an opening"
+        if writer is not None:
+            data = writer.send(chunk.events)
+        else:
+            data = chunk.raw or b""
+            if chunk.receipt is not None and chunk.receipt.error is not None:
+                data += speaks.stream_writer(call).send(e for e in chunk.events if isinstance(e, Failed))
+        if chunk.receipt is not None:
+            responder.finish(data)
+        else:
+            responder.write(data)
+            if responder.congested:
+                await responder.drained()
 
 
 class _WrongMethod(MethodNotAllowed):
@@ -189,54 +201,13 @@ def _wrong_method(request: Request, right: str) -> _WrongMethod:
     return error
 
 
+def _reading_only(request: Request) -> None:
+    if request.method not in {"GET", "HEAD"}:
+        raise _wrong_method(request, "GET")
+
+
 class _ProtocolError(PenstockError):
     """What the HTTP protocol itself refused."""
-
-
-def read_caller(request: Request) -> Caller:
-    """Read who is calling and on what terms from the headers. Raises InvalidRequest."""
-    fields = request.fields or {}
-    authorization = fields.get(b"authorization")
-    key = None
-    if authorization is not None:
-        scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() == b"bearer":
-            key = token.strip().decode("latin-1") or None
-    elif (given := fields.get(b"x-api-key")) is not None:
-        key = given.decode("latin-1") or None
-    if not _OWN.isdisjoint(fields):
-        return Caller(
-            key=key,
-            feature=_text(fields.get(b"x-penstock-feature")),
-            session=_text(fields.get(b"x-penstock-session")),
-            user=_text(fields.get(b"x-penstock-user")),
-            deadline_s=_seconds(fields.get(b"x-penstock-deadline-ms")),
-            peer=request.peer,
-        )
-    return Caller(key=key, peer=request.peer)
-
-
-_OWN: Final = frozenset({b"x-penstock-feature", b"x-penstock-session", b"x-penstock-user", b"x-penstock-deadline-ms"})
-
-
-def _text(value: bytes | None) -> str | None:
-    if not value:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def _seconds(value: bytes | None) -> float | None:
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > 8 or not 0 < int(value) <= 86_400_000:
-        raise InvalidRequest(
-            "x-penstock-deadline-ms has to be a whole number of milliseconds, from 1 to 86400000.",
-            param="x-penstock-deadline-ms",
-        )
-    return int(value) / 1000
 
 
 def _headers(opening: Opening) -> list[Header]:

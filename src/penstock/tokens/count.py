@@ -20,6 +20,7 @@ from penstock.call import (
     Audio,
     Call,
     Content,
+    Embed,
     File,
     Foreign,
     Image,
@@ -123,6 +124,8 @@ def tokens(text: str, profile: Profile) -> list[Piece]:
 def count_call(call: Call, profile: Profile) -> CallCount:
     """Count a whole call: messages, tools, pictures and what the chat template puts around them."""
     content, rules = call.content, rules_for(profile.family)
+    if content.embed is not None:
+        return _embedded(content.embed, profile)
     latest = max((at for at, message in enumerate(content.messages) if message.role == "user"), default=-1)
     texts: dict[str, list[Count]] = {"system": [], "history": [], "user": []}
     images: list[Count] = []
@@ -149,6 +152,16 @@ def count_call(call: Call, profile: Profile) -> CallCount:
     )
     whole = total(getattr(buckets, name) for name in Buckets.__struct_fields__)
     return CallCount(whole.n, whole.certainty, whole.band, buckets, tuple(messages))
+
+
+def _embedded(embed: Embed, profile: Profile) -> CallCount:
+    """Count what is to be embedded: token ids are their own count."""
+    counts = [
+        count_text(one, profile) if isinstance(one, str) else Count(len(one), "exact", (len(one), len(one)))
+        for one in embed.inputs
+    ]
+    whole = total(counts)
+    return CallCount(whole.n, whole.certainty, whole.band, Buckets(user=whole), tuple(counts))
 
 
 def total(counts: Iterable[Count]) -> Count:
