@@ -13,7 +13,7 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from penstock.execute import Execution
+from penstock.execute import Driver, LiveTry
 from penstock.reply import Chunk, Ended, Failed, Finished, Started, TextDelta
 from penstock.routing.attempts import Patience
 from penstock.target import Target
@@ -60,8 +60,21 @@ class PlayedExchange:
         self.closed += 1
 
 
-def execution(deadline=1e9, **providers):
-    return Execution(providers, deadline, Random(1), lambda: 0.0)
+class Asked:
+    """A call to be answered."""
+
+    def __init__(self, driver, deadline):
+        self.call = CALL
+        self.deadline = deadline
+        self.tries: list[LiveTry] = []
+        self._driver = driver
+
+    async def run(self, targets):
+        return await self._driver.run(self, targets)
+
+
+def execution(deadline=1e9, patience=NOW, **providers):
+    return Asked(Driver(providers, Random(1), lambda: 0.0, patience), deadline)
 
 
 HELLO = Chunk((TextDelta("hello"),), b"hello")
@@ -69,27 +82,27 @@ HELLO = Chunk((TextDelta("hello"),), b"hello")
 
 async def test_the_first_content_commits_a_try():
     run = execution(a=Played([HELLO]))
-    live, chunk = await run.run(CALL, (ONE,), NOW)
+    live, chunk = await run.run((ONE,))
     assert (live.target, chunk) == (ONE, HELLO)
     assert live.status == "open"
 
 
 async def test_what_came_before_the_content_goes_along_with_it():
     run = execution(a=Played([Chunk((Started(id="1"),), b"1"), Chunk((), b"2"), HELLO]))
-    _, chunk = await run.run(CALL, (ONE,), NOW)
+    _, chunk = await run.run((ONE,))
     assert chunk == Chunk((Started(id="1"), TextDelta("hello")), b"12hello")
 
 
 async def test_events_without_bytes_stay_without_bytes():
     run = execution(a=Played([Chunk((Started(),)), Chunk((TextDelta("x"),))]))
-    _, chunk = await run.run(CALL, (ONE,), NOW)
+    _, chunk = await run.run((ONE,))
     assert chunk.raw is None
 
 
 async def test_an_error_before_the_content_lets_another_target_answer_and_closes_the_first():
     first = Played([Chunk((Started(),), b""), Chunk((Failed(UpstreamGarbled("in-band")),), b"")])
     run = execution(a=first, b=Played([HELLO]))
-    live, _ = await run.run(CALL, (ONE, TWO), NOW)
+    live, _ = await run.run((ONE, TWO))
     assert live.target == TWO
     assert [t.status for t in run.tries] == ["error", "open"]
     assert first.exchanges[0].closed
@@ -98,51 +111,52 @@ async def test_an_error_before_the_content_lets_another_target_answer_and_closes
 async def test_a_reply_without_content_is_no_answer():
     for chunks in ([], [Chunk((Ended(),), b"")], [Chunk((Started(),), b"")]):
         run = execution(a=Played(chunks), b=Played([HELLO]))
-        live, _ = await run.run(CALL, (ONE, TWO), NOW)
+        live, _ = await run.run((ONE, TWO))
         assert live.target == TWO
         assert run.tries[0].error.code == "upstream_garbled"
 
 
 async def test_an_answer_of_nothing_that_is_finished_is_an_answer():
     run = execution(a=Played([Chunk((Finished("stop"), Ended()), b"x")]))
-    live, _ = await run.run(CALL, (ONE,), NOW)
+    live, _ = await run.run((ONE,))
     assert live.target == ONE
 
 
 async def test_a_cut_before_the_content_is_retried():
     run = execution(a=Played([UpstreamFailed("reset")], [HELLO]))
-    live, _ = await run.run(CALL, (ONE,), NOW)
+    live, _ = await run.run((ONE,))
     assert live.kind == "retry"
 
 
 async def test_one_try_gives_its_own_error_and_a_mistake_of_the_caller_is_passed_on_whole():
     error = UpstreamRejected("bad schema")
     with pytest.raises(UpstreamRejected) as raised:
-        await execution(a=Played(error)).run(CALL, (ONE, TWO), NOW)
+        await execution(a=Played(error)).run((ONE, TWO))
     assert raised.value is error
 
 
 async def test_several_tries_give_one_error_that_tells_of_all_and_keeps_the_shortest_wait():
     run = execution(
+        patience=Patience(retries=0),
         a=Played(UpstreamRateLimited("slow down", retry_after_s=20.0)),
         b=Played(UpstreamRateLimited("me too", retry_after_s=10.0)),
     )
     with pytest.raises(UpstreamRateLimited) as raised:
-        await run.run(CALL, (ONE, TWO), Patience(retries=0))
-    assert str(raised.value) == "All 2 tries failed. a/one: slow down; b/two: me too"
+        await run.run((ONE, TWO))
+    assert str(raised.value) == "All 2 tries failed. a/one: slow down; b/two: me too."
     assert raised.value.retry_after_s == 10.0
 
 
 async def test_no_try_is_made_after_the_deadline():
     provider = Played([HELLO])
     with pytest.raises(DeadlineExceeded):
-        await execution(deadline=0.0, a=provider).run(CALL, (ONE,), NOW)
+        await execution(deadline=0.0, a=provider).run((ONE,))
     assert provider.exchanges == []
 
 
 async def test_a_wait_is_waited_for():
-    run = execution(a=Played(UpstreamFailed("500"), [HELLO]))
-    live, _ = await run.run(CALL, (ONE,), Patience(base_s=0.001))
+    run = execution(patience=Patience(base_s=0.001), a=Played(UpstreamFailed("500"), [HELLO]))
+    live, _ = await run.run((ONE,))
     assert live.kind == "retry"
 
 
@@ -159,7 +173,7 @@ async def test_cancelling_leaves_the_try_open_for_the_settlement_to_close():
 
     provider.send = send
     run = execution(a=provider)
-    task = asyncio.create_task(run.run(CALL, (ONE,), NOW))
+    task = asyncio.create_task(run.run((ONE,)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

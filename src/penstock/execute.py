@@ -8,7 +8,7 @@ decides what to try, and never touches money, bytes or dialects.
 import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 from penstock.call import Call
 from penstock.errors import BudgetExhausted, DeadlineExceeded, PenstockError, UpstreamError, UpstreamGarbled
@@ -56,45 +56,54 @@ class LiveTry:
         return self.error is not None and self.error.worked
 
 
-class Execution:
-    """The tries of one call, in the order in which they were made."""
+class Pursuit(Protocol):
+    """A call that is to be answered: its tries are added in the order in which they are made."""
 
-    __slots__ = ("_again", "_clock", "_deadline", "_providers", "_rng", "tries")
+    call: Call
+    deadline: float
+    tries: list[LiveTry]
+
+
+P = TypeVar("P", bound=Pursuit)
+
+
+class Driver(Generic[P]):
+    """Makes the tries of calls, at the providers of one configuration."""
+
+    __slots__ = ("_again", "_clock", "_patience", "_providers", "_rng")
 
     def __init__(
         self,
         providers: Mapping[str, Provider],
-        deadline: float,
         rng: Random,
         clock: Callable[[], float],
-        again: Callable[[], None] = lambda: None,
+        patience: Patience | Mapping[str, Patience],
+        again: Callable[[P], None] = lambda _: None,
     ) -> None:
-        """Prepare the tries of one call; `again` is asked before a further try where an earlier one may be billed."""
+        """Prepare; `again` is asked before a further try of a call of which an earlier one may be billed."""
         self._again = again
         self._providers = providers
-        self._deadline = deadline
         self._rng = rng
         self._clock = clock
-        self.tries: list[LiveTry] = []
+        self._patience = patience
 
-    async def run(
-        self, call: Call, targets: tuple[Target, ...], patience: Patience | Mapping[str, Patience]
-    ) -> tuple[LiveTry, Chunk]:
+    async def run(self, call: P, targets: tuple[Target, ...]) -> tuple[LiveTry, Chunk]:
         """Make tries until one answers; give it with its first chunk, or raise what the caller has to know."""
-        moves = attempts(targets, self._deadline, self._rng, patience)
+        moves = attempts(targets, call.deadline, self._rng, self._patience)
         move = next(moves)
+        tries = call.tries
         while True:
             if isinstance(move, Wait):
                 await asyncio.sleep(move.seconds)
                 outcome = Outcome(self._clock())
             else:
-                if self.tries and self.tries[-1].billed:
+                if tries and tries[-1].billed:
                     try:
-                        self._again()
+                        self._again(call)
                     except BudgetExhausted:
-                        raise self._verdict() from None
+                        raise _verdict(tries) from None
                 live = LiveTry(move, self._clock())
-                self.tries.append(live)
+                tries.append(live)
                 try:
                     return live, await self._begin(live, call)
                 except PenstockError as error:
@@ -103,14 +112,14 @@ class Execution:
             try:
                 move = moves.send(outcome)
             except StopIteration:
-                raise self._verdict() from None
+                raise _verdict(tries) from None
 
-    async def _begin(self, live: LiveTry, call: Call) -> Chunk:
+    async def _begin(self, live: LiveTry, pursuit: P) -> Chunk:
         """Send, and read until there is content; what came before it (a role, an id) goes along."""
-        if self._clock() >= self._deadline:
+        if live.began >= pursuit.deadline:
             raise DeadlineExceeded("The deadline passed before this target could be tried.")
         provider = self._providers[live.target.provider]
-        exchange = live.exchange = await provider.send(call, live.target, self._deadline)
+        exchange = live.exchange = await provider.send(pursuit.call, live.target, pursuit.deadline)
         chunk = await exchange.read()
         meter = live.meter
         held: list[Chunk] = []
@@ -127,20 +136,21 @@ class Execution:
             chunk = await exchange.read()
         raise UpstreamGarbled(f"{live.target.id} ended its reply without any content.")
 
-    def _verdict(self) -> PenstockError:
-        """Make the one error that stands for all tries: the last one's, telling of the others."""
-        last = self.tries[-1].error
-        assert last is not None, "the moves end only after a failed try"
-        if len(self.tries) == 1 or not isinstance(last, UpstreamError) or last.then == "stop":
-            return last
-        waits = [t.error.retry_after_s for t in self.tries if t.error is not None and t.error.retry_after_s is not None]
-        story = "; ".join(f"{t.target.id}: {t.error.message}" for t in self.tries if t.error is not None)
-        return type(last)(
-            f"All {len(self.tries)} tries failed. {story}",
-            hint=last.hint,
-            status=last.status,
-            retry_after_s=min(waits, default=None),
-        )
+
+def _verdict(tries: list[LiveTry]) -> PenstockError:
+    """Make the one error that stands for all tries: the last one's, telling of the others."""
+    last = tries[-1].error
+    assert last is not None, "the moves end only after a failed try"
+    if len(tries) == 1 or not isinstance(last, UpstreamError) or last.then == "stop":
+        return last
+    waits = [t.error.retry_after_s for t in tries if t.error is not None and t.error.retry_after_s is not None]
+    told = dict.fromkeys(f"{t.target.id}: {t.error.message.rstrip('.')}" for t in tries if t.error is not None)
+    return type(last)(
+        f"All {len(tries)} tries failed. {'; '.join(told)}.",
+        hint=last.hint,
+        status=last.status,
+        retry_after_s=min(waits, default=None),
+    )
 
 
 def _join(held: list[Chunk]) -> Chunk:

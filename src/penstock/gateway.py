@@ -1,18 +1,19 @@
 """The line: every step of a call in order, and its one settlement.
 
-`Gateway.open` is the product; a reader who knows it knows the program. No step knows the next one, and none of them sees
-bytes: dialects stand at the two edges. Whatever happens after a call was let in, its `finally` leaves one receipt, in the
-journal before the last chunk of the answer is given out.
+`Gateway.open` is the product; a reader who knows it, and the steps that it takes, knows the program. No step knows the next
+one, and none of them sees bytes: dialects stand at the two edges. Whatever happens after a call was let in, it leaves one
+receipt, in the journal before the last chunk of the answer is given out.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from datetime import date
 from math import inf
 from random import Random
 from time import monotonic, time_ns
+from typing import Any, TypeVar
 
 from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text
@@ -25,9 +26,9 @@ from penstock.errors import (
     PenstockError,
     Unauthenticated,
     UpstreamError,
-    UpstreamGarbled,
 )
-from penstock.execute import Execution, LiveTry
+from penstock.execute import Driver, LiveTry
+from penstock.flow import Flow
 from penstock.foresight import Foresight, Skipped, Step
 from penstock.inflight import STATIC, InFlight, opening, rough, static_events
 from penstock.ledger.budgets import Budgets, Hold, limits_of
@@ -38,7 +39,7 @@ from penstock.plugins import PROVIDERS, Counts, Provider, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
 from penstock.receipt import Receipt, Usage
-from penstock.reply import Chunk, Failed, Opening
+from penstock.reply import Chunk, Opening
 from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.router import Plan, Router
@@ -46,6 +47,8 @@ from penstock.settings import Config
 from penstock.target import Ceiling, ceilings, most, usd
 from penstock.telemetry.metrics import Metrics
 from penstock.tokens.count import Count
+
+T = TypeVar("T")
 
 log = logging.getLogger("penstock")
 
@@ -83,13 +86,13 @@ class Gateway:
         self.in_flight = 0
         self._clock = clock
         self._wall_ns = wall_ns
-        self._rng = rng or Random()  # noqa: S311 - jitter, not a secret
         self._providers: dict[str, Provider] = {p.name: find(PROVIDERS, p.kind)(p) for p in config.providers}
         self.router = Router(config, catalog, {name: p.dialect for name, p in self._providers.items()})
         self._admission = Admission(config.teams, clock())
         self._budgets = Budgets(limits_of(config), now_ns=wall_ns(), sums=ledger.store.sums)
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
-        self._patience = {p.name: Patience(retries=p.retries) for p in config.providers}
+        patience = {p.name: Patience(retries=p.retries) for p in config.providers}
+        self._driver = Driver(self._providers, rng or Random(), clock, patience, self._again)  # noqa: S311 - jitter
         self._day = (0, "")
         self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
         self._timer: asyncio.TimerHandle | None = None
@@ -161,53 +164,62 @@ class Gateway:
 
         Raises a PenstockError where nothing can be given; after the opening a failure is a chunk with `Failed`.
         """
+        flow = await self.begin(call, who, caller)
+        try:
+            yield flow.opening
+            while (chunk := await flow.next()) is not None:
+                yield chunk
+        finally:
+            flow.close()
+
+    async def begin(self, call: Call, who: Who, caller: Caller) -> Flow[Hold]:
+        """Take one call through the line up to the first content of its answer, from where on it flows. Raises as `open`."""
         now_ns, now = self._wall_ns(), self._clock()
         flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
         self.in_flight += 1
-        is_open = False
+        return await self.guard(flight, self._steps(flight, caller))
+
+    async def _steps(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold]:
+        """Every step of a call, in order."""
+        call, who, now = flight.call, flight.who, flight.began
+        flight.who = who = self._attribute(who, caller, call)
+        flight.ticket = self._admission.enter(who, call, now)
+        flight.call = call = self._pin(call, who)
+        plan = self.router.plan_call(call, who)
+        if not plan.surely_serves(call):
+            plan = await self._fit(call, plan)
+        await self._reserve(flight, plan)
+        self._intend(flight, plan)
+        self._watch(flight, caller)
         try:
-            flight.who = who = self._attribute(who, caller, call)
-            flight.ticket = self._admission.enter(who, call, now)
-            flight.call = call = self._pin(call, who)
-            plan = self.router.plan_call(call, who)
-            if not plan.surely_serves(call):
-                plan = await self._fit(call, plan)
-            await self._reserve(flight, plan)
-            self._intend(flight, plan)
-            execution = self._execution(flight, caller, now)
-            try:
-                live, chunk = await execution.run(call, plan.targets, self._patience)
-            except PenstockError as error:
-                if plan.static is None or error.then == "stop":
-                    raise
-                flight.status, flight.waiting = "degraded", False
-                yield Opening(flight.id, STATIC, "translated", len(flight.tries))
-                yield Chunk(static_events(plan.model, plan.static or ""), None, self._settle(flight))
-                return
-            is_open, flight.waiting = True, False
-            yield opening(flight, live)
-            while not (live.meter.ended or live.meter.error):
-                yield chunk
-                chunk = await self._next(flight, live)
-            if live.meter.error is not None:
-                flight.fail("error", live.meter.error)
-            yield Chunk(chunk.events, chunk.raw, self._settle(flight))
+            live, chunk = await self._driver.run(flight, plan.targets)
+        except PenstockError as error:
+            if plan.static is None or error.then == "stop":
+                raise
+            flight.status, flight.waiting = "degraded", False
+            fixed = Opening(flight.id, STATIC, "translated", len(flight.tries))
+            return Flow(self, flight, fixed, None, Chunk(static_events(plan.model, plan.static)))
+        flight.waiting = False
+        return Flow(self, flight, opening(flight, live), live, chunk)
+
+    async def guard(self, flight: InFlight[Hold], work: Coroutine[Any, Any, T]) -> T:
+        """Do some work of a call; whatever it raises ends the call, and comes out as a PenstockError or a cancellation."""
+        try:
+            return await work
         except PenstockError as error:
             flight.fail("error" if flight.intended else "refused", error)
+            self.settle(flight)
             raise
-        except (asyncio.CancelledError, GeneratorExit) as error:
+        except asyncio.CancelledError as error:
             flight.cut(error)
-            if flight.overdue and flight.error is not None and isinstance(error, asyncio.CancelledError):
+            self.settle(flight)
+            if flight.overdue and flight.error is not None:
                 raise flight.error from None
             raise
         except Exception as error:
-            is_settled, defect = flight.receipt is not None, self._defect(flight, error)
-            if not is_open:
-                raise defect from error
-            last = chunk if is_settled else Chunk((Failed(defect),))  # settled: only its exchange could not be closed
-            yield Chunk(last.events, last.raw, self._settle(flight))
-        finally:
-            self._settle(flight)
+            defect = self._defect(flight, error)
+            self.settle(flight)
+            raise defect from error
 
     # -- the steps --
 
@@ -272,49 +284,24 @@ class Gateway:
         )
         flight.intended = True
 
-    def _execution(self, flight: InFlight[Hold], caller: Caller, now: float) -> Execution:
-        """Prepare the tries; a further one after one that may be billed needs a hold of its own."""
+    def _watch(self, flight: InFlight[Hold], caller: Caller) -> None:
+        """Set the call's deadline, and see that it is kept."""
         own = self.config.server.deadline_s
         flight.task = asyncio.current_task()
-        flight.deadline = now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
+        flight.deadline = flight.began + (own if caller.deadline_s is None else min(own, caller.deadline_s))
         self._deadlines.watch(flight)
 
-        def again() -> None:
-            flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
-
-        execution = Execution(self._providers, flight.deadline, self._rng, self._clock, again)
-        flight.tries = execution.tries
-        return execution
+    def _again(self, flight: InFlight[Hold]) -> None:
+        """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
+        flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
 
     def _over(self, flight: InFlight[Hold]) -> None:
         """End a call that outlasts its deadline, although its provider, or its caller, does not."""
         if not flight.waiting:
             flight.fail("error", DeadlineExceeded("The deadline passed before the caller had taken the answer."))
-            self._settle(flight)
+            self.settle(flight)
         elif flight.task is not None:
             flight.task.cancel()
-
-    async def _next(self, flight: InFlight[Hold], live: LiveTry) -> Chunk:
-        """Read on after the commit point, where a failure can only end the stream."""
-        assert live.exchange is not None, "a try that answered has an exchange"
-        failed, chunk = flight.error, None
-        flight.waiting = True
-        try:
-            if failed is None:
-                chunk = await live.exchange.read()
-        except PenstockError as error:
-            failed = error
-        except asyncio.CancelledError as error:
-            if not flight.overdue:
-                raise
-            flight.cut(error)
-            failed = flight.error
-        if chunk is None:
-            cut = UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")
-            chunk = Chunk((Failed(failed or cut),))
-        live.meter.observe(chunk.events)
-        flight.waiting = False
-        return chunk
 
     def _defect(self, flight: InFlight[Hold], error: Exception) -> PenstockError:
         """Log what should not happen, under the call's id; the client gets no details."""
@@ -322,7 +309,7 @@ class Gateway:
         flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
         return flight.error or Internal("The gateway failed.")
 
-    def _settle(self, flight: InFlight[Hold]) -> Receipt:
+    def settle(self, flight: InFlight[Hold]) -> Receipt:
         """Close the call: usage, cost, receipt, hold, room, metrics. Never waits; runs once."""
         if flight.receipt is not None:
             return flight.receipt

@@ -5,6 +5,7 @@ the reply in and wakes its reader. Place in the line: `connection.py` and `pool.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Literal, Protocol, Self
 
@@ -90,6 +91,7 @@ class Reply(msgspec.Struct, eq=False):
     streamed: bool = False
     rest: bytes = b""  # what was not read when the reply ended
     fault: Fault | None = None
+    sink: Callable[[bytes], bool] | None = None  # is handed what arrives, while there is one
 
     def __repr__(self) -> str:
         return f"<Reply {self.status} {'open' if self.connection else 'ended'}>"
@@ -132,6 +134,24 @@ class Reply(msgspec.Struct, eq=False):
             raise self.fault.copy()
         return None
 
+    async def relay(self, sink: Callable[[bytes], bool]) -> None:
+        """Hand what arrives to `sink`, at once and without a turn of the loop, until it says True or the body ends.
+
+        What has arrived before, and what ended the body, is for `read`. A cancelled relay ends the connection.
+        """
+        connection = self.connection
+        if connection is None or connection.chunks:
+            return
+        waiter = self.waiter = connection.loop.create_future()
+        self.sink = sink
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            self.sink = None
+
     def close(self) -> None:
         """Let go of the reply: if it is unfinished, its connection ends at once. Idempotent."""
         if self.connection is not None:
@@ -146,7 +166,12 @@ class Reply(msgspec.Struct, eq=False):
             self.connection.linger(LINGER_S)
 
     def wake(self) -> None:
-        """Resume the task that waits for this reply, if one does."""
+        """Resume the task that waits for this reply, if one does; where it relays, hand on what has arrived."""
+        sink, connection = self.sink, self.connection
+        if sink is not None and connection is not None:
+            if not sink(connection.take()):
+                return
+            self.sink = None
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None

@@ -19,7 +19,7 @@ from penstock.errors import Inexpressible, PenstockError, UpstreamError, Upstrea
 from penstock.providers.auth import Header, authority, credential_headers
 from penstock.providers.connection import Fault, Limits, Reply
 from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
-from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
+from penstock.providers.kinds import base_url, dialect_of, path
 from penstock.providers.pool import Address, Pool, proxy_for, trust_store
 from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Event, Failed
@@ -250,11 +250,30 @@ class HttpExchange:
         return Chunk(self._shielded(self._speaks.read_reply(body)))
 
     async def _stream(self) -> Chunk:
-        reader = self._reader
-        assert reader is not None, "called for streams only"
         if not self._call.stream:
             raise UpstreamGarbled(f"{self._target} answered with a stream that nobody asked for.")
-        data = await self._reply.read()
+        return self._read(await self._reply.read())
+
+    async def pump(self, give: Callable[[Chunk], bool]) -> None:
+        """Hand each chunk to `give` the moment it arrives, until it says True or the reply has no more."""
+        stopped = False
+
+        def arrived(data: bytes) -> bool:
+            nonlocal stopped
+            stopped = give(self._read(data))
+            return stopped
+
+        while True:
+            await self._reply.relay(arrived)
+            if stopped:
+                return
+            chunk = await self.read()  # what had arrived before, or the end: no wait
+            if chunk is None or give(chunk):
+                return
+
+    def _read(self, data: bytes | None) -> Chunk:
+        reader = self._reader
+        assert reader is not None, "called for streams only"
         if data is None:
             self._done = True
             events = reader.end()

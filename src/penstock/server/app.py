@@ -4,16 +4,16 @@ Every failure leaves in the dialect of the endpoint that was called. What is not
 control plane, an ordinary ASGI application. Nothing here decides about a call; that is the gateway's business.
 """
 
-from collections.abc import AsyncIterator
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from msgspec import structs
 
 from penstock.call import Call, Caller, Who
 from penstock.errors import MethodNotAllowed, NotFound, PenstockError
+from penstock.flow import Flow
 from penstock.gateway import OPEN_DOOR, Gateway
-from penstock.reply import Chunk, Event, Failed, Opening, fold
+from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import passed_on, read_caller, wants_strictness
 from penstock.server.endpoints import FIXED, Endpoint, dialect_at, find, model_in
@@ -25,7 +25,6 @@ from penstock.wire.registry import dialect
 
 JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain")
-Items = AsyncIterator[Opening | Chunk]
 
 _LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
 _STATES: Final = frozenset({"/healthz", "/readyz"})
@@ -79,16 +78,11 @@ class App:
             count = await self._gateway.count(call, who, caller)
             responder.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
             return
-        items = self._gateway.open(call, who, caller)
+        flow = await self._gateway.begin(call, who, caller)
         try:
-            opening = await anext(items)
-            assert isinstance(opening, Opening), "the gateway opens before it gives chunks"
-            if call.stream:
-                await _stream(speaks, call, items, responder, opening)
-            else:
-                await _whole(speaks, call, items, responder, opening)
+            await (_stream if call.stream else _whole)(speaks, call, flow, responder)
         finally:
-            await items.aclose()
+            flow.close()
 
     def _identify(self, request: Request, caller: Caller) -> Who:
         """Say who calls; while there is no key, nobody from a web page. Raises Unauthenticated or PermissionDenied."""
@@ -147,46 +141,45 @@ class App:
         responder.send(error.status, headers, speaks.write_error(error))
 
 
-async def _whole(speaks: Dialect, call: Call, items: Items, responder: Responder, opening: Opening) -> None:
+async def _whole(speaks: Dialect, call: Call, flow: Flow[Any], responder: Responder) -> None:
     """Collect a reply that is not streamed, and send it in one piece with its cost."""
-    events: tuple[Event, ...] = ()
-    raw: bytes | None = None
-    receipt = None
-    async for chunk in items:
-        assert isinstance(chunk, Chunk), "only the first item is an opening"
-        events = chunk.events if not events else events + chunk.events
-        raw = chunk.raw
-        receipt = chunk.receipt
-    failed = events[-1] if events and isinstance(events[-1], Failed) else None
-    if failed is not None:
+    opening, chunk = flow.opening, await flow.next()
+    assert chunk is not None, "a reply has a last chunk, with its receipt"
+    events = chunk.events
+    while chunk.receipt is None:
+        chunk = await flow.next()
+        assert chunk is not None, "a reply has a last chunk, with its receipt"
+        events += chunk.events
+    failed = events[-1] if events else None
+    if isinstance(failed, Failed):
         failed.error.call_id = opening.call_id
         raise failed.error
     headers = _headers(opening)
-    if receipt is not None and receipt.cost_nano_usd is not None:
-        headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
+    if chunk.receipt.cost_nano_usd is not None:
+        headers.append((b"x-penstock-cost-usd", usd(chunk.receipt.cost_nano_usd).encode()))
+    raw = chunk.raw
     body = raw if opening.lane == "verbatim" and raw is not None else speaks.write_reply(fold(events), call)
     responder.send(opening.status, [JSON, *headers], body)
 
 
-async def _stream(speaks: Dialect, call: Call, items: Items, responder: Responder, opening: Opening) -> None:
+async def _stream(speaks: Dialect, call: Call, flow: Flow[Any], responder: Responder) -> None:
     """Pass chunks on as they come; a failure becomes the one last event."""
-    writer = None if opening.lane == "verbatim" else speaks.stream_writer(call)
-    kind = speaks.stream_type if writer is None else writer.content_type
-    responder.start(200, [(b"content-type", kind), (b"cache-control", b"no-cache"), *_headers(opening)])
-    async for chunk in items:
-        assert isinstance(chunk, Chunk), "only the first item is an opening"
-        if writer is not None:
-            data = writer.send(chunk.events)
-        else:
-            data = chunk.raw or b""
-            if chunk.receipt is not None and chunk.receipt.error is not None:
-                data += speaks.stream_writer(call).send(e for e in chunk.events if isinstance(e, Failed))
-        if chunk.receipt is not None:
-            responder.finish(data)
-        else:
+    verbatim = flow.opening.lane == "verbatim"
+    writer = speaks.stream_writer(call)
+    kind = speaks.stream_type if verbatim else writer.content_type
+    responder.start(200, [(b"content-type", kind), (b"cache-control", b"no-cache"), *_headers(flow.opening)])
+
+    def give(chunk: Chunk) -> bool:
+        data = (chunk.raw or b"") if verbatim else writer.send(chunk.events)
+        if chunk.receipt is None:
             responder.write(data)
-            if responder.congested:
-                await responder.drained()
+            return responder.congested
+        if verbatim and chunk.receipt.error is not None:
+            data += writer.send(e for e in chunk.events if isinstance(e, Failed))
+        responder.finish(data)
+        return False
+
+    await flow.pump(give, responder.drained)
 
 
 class _WrongMethod(MethodNotAllowed):

@@ -1,0 +1,138 @@
+"""An answer on its way to whoever asked: its opening, then its chunks, the last of which has the receipt.
+
+Whatever happens after the opening ends as one chunk: complete, or with `Failed`. A caller pulls chunks one by one (`next`),
+or lets the provider push them as they arrive (`pump`), which saves a turn of the loop for each. It decides nothing and knows
+no bytes; place in the line: what `gateway.py` gives out.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
+
+from penstock.errors import PenstockError, UpstreamGarbled
+from penstock.execute import LiveTry
+from penstock.inflight import InFlight
+from penstock.receipt import Receipt
+from penstock.reply import Chunk, Failed, Opening
+
+H = TypeVar("H")
+T = TypeVar("T")
+
+
+class Line(Protocol[H]):
+    """What a flow needs of the gateway."""
+
+    def settle(self, flight: InFlight[H]) -> Receipt:
+        """Close the call, once, and give its receipt."""
+        ...
+
+    async def guard(self, flight: InFlight[H], work: Coroutine[Any, Any, T]) -> T:
+        """Do some work of the call; whatever it raises is noted and comes out as a PenstockError, or a cancellation."""
+        ...
+
+
+class Flow(Generic[H]):
+    """One answer. It has to be closed, which settles the call if it has not come to its end."""
+
+    __slots__ = ("_chunk", "_flight", "_give", "_line", "_live", "_whole", "done", "opening")
+
+    def __init__(
+        self, line: Line[H], flight: InFlight[H], opening: Opening, live: LiveTry | None, chunk: Chunk
+    ) -> None:
+        """Begin with the first chunk; `live` is the try that it comes from, None where it is all there is."""
+        self.opening = opening
+        self.done = False
+        self._line = line
+        self._flight = flight
+        self._live = live
+        self._chunk: Chunk | None = chunk
+        self._whole: Chunk | None = None  # the last chunk of a reply that came to its end
+        self._give: Callable[[Chunk], bool] = lambda _: True
+
+    async def next(self) -> Chunk | None:
+        """Give the next chunk; None after the last."""
+        if self.done:
+            return None
+        try:
+            return await self._line.guard(self._flight, self._step())
+        except PenstockError as error:
+            return self._ended(error)
+
+    async def pump(self, give: Callable[[Chunk], bool], room: Callable[[], Awaitable[None]]) -> None:
+        """Hand every chunk to `give` as it arrives, up to the last; where it says True, wait for `room` first."""
+        self._give = give
+        pump = None if self._live is None else getattr(self._live.exchange, "pump", None)  # a provider may have it
+        while not self.done:
+            chunk = await self.next() if pump is None or self._chunk is not None else await self._pumped(pump)
+            if chunk is not None and give(chunk) and not self.done:
+                await room()
+
+    def close(self) -> None:
+        """Settle the call if it has not come to its end: nobody reads on."""
+        self.done = True
+        if self._flight.receipt is None:
+            self._flight.cut(GeneratorExit())
+            self._line.settle(self._flight)
+
+    async def _step(self) -> Chunk:
+        chunk, self._chunk = self._chunk, None
+        if chunk is None:
+            chunk = await self._read()
+        return self._passing(chunk)
+
+    async def _read(self) -> Chunk:
+        """Read on after the commit point, where a failure can only end the stream."""
+        flight, live = self._flight, self._live
+        if flight.error is not None:
+            raise flight.error  # its time was over while nobody read
+        assert live is not None, "a reply without a try is one chunk"
+        assert live.exchange is not None, "a try that answered has an exchange"
+        flight.waiting = True
+        chunk = await live.exchange.read()
+        flight.waiting = False
+        if chunk is None:
+            raise UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")
+        live.meter.observe(chunk.events)
+        return chunk
+
+    async def _pumped(self, pump: Callable[[Callable[[Chunk], bool]], Awaitable[None]]) -> Chunk | None:
+        """Let the provider push for as long as there is room; give the last chunk where it failed."""
+        try:
+            return await self._line.guard(self._flight, self._push(pump))
+        except PenstockError as error:
+            return self._ended(error)
+
+    async def _push(self, pump: Callable[[Callable[[Chunk], bool]], Awaitable[None]]) -> Chunk | None:
+        flight = self._flight
+        if flight.error is not None:
+            raise flight.error
+        flight.waiting = True
+        await pump(self._arrived)
+        flight.waiting = False
+        return None
+
+    def _arrived(self, chunk: Chunk) -> bool:
+        """Take a chunk that the provider pushes; tell whether it has to pause, or may stop."""
+        assert self._live is not None, "nothing arrives without a try"
+        self._live.meter.observe(chunk.events)
+        return self._give(self._passing(chunk)) or self.done
+
+    def _passing(self, chunk: Chunk) -> Chunk:
+        """Let a chunk pass; the last one gets the receipt."""
+        live, flight = self._live, self._flight
+        if live is not None:
+            meter = live.meter
+            if not meter.ended and meter.error is None:
+                return chunk
+            if meter.error is not None:
+                flight.fail("error", meter.error)
+        self.done = True
+        self._whole = chunk
+        return Chunk(chunk.events, chunk.raw, self._line.settle(flight))
+
+    def _ended(self, error: PenstockError) -> Chunk:
+        """Make the last chunk of a reply that broke off; one that was complete (its exchange could not be closed) stays so."""
+        self.done = True
+        receipt, whole = self._line.settle(self._flight), self._whole
+        if whole is not None:
+            return Chunk(whole.events, whole.raw, receipt)
+        return Chunk((Failed(error),), None, receipt)
