@@ -18,6 +18,10 @@ H = TypeVar("H")
 T = TypeVar("T")
 
 
+Pump = Callable[[Callable[[Chunk], bool]], Awaitable[bool]]
+"""Hands chunks on until it is told to pause (True) or there are no more (False)."""
+
+
 class Line(Protocol[H]):
     """What a flow needs of the gateway."""
 
@@ -62,8 +66,13 @@ class Flow(Generic[H]):
         self._give = give
         pump = None if self._live is None else getattr(self._live.exchange, "pump", None)  # a provider may have it
         while not self.done:
-            chunk = await self.next() if pump is None or self._chunk is not None else await self._pumped(pump)
-            if chunk is not None and give(chunk) and not self.done:
+            if pump is None or self._chunk is not None:
+                chunk = await self.next()
+                is_full = chunk is not None and give(chunk)
+            else:
+                last = await self._pumped(pump)
+                is_full = last is None or give(last)
+            if is_full and not self.done:
                 await room()
 
     def close(self) -> None:
@@ -90,24 +99,26 @@ class Flow(Generic[H]):
         chunk = await live.exchange.read()
         flight.waiting = False
         if chunk is None:
-            raise UpstreamGarbled(f"{live.target.id} ended its reply without its end mark.")
+            raise _unfinished(live)
         live.meter.observe(chunk.events)
         return chunk
 
-    async def _pumped(self, pump: Callable[[Callable[[Chunk], bool]], Awaitable[None]]) -> Chunk | None:
+    async def _pumped(self, pump: Pump) -> Chunk | None:
         """Let the provider push for as long as there is room; give the last chunk where it failed."""
         try:
             return await self._line.guard(self._flight, self._push(pump))
         except PenstockError as error:
             return self._ended(error)
 
-    async def _push(self, pump: Callable[[Callable[[Chunk], bool]], Awaitable[None]]) -> Chunk | None:
+    async def _push(self, pump: Pump) -> Chunk | None:
         flight = self._flight
         if flight.error is not None:
             raise flight.error
         flight.waiting = True
-        await pump(self._arrived)
+        paused = await pump(self._arrived)
         flight.waiting = False
+        if not paused and not self.done:
+            raise _unfinished(self._live)
         return None
 
     def _arrived(self, chunk: Chunk) -> bool:
@@ -136,3 +147,8 @@ class Flow(Generic[H]):
         if whole is not None:
             return Chunk(whole.events, whole.raw, receipt)
         return Chunk((Failed(error),), None, receipt)
+
+
+def _unfinished(live: LiveTry | None) -> UpstreamGarbled:
+    who = "The provider" if live is None else live.target.id
+    return UpstreamGarbled(f"{who} ended its reply without its end mark.")

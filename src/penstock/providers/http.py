@@ -254,8 +254,8 @@ class HttpExchange:
             raise UpstreamGarbled(f"{self._target} answered with a stream that nobody asked for.")
         return self._read(await self._reply.read())
 
-    async def pump(self, give: Callable[[Chunk], bool]) -> None:
-        """Hand each chunk to `give` the moment it arrives, until it says True or the reply has no more."""
+    async def pump(self, give: Callable[[Chunk], bool]) -> bool:
+        """Hand each chunk to `give` the moment it arrives, until it says True; False where the reply has no more."""
         stopped = False
 
         def arrived(data: bytes) -> bool:
@@ -266,10 +266,10 @@ class HttpExchange:
         while True:
             await self._reply.relay(arrived)
             if stopped:
-                return
+                return True
             chunk = await self.read()  # what had arrived before, or the end: no wait
             if chunk is None or give(chunk):
-                return
+                return chunk is not None
 
     def _read(self, data: bytes | None) -> Chunk:
         reader = self._reader
