@@ -63,7 +63,7 @@ def test_without_a_file_a_usual_variable_brings_its_provider(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     config = load(None, {"OPENAI_API_KEY": f" {CANARY}\n", "ANTHROPIC_API_KEY": "x", "OPENAI_BASE_URL": "http://here/"})
 
-    assert [provider.name for provider in config.providers] == ["demo", "openai"]
+    assert [provider.name for provider in config.providers] == ["demo", "openai", "anthropic"]
     openai = config.provider("openai")
     assert (openai.kind, openai.vendor, openai.base_url) == ("openai", "openai", None)
     assert openai.api_key.reveal() == CANARY
@@ -342,7 +342,7 @@ url = "redis://:{CANARY}@h"
         "line 9, providers.openai.api_key: must be a reference to a secret, never the secret itself.",
         "line 13, providers.other.api_key: provider `other` needs the environment variable OTHER_KEY",
         'line 15, providers.third: `api_key` is missing. Example: api_key = "env:OPENAI_API_KEY"',
-        'line 19, providers.claude.kind: "anthropic" is planned and not in this version. It has: openai, scripted.',
+        "line 18, providers.claude: `api_key` is missing.",
         "line 23, providers.fake.base_url: means nothing for the kind scripted.",
         "line 26, models.fast.targets[0]: there is no provider `opnai`. Did you mean `openai/gpt`?",
         "line 26, models.fast.targets[2]: stands here twice.",

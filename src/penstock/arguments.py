@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     team, feature, user, session    who pays and for what; budgets and limits hold as for a key of that team
     deadline_s                      the longest that the call may take, all waits and tries included
     tools, tool_choice, output      as in `penstock.call`
+    explain                         how many candidates of each step are told, 0 to 50; embedded models only
     the rest                        how the answer is drawn: `penstock.call.Sampling`
     """
 
@@ -59,6 +60,7 @@ class Options(TypedDict, total=False):
     tools: Sequence[Tool]
     tool_choice: ToolChoice | None
     output: OutputFormat | None
+    explain: int | None
     temperature: float | None
     top_p: float | None
     top_k: int | None
@@ -92,6 +94,7 @@ class _Said(Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     output: OutputFormat | None = None
+    explain: Annotated[int, Meta(ge=0, le=50)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: _Share | None = None
     top_k: Annotated[int, Meta(ge=-1)] | None = None
@@ -116,7 +119,8 @@ def read_call(prompt: Prompt, model: str, options: Options, *, stream: bool) -> 
     messages = tuple(_messages(prompt))
     if said.system is not None:
         messages = (Message("system", (Text(said.system),)), *messages)
-    content = Content(messages, said.tools, said.tool_choice, None, said.output)
+    extra = (("explain", b"%d" % said.explain),) if said.explain else ()
+    content = Content(messages, said.tools, said.tool_choice, None, said.output, extra)
     sampling = {name: getattr(said, name) for name in Sampling.__struct_fields__}
     sampling["stop"] = (said.stop,) if isinstance(said.stop, str) else said.stop
     sampling["logit_bias"] = tuple(said.logit_bias.items())

@@ -60,9 +60,24 @@ FILE = "penstock.toml"
 BUILT_IN = "the built-in defaults"
 HASH_DIGITS = 12
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+CLOUD_PREFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bedrock": ("AWS_", "HOME"),
+        "vertex": ("GOOGLE_", "CLOUDSDK_", "GCE_", "HOME"),
+        "azure": ("AZURE_", "IDENTITY_", "MSI_", "HOME"),
+    }
+)
+"""How the variables begin in which each cloud keeps credentials, or says where they are."""
 
 EMBEDDED = ProviderSettings(name="demo", kind="scripted", free=True)
 EMBEDDED_MODEL = ModelSettings(name="demo", targets=("demo/demo",))
+
+
+_SERVICE_KEYS = ("base_url", "api_key", "dialect", "vendor", "headers", "ca_file", "connect_s", "stream_usage")
+_SPECIAL_KEYS = (
+    *("path", "model", "context_tokens", "threads"),
+    *("region", "profile", "project", "location", "credentials", "api_version"),
+)
 
 
 class Kind(Struct, frozen=True):
@@ -70,37 +85,39 @@ class Kind(Struct, frozen=True):
 
     vendor    whose service it is, and so whose prices hold, unless `base_url` leads elsewhere
     variable  the usual environment variable of its key; None: it needs no key
-    unused    keys that mean nothing there
-    ready     this version has it
+    takes     keys that have a meaning for some kinds only, and for this one
+    refuses   keys that have a meaning for all others
+    remote    it is asked over the network
     """
 
     vendor: str | None = None
     variable: str | None = None
-    unused: tuple[str, ...] = ()
-    ready: bool = False
+    takes: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
+    remote: bool = True
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Keys that mean nothing there."""
+        special = (*(key for key in _SPECIAL_KEYS if key not in self.takes), *self.refuses)
+        return special if self.remote else (*special, *_SERVICE_KEYS)
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "openai": Kind("openai", "OPENAI_API_KEY", ("path",), ready=True),
-        "anthropic": Kind("anthropic", "ANTHROPIC_API_KEY", ("path",)),
-        "gemini": Kind("google", "GEMINI_API_KEY", ("path",)),
-        "azure": Kind(),
-        "vertex": Kind(),
-        "bedrock": Kind(),
+        "openai": Kind("openai", "OPENAI_API_KEY"),
+        "anthropic": Kind("anthropic", "ANTHROPIC_API_KEY"),
+        "gemini": Kind("google", "GEMINI_API_KEY"),
+        "azure": Kind("openai", None, ("api_version",)),
+        "vertex": Kind("google", None, ("project", "location", "credentials")),
+        "bedrock": Kind("aws", None, ("region", "profile")),
         "ollama": Kind(),
-        "local": Kind(),
-        "llamacpp": Kind(),
-        "scripted": Kind(
-            unused=(
-                *("base_url", "api_key", "dialect", "vendor", "headers", "ca_file"),
-                *("concurrency", "connect_s", "stream_usage"),
-            ),
-            ready=True,
-        ),
+        "local": Kind(None, None, ("model", "context_tokens", "threads"), remote=False),
+        "llamacpp": Kind(None, None, ("model", "context_tokens", "threads"), remote=False),
+        "scripted": Kind(None, None, ("path",), ("concurrency",), remote=False),
     }
 )
-"""Kinds by name; a plugin's kind is not among them and is left alone. With a variable set, a kind that is ready is a
+"""Kinds by name; a plugin's kind is not among them and is left alone. With a variable set, a kind is a
 built-in provider of its own name. `OPENAI_BASE_URL` is not read: its users point it at a gateway such as this one."""
 
 
@@ -115,7 +132,6 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
         providers=text.names("providers") or tuple(provider.name for provider in built_in),
         models=text.names("models") or (EMBEDDED_MODEL.name,),
         kinds=_kinds(text),
-        later_kinds=tuple(name for name, kind in KINDS.items() if not kind.ready),
     )
     document = Document(source, text, forms(environ, folder, known))
     settings = document.read(Settings) or Settings()
@@ -153,7 +169,7 @@ def _find(path: str | None, environ: Mapping[str, str]) -> tuple[str, bytes]:
 
 def _kinds(text: Toml) -> tuple[str, ...]:
     """Kinds that can be built. Plugins are looked up only if the file names a kind that is none of ours."""
-    ready = [name for name, kind in KINDS.items() if kind.ready]
+    ready = list(KINDS)
     asked = [text.get("providers", name, "kind") for name in text.names("providers")]
     if any(isinstance(kind, str) and kind not in KINDS for kind in asked):
         ready += [entry.name for entry in entry_points(group=PROVIDERS) if entry.name not in ready]
@@ -165,7 +181,7 @@ def _built_in(environ: Mapping[str, str]) -> tuple[tuple[ProviderSettings, ...],
     found, mistakes = [EMBEDDED], []
     for name, kind in KINDS.items():
         value = environ.get(kind.variable or "", "").strip()
-        if not kind.ready or not value:
+        if not value:
             continue
         try:
             key = Secret(check_key(value), f"env:{kind.variable}")
@@ -195,7 +211,9 @@ def _check(document: Document, settings: Settings) -> None:
 
 
 def _check_provider(document: Document, provider: ProviderSettings) -> None:
-    kind = KINDS.get(provider.kind, Kind())
+    kind = KINDS.get(provider.kind)
+    if kind is None:
+        return  # a plugin's own business
     place = ("providers", provider.name)
     if kind.variable and not (document.given(*place, "api_key") or document.given(*place, "base_url")):
         document.wrong(place, "`api_key` is missing.", f'Example: api_key = "env:{kind.variable}"')
@@ -220,7 +238,9 @@ def _config(source: str, settings: Settings, environ: Mapping[str, str], folder:
         hash=_hash(settings, folder),
         server=settings.server,
         providers=tuple(
-            structs.replace(provider, vendor=_vendor(provider), proxy_environ=proxies)
+            structs.replace(
+                provider, vendor=_vendor(provider), proxy_environ=proxies, cloud_environ=_cloud(provider.kind, environ)
+            )
             for provider in settings.providers
         ),
         models=settings.models,
@@ -235,6 +255,12 @@ def _config(source: str, settings: Settings, environ: Mapping[str, str], folder:
         ledger=settings.ledger,
         shared=settings.shared,
     )
+
+
+def _cloud(kind: str, environ: Mapping[str, str]) -> tuple[tuple[str, Secret], ...]:
+    """Give the variables that a cloud's credentials are found by."""
+    prefixes = CLOUD_PREFIXES.get(kind, ())
+    return tuple((name, Secret(value, f"env:{name}")) for name, value in environ.items() if name.startswith(prefixes))
 
 
 def _vendor(provider: ProviderSettings) -> str | None:

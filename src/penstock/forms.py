@@ -60,7 +60,6 @@ class Known(Struct, frozen=True):
     providers: Collection[str] = ()
     models: Collection[str] = ()
     kinds: Collection[str] = ()
-    later_kinds: Collection[str] = ()
 
 
 def forms(environ: Mapping[str, str], folder: Path, known: Known) -> Mapping[str | type, Form]:
@@ -79,6 +78,7 @@ def forms(environ: Mapping[str, str], folder: Path, known: Known) -> Mapping[str
         "header": Form("text", _header),
         "zone": Form("a time zone", lambda raw, _: _zone(raw)),
         "day": Form("a date", lambda raw, _: _day(raw)),
+        "file or folder": Form("a file or a folder", lambda raw, _: _path(raw, environ, folder)),
         Path: Form("a file", lambda raw, _: _file(raw, environ, folder)),
         Secret: Form("a reference to a secret", lambda raw, path: _secret(raw, path, environ, folder)),
     }
@@ -123,8 +123,6 @@ def _kind(raw: Any, known: Known) -> str:
     text = _text(raw, "a kind of provider")
     if text in known.kinds:
         return text
-    if text in known.later_kinds:
-        raise Wrong(f"{write_value(text)} is planned and not in this version.", f"It has: {_list(known.kinds)}.")
     raise _unknown("there is no such kind of provider.", text, known.kinds, "kinds")
 
 
@@ -223,6 +221,13 @@ def _file(raw: Any, environ: Mapping[str, str], folder: Path) -> Path:
     raise Wrong(
         f"there is no readable file {write_value(str(path))}.", "Relative paths start at the file they stand in."
     )
+
+
+def _path(raw: Any, environ: Mapping[str, str], folder: Path) -> Path:
+    path = _place(_text(raw, "a path"), environ, folder)
+    if path.is_dir():
+        return path
+    return _file(raw, environ, folder)
 
 
 def _place(text: str, environ: Mapping[str, str], folder: Path) -> Path:

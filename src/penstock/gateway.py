@@ -35,7 +35,7 @@ from penstock.ledger.budgets import Budgets, Hold, limits_of
 from penstock.ledger.keys import Keyring, read_pepper
 from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.ledger.records import Intent
-from penstock.plugins import PROVIDERS, Counts, Provider, find
+from penstock.plugins import PROVIDERS, Counts, Provider, Warms, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
 from penstock.receipt import Receipt, Usage
@@ -348,9 +348,17 @@ class Gateway:
 
     # -- around the line --
 
-    def warm(self) -> None:
-        """Load the vocabularies of the configured targets, so that no call waits for one. Takes tenths of a second each."""
-        load(target.profile for plan in self.router.models.values() for target in plan.targets)
+    async def warm(self) -> None:
+        """Load what the first calls would have to wait for: vocabularies, and models that run in this process."""
+        targets = [target for plan in self.router.models.values() for target in plan.targets]
+        for name in dict.fromkeys(target.provider for target in targets):
+            provider = self._providers[name]
+            if isinstance(provider, Warms):
+                try:
+                    await provider.warm()
+                except PenstockError as error:
+                    log.warning("%s: %s", name, error)
+        await asyncio.to_thread(load, [target.profile for target in targets])
 
     def _today(self, now_ns: int) -> str:
         number = now_ns // 86_400_000_000_000

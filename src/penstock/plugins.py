@@ -58,6 +58,15 @@ class Counts(Protocol):
         ...
 
 
+@runtime_checkable
+class Warms(Protocol):
+    """A provider that has something to load before it can answer."""
+
+    async def warm(self) -> None:
+        """Load it. Raises an `UpstreamError` where that is not possible."""
+        ...
+
+
 MakeProvider = Callable[[Any], Provider]
 """Given the provider's settings (`penstock.config.ProviderSettings`)."""
 

@@ -100,6 +100,9 @@ class ProviderSettings(Struct, frozen=True):
     ] = ()
     ca_file: Annotated[Path, Meta(examples=["tls/corporate-ca.pem"])] | None = None
     path: Annotated[Path, Meta(examples=["replies.toml"])] | None = None
+    model: Annotated[Path, Meta(extra={"form": "file or folder"}, examples=["models/tiny.gguf"])] | None = None
+    context_tokens: Annotated[int, Meta(ge=16, le=10_000_000, examples=[8192])] | None = None
+    threads: Annotated[int, Meta(ge=1, le=1024, examples=[4])] | None = None
     region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$", examples=["eu-central-1"])] | None = None
     profile: Annotated[str, Meta(min_length=1, examples=["production"])] | None = None
     project: Annotated[str, Meta(pattern=r"^[a-z0-9.:-]{1,64}$", examples=["my-project"])] | None = None

@@ -8,11 +8,12 @@ import typer
 from msgspec import Struct, structs
 
 from penstock.cli.command import UNKNOWN, command
+from penstock.cli.explain import CANDIDATES, print_steps, steps_of
 from penstock.cli.options import Config, Feature, Json, MaxTokens, Model, System, Team, read_text
 from penstock.cli.screen import money, note, print_json, write
 from penstock.ledger.reports import call_shape
 from penstock.receipt import Receipt
-from penstock.reply import Chunk, Failed, ReasoningDelta, RefusalDelta, TextDelta
+from penstock.reply import Chunk, Event, Failed, ReasoningDelta, RefusalDelta, TextDelta, fold
 from penstock.target import usd
 
 
@@ -36,6 +37,9 @@ def ask(
     options: Options = Options(),  # noqa: B008 - frozen
     config: Config = None,
     json: Json = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell how each token was drawn (embedded models).")
+    ] = False,
 ) -> None:
     """Ask a model once.
 
@@ -45,13 +49,19 @@ def ask(
     from penstock.client import Gateway
 
     text, asked = read_text(prompt), structs.asdict(options)
+    if explain:
+        asked["explain"] = CANDIDATES
     with Gateway(config) as gateway:
         if json:
             answer = gateway.ask(text, **asked)
-            print_json({"text": answer.text, "receipt": call_shape(answer.receipt)})
+            told = {"steps": steps_of(answer.reply)} if explain else {}
+            print_json({"text": answer.text, **told, "receipt": call_shape(answer.receipt)})
             receipt = answer.receipt
         else:
-            receipt = _show(gateway.chunks(text, **asked))
+            events: list[Event] = []
+            receipt = _show(gateway.chunks(text, **asked), events)
+            if explain:
+                print_steps(steps_of(fold(events)), receipt.target or "")
     _remark(receipt)
     if receipt.status != "ok":
         raise typer.Exit(UNKNOWN)
@@ -90,12 +100,13 @@ class _Screen:
             write("\n")
 
 
-def _show(chunks: Iterator[Chunk]) -> Receipt:
-    """Show an answer as it comes, and its receipt. Raises what ended it early, then with the receipt's id."""
+def _show(chunks: Iterator[Chunk], events: list[Event]) -> Receipt:
+    """Show an answer as it comes, keep its events, and tell its receipt. Raises what ended it early, with the receipt's id."""
     screen, receipt, error = _Screen(), None, None
     try:
         for chunk in chunks:
             screen.show(chunk)
+            events += chunk.events
             receipt = chunk.receipt
             error = next((event.error for event in chunk.events if isinstance(event, Failed)), None)
     except KeyboardInterrupt:

@@ -50,7 +50,7 @@ async def _serve(config: Config, announce: Callable[[str, Gateway], None]) -> No
         asked = asyncio.create_task(_signalled())
         await asyncio.sleep(0)  # the handlers stand before anybody is told that there is something to end
         announce(f"{scheme}://{host}:{server.port}", gateway)
-        warming = asyncio.create_task(asyncio.to_thread(gateway.warm))
+        warming = asyncio.create_task(gateway.warm())
         await asked
         app.ready = False
         cut = asyncio.create_task(server.drain(settings.drain_s))

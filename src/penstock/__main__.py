@@ -1,0 +1,5 @@
+"""`python -m penstock`: the command line, as `penstock`."""
+
+from penstock.cli import main
+
+main()
