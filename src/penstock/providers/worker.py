@@ -6,6 +6,7 @@ a call that is cancelled is out of the batch before the next token. It knows no 
 """
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,12 @@ Q = TypeVar("Q")
 T = TypeVar("T")
 """What the engine gives for each token."""
 R = TypeVar("R")
+Taken_contra = TypeVar("Taken_contra", contravariant=True)
+Given_co = TypeVar("Given_co", covariant=True)
+
+
+SWITCH_S = 0.0005
+"""How long this thread may keep the interpreter when the loop wants it; Python's own 5 ms would be felt by every call."""
 
 
 class Step(Struct, Generic[T], frozen=True):
@@ -31,10 +38,10 @@ class Step(Struct, Generic[T], frozen=True):
     last: bool
 
 
-class Engine(Protocol[Q, T]):
+class Engine(Protocol[Taken_contra, Given_co]):
     """A model with its batch. Every method is called in the worker's thread, and raises nothing but PenstockErrors."""
 
-    def prompt(self, order: Q) -> Sequence[int]:
+    def prompt(self, order: Taken_contra) -> Sequence[int]:
         """Give the tokens of an order's prompt."""
         ...
 
@@ -43,11 +50,11 @@ class Engine(Protocol[Q, T]):
         """How many choices may still be taken in."""
         ...
 
-    def begin(self, order: Q) -> Sequence[int]:
+    def begin(self, order: Taken_contra) -> Sequence[int]:
         """Take an order into the batch; give a ticket for each of its choices."""
         ...
 
-    def step(self) -> Sequence[tuple[int, T, bool]]:
+    def step(self) -> Sequence[tuple[int, Given_co, bool]]:
         """Go one token further with all: ticket, token, whether it is the last."""
         ...
 
@@ -82,6 +89,7 @@ class Worker(Generic[Q, T]):
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._open: set[Job[Q, T]] = set()
+        self._asked: set[asyncio.Future[Any]] = set()
         self._failure: PenstockError | None = None
         # of the thread alone
         self._engine: Engine[Q, T]
@@ -125,7 +133,11 @@ class Worker(Generic[Q, T]):
                 loop.call_soon_threadsafe(_give, outcome, value)
 
         self._inbox.put(do)
-        return await outcome
+        self._asked.add(outcome)
+        try:
+            return await outcome
+        finally:
+            self._asked.discard(outcome)
 
     async def close(self) -> None:
         """End the thread, after the token that it is at."""
@@ -160,10 +172,13 @@ class Worker(Generic[Q, T]):
         """Tell everybody that nothing more will come."""
         self._failure = error
         self._tell([(job, error) for job in list(self._open)])
+        for outcome in self._asked:
+            _fail(outcome, error)
 
     # -- in the thread --
 
     def _live(self) -> None:
+        sys.setswitchinterval(SWITCH_S)
         failure: PenstockError = UpstreamFailed(f"The thread of {self._name} ended; the log says why.")
         try:
             self._engine = self._load()

@@ -1,0 +1,242 @@
+"""An answer on its way: pulled or pushed, complete or broken off, it ends once and with its receipt."""
+
+import asyncio
+
+import pytest
+
+from penstock.call import Call, Content, Sampling, Who
+from penstock.errors import ClientClosed, Internal, PenstockError, UpstreamFailed, UpstreamGarbled
+from penstock.execute import LiveTry
+from penstock.flow import Flow
+from penstock.inflight import InFlight
+from penstock.receipt import Receipt
+from penstock.reply import Chunk, Ended, Failed, Finished, Opening, TextDelta
+from penstock.routing.attempts import Try
+from penstock.target import Target
+
+CALL = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()))
+TARGET = Target(id="a/one", provider="a", model="one", dialect="chat")
+OPENING = Opening("id", "a/one", "verbatim", 1)
+ONE, TWO = Chunk((TextDelta("one"),), b"1"), Chunk((TextDelta("two"),), b"2")
+LAST = Chunk((Finished("stop"), Ended()), b"3")
+
+
+class Line:
+    """The gateway's part, without a ledger."""
+
+    def __init__(self):
+        self.settled = []
+
+    def settle(self, flight):
+        if flight.receipt is None:
+            error = flight.error
+            flight.receipt = Receipt("id", 0, "chat", "fast", flight.status, 200 if error is None else error.status)
+            self.settled.append(flight.receipt)
+        return flight.receipt
+
+    async def guard(self, flight, work):
+        try:
+            return await work
+        except PenstockError as error:
+            flight.fail("error", error)
+            raise
+        except ZeroDivisionError as error:
+            flight.fail("error", Internal("defect"))
+            raise flight.error from error
+
+
+class Played:
+    """An exchange of given chunks; an error among them is raised."""
+
+    lane, dropped, status, headers = "verbatim", (), 200, ()
+
+    def __init__(self, *chunks):
+        self.chunks = list(chunks)
+
+    async def read(self):
+        if not self.chunks:
+            return None
+        chunk = self.chunks.pop(0)
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+    def close(self):
+        pass
+
+
+class Pushed(Played):
+    """The same, pushed; it notes when it was told to pause."""
+
+    pauses = 0
+
+    async def pump(self, give):
+        while (chunk := await self.read()) is not None:
+            if give(chunk):
+                self.pauses += 1
+                return True
+        return False
+
+
+def flowing(first, exchange, line=None):
+    line = line or Line()
+    flight = InFlight("id", 0, 0.0, CALL, Who())
+    live = LiveTry(Try(TARGET, "first"), 0.0)
+    live.exchange = exchange
+    live.meter.observe(first.events)
+    flight.tries.append(live)
+    return Flow(line, flight, OPENING, live, first), line, flight
+
+
+async def pulled(flow):
+    chunks = []
+    while (chunk := await flow.next()) is not None:
+        chunks.append(chunk)
+    return chunks
+
+
+async def pumped(flow, full=()):
+    """Pump; the chunks by number that leave no room for more, and how often room was waited for."""
+    chunks, waits = [], []
+
+    def give(chunk):
+        chunks.append(chunk)
+        return len(chunks) in full
+
+    async def room():
+        waits.append(len(chunks))
+
+    await flow.pump(give, room)
+    return chunks, waits
+
+
+@pytest.mark.parametrize("kind", [Played, Pushed])
+@pytest.mark.parametrize("way", [pulled, pumped])
+async def test_chunks_pass_as_they_are_and_the_last_has_the_one_receipt(kind, way):
+    flow, line, flight = flowing(ONE, kind(TWO, LAST))
+    chunks = await way(flow)
+    chunks = chunks[0] if way is pumped else chunks
+
+    assert [(chunk.events, chunk.raw) for chunk in chunks] == [(c.events, c.raw) for c in (ONE, TWO, LAST)]
+    assert [chunk.receipt for chunk in chunks] == [None, None, line.settled[0]]
+    assert len(line.settled) == 1
+    assert flight.receipt.status == "ok"
+    assert flow.done
+    assert await flow.next() is None
+
+
+async def test_a_whole_reply_is_one_chunk_with_its_receipt():
+    whole = Chunk((TextDelta("all"), Finished("stop"), Ended()), b"{}")
+    flow, line, _ = flowing(whole, Played())
+    (chunk,) = await pulled(flow)
+
+    assert chunk == Chunk(whole.events, b"{}", line.settled[0])
+
+
+async def test_a_fixed_text_needs_no_try():
+    line = Line()
+    flight = InFlight("id", 0, 0.0, CALL, Who())
+    flow = Flow(line, flight, OPENING, None, LAST)
+    (chunk,), waits = await pumped(flow)
+
+    assert chunk.receipt is line.settled[0]
+    assert waits == []
+
+
+@pytest.mark.parametrize("kind", [Played, Pushed])
+@pytest.mark.parametrize("way", [pulled, pumped])
+@pytest.mark.parametrize(
+    ("ending", "error"),
+    [
+        ((UpstreamFailed("reset"),), UpstreamFailed),
+        ((), UpstreamGarbled),
+        ((ZeroDivisionError(),), Internal),
+        ((Chunk((Failed(UpstreamGarbled("cut")),)),), UpstreamGarbled),
+    ],
+)
+async def test_what_breaks_off_ends_in_one_failure_and_one_receipt(kind, way, ending, error):
+    flow, line, flight = flowing(ONE, kind(TWO, *ending))
+    chunks = await way(flow)
+    chunks = chunks[0] if way is pumped else chunks
+
+    (failed,) = chunks[-1].events
+    assert isinstance(failed, Failed)
+    assert type(failed.error) is error
+    assert chunks[:-1] == [ONE, TWO]
+    assert chunks[-1].receipt is line.settled[0]
+    assert flight.receipt.status == "error"
+
+
+@pytest.mark.parametrize("kind", [Played, Pushed])
+async def test_a_caller_without_room_is_waited_for_before_more_is_taken(kind):
+    exchange = kind(TWO, ONE, LAST)
+    flow, _, _ = flowing(ONE, exchange)
+    chunks, waits = await pumped(flow, full={1, 3})
+
+    assert len(chunks) == 4
+    assert waits == [1, 3]
+
+
+async def test_the_last_chunk_waits_for_no_room():
+    flow, _, _ = flowing(ONE, Pushed(LAST))
+    assert (await pumped(flow, full={2}))[1] == []
+
+
+async def test_a_call_whose_time_was_over_while_nobody_read_ends_with_that():
+    for kind, way in ((Played, pulled), (Pushed, pumped)):
+        flow, _, flight = flowing(ONE, kind(TWO, LAST))
+        await flow.next()
+        flight.fail("error", UpstreamFailed("too late"))
+        chunks = await way(flow)
+        chunks = chunks[0] if way is pumped else chunks
+        assert [str(chunk.events[0].error) for chunk in chunks] == ["too late"]
+
+
+async def test_a_complete_answer_whose_exchange_cannot_be_closed_stays_complete():
+    class Torn(Line):
+        def settle(self, flight):
+            receipt = super().settle(flight)
+            if len(self.settled) == 1 and not self.torn:
+                self.torn = True
+                raise ZeroDivisionError
+            return receipt
+
+        torn = False
+
+    flow, line, _ = flowing(LAST, Played(), Torn())
+    assert await pulled(flow) == [Chunk(LAST.events, LAST.raw, line.settled[0])]
+
+
+async def test_a_flow_that_is_left_is_settled_as_cancelled_once():
+    flow, line, flight = flowing(ONE, Played(TWO))
+    await flow.next()
+    flow.close()
+    flow.close()
+
+    assert flight.receipt.status == "cancelled"
+    assert isinstance(flight.error, ClientClosed)
+    assert len(line.settled) == 1
+    assert await flow.next() is None
+
+
+async def test_closing_after_the_end_changes_nothing():
+    flow, line, _ = flowing(LAST, Played())
+    await pulled(flow)
+    flow.close()
+    assert [receipt.status for receipt in line.settled] == ["ok"]
+
+
+async def test_a_cancelled_reader_leaves_the_rest_to_close():
+    class Stuck(Played):
+        async def read(self):
+            await asyncio.Event().wait()
+
+    flow, line, _ = flowing(ONE, Stuck())
+    await flow.next()
+    task = asyncio.create_task(flow.next())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    flow.close()
+    assert [receipt.status for receipt in line.settled] == ["cancelled"]
