@@ -40,8 +40,13 @@ DOORS = (
     Door("OpenTelemetry", ("opentelemetry",), ("telemetry/otel.py",)),
     Door("the tokenizer engine", ("splintr",), ("tokens/vocabularies.py",)),
     Door("GGUF models in process", ("xllamacpp",), ("providers/llamacpp.py",)),
+    Door("AWS credentials", ("botocore",), ("providers/aws_credentials.py",)),
+    Door("Azure credentials", ("azure",), ("providers/azure_credentials.py",)),
+    Door("Google credentials", ("google",), ("providers/google_credentials.py",)),
+    Door("templates", ("jinja2",), ("engine/*.py",)),
+    Door("Unicode patterns", ("regex",), ("engine/*.py",)),
     Door("the terminal", ("typer", "rich"), ("cli.py", "cli/*.py")),
-    Door("HTTP by other means", ("urllib.request", "http.client", "http.server", "socketserver", "xmlrpc"), ()),
+    Door("HTTP by other means", ("urllib.request", "http.client", "http.server", "socketserver", "xmlrpc"), ("providers/google_credentials.py",)),
 )
 SOCKET_CALLS = {
     *("create_connection", "create_server", "create_unix_connection", "create_unix_server"),

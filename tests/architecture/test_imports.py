@@ -242,7 +242,7 @@ SOUND = (
     Plant(
         "a door to an extra imports it late",
         imports.late_imports,
-        {"providers/local.py": "def f():\n    from penstock.engine import sampler\n    import numpy as np\n"},
+        {"providers/local.py": "def f():\n    from penstock.providers.local_engine import LocalEngine\n"},
     ),
 )
 

@@ -10,7 +10,7 @@ NEXT = Candidate(4, " a", 1.0, 0.2, 0.1, "top_k", 0.0)
 
 
 def reply(*steps):
-    told = tuple(ForeignDelta("local", "candidates", encode(step)) for step in steps)
+    told = tuple(ForeignDelta("engine", "candidates", encode(step)) for step in steps)
     return Reply(choices=(Choice(foreign=(*told, ForeignDelta("chat", "annotations", b"[]"))),))
 
 

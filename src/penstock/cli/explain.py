@@ -38,7 +38,7 @@ class Step(Struct, frozen=True):
 def steps_of(reply: Reply) -> list[Step]:
     """Give the steps of a reply's first choice; none where its model tells none."""
     foreign = reply.choices[0].foreign if reply.choices else ()
-    return [decode(one.json, type=Step) for one in foreign if (one.dialect, one.name) == ("local", "candidates")]
+    return [decode(one.json, type=Step) for one in foreign if (one.dialect, one.name) == ("engine", "candidates")]
 
 
 def print_steps(steps: list[Step], target: str) -> None:

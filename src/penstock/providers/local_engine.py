@@ -146,7 +146,7 @@ class LocalEngine:
         if order.call.sampling.logprobs and token.id not in self._model.eos_ids:
             events.append(LogprobsDelta((self._logprob(token),), choice=choice))
         if token.candidates:
-            events.append(ForeignDelta("local", "candidates", encode(self._explained(token)), choice))
+            events.append(ForeignDelta("engine", "candidates", encode(self._explained(token)), choice))
         if token.finish is not None:
             del self._orders[ticket]
             events.append(Finished(token.finish, token.finish, choice))
