@@ -4,7 +4,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.providers.kinds import base_url, dialect_of, path, service_of
-from penstock.settings import ProviderSettings
+from penstock.settings import ProviderSettings, Secret
 
 VERTEX = {"project": "acme", "location": "europe-west4"}
 PLACE = "/v1/projects/acme/locations/europe-west4/publishers"
@@ -22,6 +22,11 @@ def settings(kind, **more):
         ("gemini", {}, "https://generativelanguage.googleapis.com"),
         ("ollama", {}, "http://127.0.0.1:11434"),
         ("bedrock", {"region": "eu-central-1"}, "https://bedrock-runtime.eu-central-1.amazonaws.com"),
+        (
+            "bedrock",
+            {"cloud_environ": (("AWS_REGION", Secret("us-west-2", "env:x")),)},
+            "https://bedrock-runtime.us-west-2.amazonaws.com",
+        ),
         ("vertex", VERTEX, "https://europe-west4-aiplatform.googleapis.com"),
         ("vertex", {"project": "acme", "location": "global"}, "https://aiplatform.googleapis.com"),
         ("anthropic", {"base_url": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),

@@ -15,8 +15,8 @@ from typing import TypeVar
 from msgspec import structs
 
 from penstock.call import Call, Operation
-from penstock.errors import Inexpressible, PenstockError, UpstreamError, UpstreamGarbled
-from penstock.providers.auth import Header, authority, credential_headers
+from penstock.errors import Inexpressible, PenstockError, UpstreamAuth, UpstreamError, UpstreamGarbled
+from penstock.providers.auth import Header, authority, credential_headers, static_key
 from penstock.providers.connection import Fault, Limits, Reply
 from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
 from penstock.providers.kinds import base_url, dialect_of, path
@@ -54,7 +54,7 @@ class HttpProvider:
         address, self._prefix = Address.parse(base_url(settings))
         self._settings = settings
         self._speaks = _speaks(settings, self.dialect)
-        self._secret = b"" if settings.api_key is None else settings.api_key.reveal().encode()
+        self._key = static_key(settings)
         self._stream_usage = settings.stream_usage
         self._pool = Pool(
             address,
@@ -156,6 +156,8 @@ class HttpProvider:
 
     async def close(self) -> None:
         """Drop every connection."""
+        if self._authority is not None:
+            self._authority.close()
         self._pool.close()
 
     def _pass_on(self, headers: list[Header]) -> tuple[Header, ...]:
@@ -163,16 +165,19 @@ class HttpProvider:
         passed = [one for one in headers if one[0] in PASSED_HEADERS or one[0].startswith(PASSED_PREFIXES)]
         if not passed:
             return ()
-        secret = self._secret.decode()
-        return tuple(one for one in passed if not quotes(secret, one[1].decode("latin-1")))
+        return tuple(one for one in passed if not self._shows(one[1].decode("latin-1")))
 
     def shield(self, error: Shielded) -> Shielded:
         """Take the provider's words out of an error that quotes our credential."""
-        if quotes(self._secret.decode(), error.message):
+        if self._shows(error.message):
             error.message = HIDDEN
             if isinstance(error, UpstreamError):
                 error.body = b""
         return error
+
+    def _shows(self, text: str) -> bool:
+        """Tell whether a text quotes our credential."""
+        return quotes(self._key, text) or (self._authority is not None and quotes(self._authority.text, text))
 
     async def _refusal(self, reply: Reply, target: str, speaks: Dialect) -> PenstockError:
         """Read an error reply and say what it means."""
@@ -189,8 +194,10 @@ class HttpProvider:
         if reply.status < 400:
             return UpstreamGarbled(f"{target} answered with status {reply.status}, which is no answer to a call.")
         error = speaks.read_error(reply.status, body)
-        if quotes(self._secret.decode(), spelled_out(body)):
+        if self._shows(spelled_out(body)):
             error.message, error.body = HIDDEN, b""
+        if self._authority is not None and isinstance(error, UpstreamAuth):
+            self._authority.forget()
         self.shield(error)
         error.retry_after_s = retry_after_s(reply.header, datetime.now(UTC))
         error.message = f"{target}: {error.message}"

@@ -88,15 +88,25 @@ def dialect_of(settings: ProviderSettings) -> str:
 def base_url(settings: ProviderSettings) -> str:
     """Give the address of a provider. Raises ConfigError where it takes a setting that is not there."""
     service = service_of(settings.kind)
+    region = region_of(settings)
     for name in service.needs:
-        if getattr(settings, name) is None and not (settings.base_url and name in {"region", "location"}):
+        if (region if name == "region" else getattr(settings, name)) is None and not (
+            settings.base_url and name in {"region", "location"}
+        ):
             raise _mistaken(settings, name, f"kind {settings.kind!r} needs a {name}.", "")
     if settings.base_url is not None:
         return settings.base_url
     assert service.base_url is not None, "a kind without an address needs a base_url"
     if settings.location == "global":
         return service.base_url.replace("{location}-", "")
-    return service.base_url.format(location=settings.location, region=settings.region)
+    return service.base_url.format(location=settings.location, region=region)
+
+
+def region_of(settings: ProviderSettings) -> str | None:
+    """Give the region of AWS: of the settings, else of the environment."""
+    environ = dict(settings.cloud_environ)
+    named = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    return settings.region or (None if named is None else named.reveal())
 
 
 def path(settings: ProviderSettings, prefix: str, model: str, operation: Operation, *, stream: bool) -> str | None:
