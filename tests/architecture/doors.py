@@ -43,8 +43,8 @@ DOORS = (
     Door("AWS credentials", ("botocore",), ("providers/aws_credentials.py",)),
     Door("Azure credentials", ("azure",), ("providers/azure_credentials.py",)),
     Door("Google credentials", ("google",), ("providers/google_credentials.py",)),
-    Door("templates", ("jinja2",), ("engine/*.py",)),
-    Door("Unicode patterns", ("regex",), ("engine/*.py",)),
+    Door("templates", ("jinja2",), ("engine/fuel.py", "engine/sandbox.py", "engine/template.py")),
+    Door("Unicode patterns", ("regex",), ("engine/pretokenize.py",)),
     Door("the terminal", ("typer", "rich"), ("cli.py", "cli/*.py")),
     Door("HTTP by other means", ("urllib.request", "http.client", "http.server", "socketserver", "xmlrpc"), ("providers/google_credentials.py",)),
 )

@@ -6,11 +6,13 @@ Drawn by `random` from a seed that hypothesis gives, since building such values 
 from random import Random
 from typing import TypeVar
 
-from msgspec import Raw
+from msgspec import Raw, structs
 from msgspec.json import encode
 
 from penstock.call import (
     Audio,
+    Cache,
+    Citation,
     Content,
     File,
     Foreign,
@@ -24,6 +26,7 @@ from penstock.call import (
     Refusal,
     Sampling,
     Text,
+    Thinking,
     Tool,
     ToolChoice,
     ToolResult,
@@ -63,25 +66,64 @@ def inner(rng: Random, name: str) -> Members:
     return ((name, b'{"unknown":1}'),) if rng.random() < 0.1 else ()
 
 
+def mark(rng: Random) -> Cache | None:
+    return rng.choice(("5m", "1h")) if rng.random() < 0.1 else None
+
+
+CITATIONS = (
+    Citation(
+        "https://example.com",
+        "t",
+        None,
+        0,
+        1,
+        dialect="chat",
+        native=b'{"type":"url_citation","url_citation":{"url":"https://example.com","title":"t","start_index":0,"end_index":1}}',
+    ),
+    Citation(dialect="chat", native=b'{"type":"other"}'),
+)
+
+
+def citations(rng: Random) -> tuple[Citation, ...]:
+    return CITATIONS[: rng.randrange(3)] if rng.random() < 0.2 else ()
+
+
+def thoughts(rng: Random) -> list[Part]:
+    """Blocks of thinking: one without a signature, or some with one."""
+    if rng.random() < 0.5:
+        return [Reasoning(rng.choice(SAID))]
+    kinds: tuple[Reasoning, ...] = (
+        Reasoning(rng.choice(SAID), "c2ln", signer="anthropic"),
+        Reasoning("", "c2ln", redacted=True, signer="anthropic"),
+        Reasoning(rng.choice(SAID), "c2ln", signer="google"),
+        Reasoning(rng.choice(TEXTS), "rs_1:gAAA", signer="openai"),
+        Reasoning("", "gAAA", signer="openai"),
+        Reasoning(rng.choice(SAID), "c2ln"),
+    )
+    return [rng.choice(kinds) for _ in range(rng.randrange(1, 4))]
+
+
 # -- what is asked --
 
 
 def text_part(rng: Random) -> Text:
-    return Text(rng.choice(TEXTS), some(rng, ("cache_control",), 0.1))
+    return Text(rng.choice(TEXTS), some(rng, ("cache_hint",), 0.1), cache=mark(rng))
 
 
 def any_part(rng: Random) -> Part:
     detail = rng.choice((None, "low", "auto"))
-    extra = some(rng, ("cache_control",), 0.1)
+    extra, cache = some(rng, ("cache_hint",), 0.1), mark(rng)
     match rng.randrange(8):
         case 0:
-            return Image(url="https://example.com/a.png", detail=detail, extra=extra + inner(rng, "image_url"))
+            return Image(
+                url="https://example.com/a.png", detail=detail, extra=extra + inner(rng, "image_url"), cache=cache
+            )
         case 1:
-            return Image(data="aGk=", media_type="image/png", detail=detail, extra=extra)
+            return Image(data="aGk=", media_type="image/png", detail=detail, extra=extra, cache=cache)
         case 2:
             return Audio("aGk=", rng.choice(("wav", "mp3")), extra=extra + inner(rng, "input_audio"))
         case 3:
-            return File("a.pdf", "aGk=", "application/pdf", extra=extra + inner(rng, "file"))
+            return File("a.pdf", "aGk=", "application/pdf", extra=extra + inner(rng, "file"), cache=cache)
         case 4:
             return File(rng.choice((None, "a.txt")), "aGk=", None, file_id=rng.choice((None, "file-1")))
         case 5:
@@ -95,22 +137,35 @@ def any_part(rng: Random) -> Part:
 def tool_use(rng: Random) -> ToolUse:
     kind = rng.choice(("function", "function", "custom"))
     extra = some(rng, ("index",), 0.1) + inner(rng, kind)
-    return ToolUse(f"call_{rng.randrange(10**6)}", rng.choice(NAMES), rng.choice(TEXTS), kind, extra)  # type: ignore[arg-type]
+    signed = rng.random() < 0.2
+    return ToolUse(
+        f"call_{rng.randrange(10**6)}",
+        rng.choice(NAMES),
+        rng.choice(TEXTS),
+        kind,  # type: ignore[arg-type]  # one of the literals
+        extra,
+        rng.choice(("c2ln", "AAAA")) if signed else None,
+        rng.choice(("google", "anthropic")) if signed else "",  # type: ignore[arg-type]  # one of the literals
+        mark(rng),
+    )
 
 
 def assistant(rng: Random, index: int) -> Message:
     parts: list[Part] = []
     if rng.random() < 0.2:
-        parts.append(Reasoning(rng.choice(SAID)))
-    parts += [text_part(rng) for _ in range(rng.choice((0, 1, 1, 2)))]
+        parts += thoughts(rng)
+    texts = [text_part(rng) for _ in range(rng.choice((0, 1, 1, 2)))]
+    parts += [structs.replace(text, citations=citations(rng) if at == 0 else ()) for at, text in enumerate(texts)]
     if rng.random() < 0.1:
         parts.append(Refusal(rng.choice(SAID)))
     if rng.random() < 0.1:
         parts.append(Audio(id="audio_1", extra=some(rng, ("expires_at",))))
+    if rng.random() < 0.1:
+        parts += [Image(data="aGk=", media_type="image/png"), Image(url="https://example.com/a.png")]
     parts += [tool_use(rng) for _ in range(rng.choice((0, 0, 1, 2)))]
     if rng.random() < 0.1:
         parts.append(ToolUse(f"function_call-{index}", "f", "{}", extra=some(rng, ("x",), 0.1)))
-    return Message("assistant", tuple(parts), maybe(rng, "bot", 0.1), some(rng, ("reasoning_details", "prefix"), 0.1))
+    return Message("assistant", tuple(parts), maybe(rng, "bot", 0.1), some(rng, ("prefix",), 0.1))
 
 
 def any_messages(rng: Random) -> tuple[Message, ...]:
@@ -126,7 +181,7 @@ def any_messages(rng: Random) -> tuple[Message, ...]:
             )
         elif role == "tool":
             parts = tuple(text_part(rng) for _ in range(rng.randrange(3)))
-            message = Message("tool", (ToolResult("call_1", parts),), name, extra)
+            message = Message("tool", (ToolResult("call_1", parts, cache=mark(rng)),), name, extra)
         elif role == "function":
             parts = tuple(Text(rng.choice(TEXTS)) for _ in range(rng.randrange(2)))
             message = Message("tool", (ToolResult(legacy, parts),), "f", extra)
@@ -139,8 +194,9 @@ def any_messages(rng: Random) -> tuple[Message, ...]:
 def any_tool(rng: Random) -> Tool | Foreign:
     if rng.random() < 0.2:
         return Foreign("chat", "custom", b'{"type":"custom","custom":{"name":"run","format":{"type":"text"}}}')
-    extra = some(rng, ("cache_control",), 0.1) + inner(rng, "function")
-    return Tool(rng.choice(NAMES), maybe(rng, "Does it."), maybe(rng, SCHEMA), maybe(rng, value=True), extra)
+    extra = some(rng, ("hint",), 0.1) + inner(rng, "function")
+    name = rng.choice(NAMES)
+    return Tool(name, maybe(rng, "Does it."), maybe(rng, SCHEMA), maybe(rng, value=True), extra, mark(rng))
 
 
 TOOL_CHOICES = (
@@ -165,11 +221,28 @@ OUTPUTS = (
 )
 
 
+THINKINGS = (
+    Thinking(4_000),
+    Thinking(0),
+    Thinking(visible=False),
+    Thinking(2_000, visible=True, summary="auto"),
+    Thinking(adaptive=True),
+)
+
+
 def any_content(rng: Random) -> Content:
     tools = tuple(any_tool(rng) for _ in range(rng.choice((0, 0, 1, 3))))
-    extra = some(rng, ("store", "metadata_of_mine", "web_search_options", "verbosity", "modalities", "né"), 0.1)
+    extra = some(rng, ("metadata_of_mine", "web_search_options", "verbosity", "modalities", "né"), 0.1)
     return Content(
-        any_messages(rng), tools, rng.choice(TOOL_CHOICES), rng.choice((None, True, False)), rng.choice(OUTPUTS), extra
+        any_messages(rng),
+        tools,
+        rng.choice(TOOL_CHOICES),
+        rng.choice((None, True, False)),
+        rng.choice(OUTPUTS),
+        extra,
+        rng.choice(THINKINGS) if rng.random() < 0.2 else None,
+        maybe(rng, "flex", 0.2),
+        (("job", "nightly"), ("né", "")) if rng.random() < 0.2 else (),
     )
 
 
@@ -217,28 +290,22 @@ ENDINGS: tuple[tuple[Finish, str], ...] = (
 def any_choice(rng: Random, number: int, *, streamed: bool) -> Choice:
     parts: list[Part] = []
     if rng.random() < 0.3:
-        parts.append(Reasoning(rng.choice(SAID)))
+        parts += thoughts(rng)
     if rng.random() < 0.8:
-        parts.append(Text(rng.choice(SAID if streamed else TEXTS)))
+        parts.append(Text(rng.choice(SAID if streamed else TEXTS), citations=citations(rng)[:1]))
     if rng.random() < 0.1:
         parts.append(Refusal(rng.choice(SAID)))
     if rng.random() < 0.1:
         parts.append(Audio("aGk=", None, "audio_7", "hi", 1_760_000_000))
     if rng.random() < 0.1:
+        parts.append(Image(data="aGk=", media_type="image/png"))
+    if rng.random() < 0.1:
         parts.append(ToolUse("function_call-0", "f", rng.choice(TEXTS)))
     else:
         for _ in range(rng.choice((0, 0, 1, 3))):
             call = tool_use(rng)
-            parts.append(ToolUse(call.id, call.name, call.arguments, call.kind))
-    foreign = [
-        (
-            "annotations",
-            b'[{"type":"url_citation","url_citation":{"url":"https://example.com","title":"t","start_index":0,"end_index":1}}]',
-        )
-    ]
-    foreign = [item for item in foreign if rng.random() < 0.1]
-    if not streamed:
-        foreign += some(rng, ("reasoning_details", "provider_notes", "choice.content_filter_results"), 0.1)
+            parts.append(structs.replace(call, extra=(), cache=None))
+    foreign = () if streamed else some(rng, ("provider_notes", "choice.content_filter_results"), 0.1)
     finish, native = rng.choice(ENDINGS)
     return Choice(
         tuple(parts),

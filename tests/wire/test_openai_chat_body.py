@@ -11,6 +11,7 @@ from msgspec.json import decode
 from penstock.call import (
     Audio,
     Call,
+    Citation,
     Content,
     File,
     Foreign,
@@ -20,6 +21,7 @@ from penstock.call import (
     Refusal,
     Sampling,
     Text,
+    Thinking,
     Tool,
     ToolChoice,
     ToolResult,
@@ -118,36 +120,130 @@ def test_what_has_no_place_is_named() -> None:
                 ToolUse("i", "f", "{}"),
                 Audio(id="a"),
                 File(url="https://x"),
-                Image(),
+                Image(file_id="f"),
                 Foreign("generate", "video", b"{}"),
             ),
         ),
-        Message("tool", (ToolResult("t", (Image(url="https://x"), Audio("d", "wav"), File(data="d"))),)),
-        Message("assistant", (Reasoning("hm", "signature"), Text("x", (("cache_control", b"{}"),)))),
+        Message(
+            "assistant", (Reasoning("hm", "signature"), Text("x", (("hint", b"{}"),), (Citation(title="t"),), "5m"))
+        ),
+        Message("assistant", (Text("x", (), (Citation("https://x"),)), Image(url="https://x"))),
     )
-    tools = (Foreign("messages", "computer", b"{}"), Tool("f", extra=(("cache_control", b"1"),)))
+    tools = (Foreign("messages", "computer", b"{}"), Tool("f", extra=(("eager", b"1"),), cache="1h"))
     choice = ToolChoice("auto", extra=(("disable_parallel_tool_use", b"true"),))
-    call = structs.replace(a_call(Content(messages, tools, choice, extra=(("thinking", b"{}"),))), dialect="messages")
-    out, dropped = written(call)
+    content = Content(
+        messages,
+        tools,
+        choice,
+        extra=(("container", b"{}"),),
+        metadata=(("a", "b"),),
+        thinking=Thinking(summary="auto"),
+    )
+    out, dropped = written(structs.replace(a_call(content), dialect="messages"))
     assert out["messages"] == [
         {"role": "user", "content": []},
-        {"role": "tool", "tool_call_id": "t", "content": []},
+        {"role": "assistant", "content": "x"},
         {"role": "assistant", "content": "x"},
     ]
     assert out["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert out["tool_choice"] == "auto"
     assert dropped == (
-        *(
-            "cache_control",
-            "disable_parallel_tool_use",
-            "reasoning",
-            "thinking",
-            "tool.audio",
-            "tool.file",
-            "tool.image",
-        ),
-        *("tools.computer", "user.audio", "user.file", "user.image", "user.reasoning", "user.tooluse", "user.video"),
+        *("audio", "cache", "citations", "container", "disable_parallel_tool_use", "eager", "file", "hint", "image"),
+        *("metadata", "reasoning", "thinking", "tool_use", "tools.computer", "video"),
     )
+
+
+def test_what_a_tool_message_cannot_hold_is_said_by_the_user_after_the_last_of_them() -> None:
+    results = [
+        Message("tool", (ToolResult("a", (Text("1"), Image(data="aGk=", media_type="image/gif"))),)),
+        Message("tool", (ToolResult("b", (File("a.pdf", "aGk=", "application/pdf"),)),)),
+    ]
+    said = {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "The tool call a also gave:"},
+            {"type": "image_url", "image_url": {"url": "data:image/gif;base64,aGk="}},
+            {"type": "text", "text": "The tool call b also gave:"},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGk="}},
+        ],
+    }
+    tools = [
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "tool", "tool_call_id": "b", "content": []},
+    ]
+    assert written(a_call(Content((*results,))))[0]["messages"] == [*tools, said]
+    out, dropped = written(a_call(Content((*results, Message("user", (Text("so?"),))))))
+    assert out["messages"] == [*tools, said, {"role": "user", "content": "so?"}]
+    assert dropped == ()
+
+
+def test_a_picture_that_came_as_a_file_is_shown_as_a_picture() -> None:
+    content = Content((Message("user", (File("a.png", "aGk=", "image/png"),)),))
+    out, _ = written(structs.replace(a_call(content), dialect="messages"))
+    assert out["messages"][0]["content"] == [  # type: ignore[index]
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "signers"),
+    [
+        ("anthropic/claude-opus-4.5", ["anthropic"]),
+        ("gemini-3-pro", ["google"]),
+        ("openai/gpt-5", ["openai"]),
+        ("gpt-5", []),
+        ("deepseek-chat", []),
+    ],
+)
+def test_signed_thoughts_go_to_the_family_that_signed_them_only(model: str, signers: list[str]) -> None:
+    thoughts = [Reasoning("a", f"of-{signer}", signer=signer) for signer in ("anthropic", "google", "openai")]
+    use = ToolUse("c", "f", "{}", signature="c2ln", signer="google")
+    call = structs.replace(
+        a_call(Content((Message("assistant", (*thoughts, Reasoning("b", "s"), use)),))), dialect="messages"
+    )
+    out, dropped = written(call, model)
+    turn = out["messages"][0]  # type: ignore[index]
+    sent = str(turn)
+    assert [signer for signer in ("anthropic", "google", "openai") if f"of-{signer}" in sent] == signers
+    assert ("extra_content" in turn["tool_calls"][0]) is (signers == ["google"])
+    assert dropped == ("reasoning",)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "effort", "written_as"),
+    [
+        (Thinking(8_192), None, "medium"),
+        (Thinking(0), None, "none"),
+        (Thinking(100), "high", "high"),
+        (Thinking(adaptive=True), None, None),
+    ],
+)
+def test_how_much_another_dialect_wants_thought_becomes_an_effort(
+    thinking: Thinking, effort: str | None, written_as: str | None
+) -> None:
+    call = a_call(Content((Message("user", (Text("Hi"),)),), thinking=thinking), Sampling(reasoning_effort=effort))
+    out, dropped = written(structs.replace(call, dialect="messages"))
+    assert (out.get("reasoning_effort"), out.get("reasoning"), dropped) == (written_as, None, ())
+
+
+def test_what_a_client_says_about_thinking_is_written_in_its_own_words() -> None:
+    raw = body(reasoning={"effort": "low", "exclude": True}, thinking={"type": "enabled"})
+    call = read_request(raw)
+    assert call.sampling.reasoning_effort == "low"
+    assert splice_request(call, "gpt-4o-mini", ask_usage=False) == raw
+    out, _ = written(call)
+    assert (out["reasoning"], out["thinking"]) == ({"effort": "low", "exclude": True}, {"type": "enabled"})
+    assert "reasoning_effort" not in out
+    changed = structs.replace(
+        call, sampling=structs.replace(call.sampling, reasoning_effort="high"), changed=("reasoning_effort",)
+    )
+    assert splice_request(changed, "gpt-4o-mini", ask_usage=False) is None
+    assert written(changed)[0]["reasoning"] == {"effort": "high", "exclude": True}
+    only = read_request(body(thinking={"type": "enabled", "budget_tokens": 9}))
+    pinned = structs.replace(only, sampling=Sampling(reasoning_effort="high"), changed=("reasoning_effort",))
+    assert written(pinned)[0]["reasoning"] == {"effort": "high"}
+    both = read_request(body(reasoning={"max_tokens": 5}, reasoning_effort="low"))
+    assert written(both)[0]["reasoning_effort"] == "low"
 
 
 def test_thoughts_go_back_to_where_they_came_from_only() -> None:

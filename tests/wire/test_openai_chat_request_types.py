@@ -73,8 +73,8 @@ def test_the_members_that_the_sdk_sends_in_messages_are_known(kind: type[Struct]
 def test_the_options_that_have_a_neutral_form_are_the_sdks() -> None:
     ours = set(wire.Request.__struct_fields__)
     theirs = set(inspect.get_annotations(completion_create_params.CompletionCreateParamsBase)) | {"stream"}
-    assert ours - theirs == {"top_k", "min_p"}
+    assert ours - theirs == {"top_k", "min_p", "reasoning", "thinking"}
     assert theirs - ours == {
         *("audio", "modalities", "moderation", "prediction", "prompt_cache_key", "prompt_cache_options"),
-        *("prompt_cache_retention", "safety_identifier", "service_tier", "store", "verbosity", "web_search_options"),
+        *("prompt_cache_retention", "safety_identifier", "verbosity", "web_search_options"),
     }, "these ride along; a new one may deserve a neutral form"

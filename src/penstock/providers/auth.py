@@ -81,10 +81,9 @@ class AwsSigner:
 
     def __init__(self, settings: ProviderSettings, host: str) -> None:
         """Prepare; keys are looked for with the first request."""
-        environ = _environ(settings)
-        access = AwsAccess(profile=settings.profile or "", region=settings.region or "", environ=tuple(environ.items()))
-        self._source = CredentialSource(access)
-        self._region = settings.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        self._region = region_of(settings) or "us-east-1"  # a proxy with an address of its own needs none
+        environ = tuple(_environ(settings).items())
+        self._source = CredentialSource(AwsAccess(profile=settings.profile or "", region=self._region, environ=environ))
         self._host = host.encode()
 
     async def lines(self, path: str, body: bytes) -> bytes:

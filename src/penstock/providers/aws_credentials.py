@@ -166,13 +166,8 @@ class BotocoreChain:
     def __call__(self, access: AwsAccess) -> Credentials:
         """Fetch keys, or what was fetched as long as it lasts. Raises UpstreamAuth."""
         try:
-            from botocore.exceptions import (  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, without types
-                BotoCoreError,
-                ClientError,
-            )
-            from botocore.session import (  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, without types
-                Session,
-            )
+            from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # it has no types
+            from botocore.session import Session  # type: ignore[import-untyped]
         except ImportError:
             raise UpstreamAuth(
                 "There are no AWS keys in the configuration, the environment or the shared files.",
@@ -220,12 +215,10 @@ class CredentialSource:
     async def credentials(self) -> Credentials:
         """Give keys that can be signed with now. Raises UpstreamAuth with what to do."""
         held, now = self._held, self._clock()
-        if held is not None:
-            if now < self._due:
-                return held
-            if held.expires_at is None or now < held.expires_at - LATE_S:
+        if held is not None and (held.expires_at is None or now < held.expires_at - LATE_S):
+            if now >= self._due:
                 self._begin()
-                return held
+            return held
         return await asyncio.shield(self._begin())
 
     def forget(self) -> None:

@@ -19,14 +19,14 @@ from penstock.errors import Inexpressible, PenstockError, UpstreamAuth, Upstream
 from penstock.providers.auth import Header, authority, credential_headers, static_key
 from penstock.providers.connection import Fault, Limits, Reply
 from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
-from penstock.providers.kinds import base_url, dialect_of, path
+from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
 from penstock.providers.pool import Address, Pool, proxy_for, trust_store
 from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Event, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader
-from penstock.wire.registry import dialect
+from penstock.wire.registry import dialect, with_version
 
 PASSED_HEADERS = frozenset(
     {b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version", b"x-amzn-requestid"}
@@ -309,7 +309,7 @@ def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:
     """Give what a provider speaks, for each operation that it has."""
     answers = dialect(name)
     if settings.kind == "vertex" and name == "messages":
-        pass
+        answers = with_version(name, VERTEX_VERSION)
     found: dict[Operation, Dialect] = {"generate": answers}
     with suppress(KeyError):
         found["embed"] = dialect(name, "embed")

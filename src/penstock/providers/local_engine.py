@@ -4,9 +4,10 @@ Every method runs in that thread. What the engine refuses comes out as an error 
 loads it with the first call, and NumPy with it.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from secrets import randbits
+from secrets import randbits, token_hex
 from typing import TypeVar
 
 from msgspec import Struct
@@ -68,11 +69,32 @@ class LocalEngine:
         return self._batch.slots - self._batch.active if self._batch.active else UNBOUNDED
 
     def prompt(self, order: Order) -> list[int]:
-        """Give the prompt's tokens. Raises InvalidRequest where the template refuses the messages."""
+        """Give the prompt's tokens. Raises InvalidRequest where the template refuses the messages.
+
+        Only the template may write control tokens: what looks like one in a message is kept apart while the template works,
+        and read as plain text.
+        """
         model, template = self._model, self._model.template
         if template is None:
             return model.tokenizer.encode("\n".join(message["content"] for message in order.messages))
-        return model.tokenizer.encode(_allowed(lambda: template.render(order.messages)), special=True)
+        said = "".join(message["content"] for message in order.messages)
+        controls = [text for text in model.tokenizer.special if text in said]
+        if not controls:
+            rendered = _allowed(lambda: template.render(order.messages))
+            return model.tokenizer.encode(rendered, special=True)
+        mark = f"\ue000{token_hex(8)}\ue001"
+        pattern = re.compile("|".join(sorted(map(re.escape, controls), key=len, reverse=True)))
+        kept = pattern.findall("\0".join(message["content"] for message in order.messages))
+        masked = [message | {"content": pattern.sub(mark, message["content"])} for message in order.messages]
+        pieces = _allowed(lambda: template.render(masked)).split(mark)
+        if len(pieces) != len(kept) + 1:
+            raise InvalidRequest(
+                "A message holds the text of a control token, which this model's template moves about."
+            )
+        tokens = model.tokenizer.encode(pieces[0], special=True)
+        for text, piece in zip(kept, pieces[1:], strict=True):
+            tokens += model.tokenizer.encode(text) + model.tokenizer.encode(piece, special=True)
+        return tokens
 
     def begin(self, order: Order) -> Sequence[int]:
         """Take a call in; a ticket for each choice. Raises ContextOverflow or InvalidRequest."""

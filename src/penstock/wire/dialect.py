@@ -6,25 +6,15 @@ Place in the line: every dialect implements this; `registry.py` says which there
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
-from penstock.call import Call, Operation
+from penstock.call import NOTHING_ASKED, Asked, Call
 from penstock.errors import PenstockError, UpstreamError
 from penstock.reply import Event, Reply
 
-
-class Asked(Struct, frozen=True):
-    """What the path and the query of an endpoint say beside the body: None and "" where they say nothing."""
-
-    model: str | None = None
-    stream: bool | None = None
-    operation: Operation = "generate"
-    form: str = ""
-
-
-NOTHING_ASKED: Final = Asked()
+__all__ = ("NOTHING_ASKED", "Asked", "Dialect", "ModelRow", "StreamReader", "StreamWriter")
 
 
 class ModelRow(Struct, frozen=True):

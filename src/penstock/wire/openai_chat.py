@@ -22,12 +22,16 @@ from penstock.reply import Event, Reply
 from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
 from penstock.wire.openai_chat_request_types import NAME
-from penstock.wire.openai_chat_stream import ChatStreamReader, ChatStreamWriter
+from penstock.wire.openai_chat_stream import ChatStreamReader
+from penstock.wire.openai_chat_stream_writer import ChatStreamWriter
 from penstock.wire.openai_chat_tap import tap_reply
 from penstock.wire.provider_error import classify, holds_key, read_said
 
 MAX_ERROR_BYTES: Final = 16_384
 """An error of a provider that is larger is not passed on whole."""
+
+_FAMILY: Final = frozenset({NAME, "responses"})
+"""Dialects whose errors have one shape."""
 
 
 class _ErrorBody(Struct):
@@ -80,14 +84,14 @@ class OpenAIChat(Struct, frozen=True):
     def read_error(self, status: int, body: bytes) -> UpstreamError:
         """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
         error = classify(status, read_said(body))
-        if isinstance(error, UpstreamRejected) and _may_be_shown(body):
+        if isinstance(error, UpstreamRejected) and may_be_shown(body):
             error.body = body
             error.dialect = NAME
         return error
 
     def write_error(self, error: PenstockError) -> bytes:
-        """Write an error in OpenAI's form; what a provider of this dialect said about the request goes on as it is."""
-        if isinstance(error, UpstreamRejected) and error.dialect == NAME and error.body:
+        """Write an error in OpenAI's form; what a provider of OpenAI's APIs said about the request goes on as it is."""
+        if isinstance(error, UpstreamRejected) and error.dialect in _FAMILY and error.body:
             return error.body
         return openai_chat_reply.write_error(error)
 
@@ -131,7 +135,7 @@ def _model(model: ModelRow) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owner}
 
 
-def _may_be_shown(body: bytes) -> bool:
+def may_be_shown(body: bytes) -> bool:
     """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
     if len(body) > MAX_ERROR_BYTES:
         return False

@@ -4,42 +4,24 @@ Pure. What the dialect cannot express is left out and named: never in silence. M
 written back for calls that came in it. Place in the line: behind `openai_chat.py`, on the provider's side.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Raw
-from msgspec.json import Decoder, encode
+from msgspec.json import encode
 
-from penstock.call import (
-    Audio,
-    Call,
-    Content,
-    File,
-    Foreign,
-    Image,
-    Members,
-    Message,
-    OutputFormat,
-    Part,
-    Reasoning,
-    Refusal,
-    Sampling,
-    Text,
-    Tool,
-    ToolChoice,
-    ToolResult,
-    ToolUse,
-)
-from penstock.wire.openai_chat_content import LEGACY_ID, Reading
+from penstock.call import Call, Content, Members, OutputFormat, Sampling, Tool, ToolChoice
+from penstock.wire import effort, openai_chat_parts
+from penstock.wire.openai_chat_content import Reading
+from penstock.wire.openai_chat_messages import Dropped, MessageWriter, Object, given, is_openai, merge, merged, raw_json
+from penstock.wire.openai_chat_native import write_thinking
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.splice import Outline, splice
 
-_MEMBERS: Final = Decoder(dict[str, Raw])
-_OPENAI_MODEL: Final = re.compile(r"(?:openai/)?(?:ft:)?(?:gpt-(?!oss)|chatgpt-|o\d)").match
-"""OpenAI's own models: they refuse `max_tokens` (the reasoning ones), `top_k` and `min_p`, which most other servers take."""
 _NOT_OPENAI: Final = ("top_k", "min_p")
+"""OpenAI's own models refuse these, which most other servers take."""
+_THINKING: Final = ("reasoning", "thinking")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _SAMPLING: Final = frozenset(Sampling.__struct_fields__)
 _OPTIONS: Final = tuple(name for name in Sampling.__struct_fields__ if name != "max_tokens")
@@ -47,15 +29,14 @@ _FORMATS: Final[Mapping[str, str]] = MappingProxyType(
     {"text": "text", "json": "json_object", "json_schema": "json_schema"}
 )
 
-Object = dict[str, Any]
-Dropped = set[str]
-
 
 def splice_request(call: Call, model: str, *, ask_usage: bool) -> bytes | None:
     """Give the client's own bytes with model, changed options and the question for usage edited in; None if that cannot be."""
     if call.dialect != NAME or not call.raw or not _SAMPLING.issuperset(call.changed):
         return None
     outline = _outline(call)
+    if "reasoning_effort" in call.changed and "reasoning" in outline.members:
+        return None  # which says the same in another place
     edits: list[tuple[str, bytes | None]] = []
     name = encode(model)
     if bytes(outline.members["model"]) != name:
@@ -80,17 +61,15 @@ def write_request(call: Call, model: str, *, ask_usage: bool) -> tuple[bytes, tu
     content = call.content
     own = call.dialect == NAME
     dropped: Dropped = set()
-    body: Object = {
-        "model": model,
-        "messages": [turn for message in content.messages for turn in _turns(message, dropped, own=own)],
-    }
     said = _outline(call).members if own and call.raw else {}
+    body: Object = {"model": model, "messages": MessageWriter(model, dropped, own=own).write(content.messages)}
     for name in _OPTIONS:
         if (value := _option(call.sampling, name)) is not None:
-            if name in _NOT_OPENAI and not own and _OPENAI_MODEL(model):
+            if name in _NOT_OPENAI and not own and is_openai(model):
                 dropped.add(name)
             else:
                 body[name] = Raw(value)
+    _thinking(body, call, said, dropped)
     if call.sampling.max_tokens is not None:
         body.update(dict.fromkeys(_limit_names(said, model), call.sampling.max_tokens))
     body.update(_tools(content, dropped, own=own))
@@ -102,6 +81,12 @@ def write_request(call: Call, model: str, *, ask_usage: bool) -> tuple[bytes, tu
         body["stream"] = True
         if ask_usage or call.stream_usage:
             body["stream_options"] = {"include_usage": True}
+    if content.service_tier is not None:
+        body["service_tier"] = content.service_tier
+    if content.metadata and own:
+        body["metadata"] = dict(content.metadata)
+    elif content.metadata:
+        dropped.add("metadata")  # which OpenAI takes for stored completions only
     _ride_along(body, content.extra, dropped, own=own)
     return encode(body), tuple(sorted(dropped))
 
@@ -118,7 +103,7 @@ def _ride_along(body: Object, extra: Members, dropped: Dropped, *, own: bool) ->
         return
     for name, json in extra:
         if name == "stream_options":
-            _merge(body, ((name, json),) if name in body else ())
+            merge(body, ((name, json),) if name in body else ())
         else:
             body[name] = Raw(json)
     if "functions" in body:  # the deprecated form says the same as the tools that were read from it
@@ -139,6 +124,34 @@ def _option(sampling: Sampling, name: str) -> bytes | None:
     return encode(_number(value) if isinstance(value, float) else value)
 
 
+def _thinking(body: Object, call: Call, said: Mapping[str, Raw], dropped: Dropped) -> None:
+    """Write how much to think: in the client's own words, else as `reasoning`; for a client of another dialect as an effort."""
+    if own := {name: said[name] for name in _THINKING if name in said}:
+        if "reasoning_effort" not in said:
+            changed = body.pop("reasoning_effort", None) if "reasoning_effort" in call.changed else None
+            body.pop("reasoning_effort", None)
+            if changed is not None:
+                own["reasoning"] = Raw(_with_effort(own.get("reasoning"), changed))
+        body.update(own)
+        return
+    thinking = call.content.thinking
+    if thinking is None:
+        return
+    if call.dialect == NAME:
+        body["reasoning"] = write_thinking(thinking)
+        return
+    if thinking.tokens is not None and "reasoning_effort" not in body:
+        body["reasoning_effort"] = effort.effort_for(thinking.tokens)
+    if thinking.summary is not None:
+        dropped.add("thinking")
+
+
+def _with_effort(reasoning: Raw | None, effort_json: Raw) -> bytes:
+    """Put another effort into what the client said about thinking."""
+    whole = bytes(reasoning) if reasoning is not None else b"{}"
+    return splice(whole if whole.startswith(b"{") else b"{}", [("effort", bytes(effort_json))])
+
+
 def _number(value: float) -> float:
     return int(value) if value.is_integer() else value
 
@@ -146,123 +159,7 @@ def _number(value: float) -> float:
 def _limit_names(said: Mapping[str, Raw], model: str) -> tuple[str, ...]:
     """Give the names for `max_tokens`: what the client said, else what the model is sure to take."""
     names = tuple(name for name in _LIMITS if name in said and bytes(said[name]) != b"null")
-    return names or (_LIMITS[:1] if _OPENAI_MODEL(model) else _LIMITS[1:])
-
-
-# -- messages --
-
-
-def _turns(message: Message, dropped: Dropped, *, own: bool) -> Iterator[Object]:
-    """Write one neutral message as messages: each tool result is one of its own here."""
-    extra = message.extra if own else ()
-    if not own:
-        dropped.update(name for name, _ in message.extra)
-    results = [part for part in message.parts if isinstance(part, ToolResult)]
-    for part in results:
-        yield _tool_message(part, message, extra, dropped, own=own)
-    rest: tuple[Part, ...] = tuple(part for part in message.parts if not isinstance(part, ToolResult))
-    if results and not rest:
-        return
-    turn: Object = {"role": "user" if message.role == "tool" else message.role}
-    if message.role == "assistant":
-        rest = _assistant(turn, rest, dropped, own=own)
-    content = _content(rest, dropped, message.role, own=own)
-    if content != [] or message.role != "assistant":
-        turn["content"] = content
-    elif "tool_calls" not in turn and "function_call" not in turn:
-        turn["content"] = None
-    if message.name is not None:
-        turn["name"] = message.name
-    _merge(turn, extra)
-    yield turn
-
-
-def _tool_message(part: ToolResult, message: Message, extra: Members, dropped: Dropped, *, own: bool) -> Object:
-    if part.is_error:
-        dropped.add("tool_result.is_error")
-    content = _content(part.parts, dropped, "tool", own=own)
-    if part.id.startswith(LEGACY_ID):
-        turn: Object = {"role": "function", "name": message.name or "", "content": None if content == [] else content}
-    else:
-        turn = {"role": "tool", "tool_call_id": part.id, "content": content}
-        if message.name is not None and message.role == "tool":
-            turn["name"] = message.name
-    _merge(turn, extra if message.role == "tool" else ())
-    return turn
-
-
-def _assistant(turn: Object, parts: Iterable[Part], dropped: Dropped, *, own: bool) -> tuple[Part, ...]:
-    """Write what stands beside the content, and give the rest."""
-    rest: list[Part] = []
-    thoughts: list[str] = []
-    refusals: list[str] = []
-    calls: list[Object] = []
-    for part in parts:
-        match part:
-            case Reasoning() if own:
-                thoughts.append(part.text)
-            case Reasoning():
-                dropped.add("reasoning")
-            case Refusal():
-                refusals.append(part.text)
-            case Audio(id=str(ident)):
-                turn["audio"] = _merged({"id": ident}, part.extra, dropped, own=own)
-            case ToolUse() if part.id.startswith(LEGACY_ID):
-                function = {"name": part.name, "arguments": part.arguments}
-                turn["function_call"] = _merged(function, part.extra, dropped, own=own)
-            case ToolUse():
-                calls.append(_tool_call(part, dropped, own=own))
-            case _:
-                rest.append(part)
-    if thoughts:
-        turn["reasoning_content"] = "".join(thoughts)
-    if refusals:
-        turn["refusal"] = "".join(refusals)
-    if calls:
-        turn["tool_calls"] = calls
-    return tuple(rest)
-
-
-def _tool_call(part: ToolUse, dropped: Dropped, *, own: bool) -> Object:
-    if part.kind == "custom":
-        call: Object = {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
-    else:
-        call = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-    return _merged(call, part.extra, dropped, own=own)
-
-
-def _content(parts: Iterable[Part], dropped: Dropped, role: str, *, own: bool) -> str | list[Object | Raw]:
-    """Write content: a string where it is one plain text, else a list."""
-    written = [item for part in parts if (item := _part(part, dropped, role, own=own)) is not None]
-    if len(written) == 1 and isinstance(written[0], dict) and written[0].keys() == {"type", "text"}:
-        text: str = written[0]["text"]
-        return text
-    return written
-
-
-def _part(part: Part, dropped: Dropped, role: str, *, own: bool) -> Object | Raw | None:
-    """Write one part of a content list; None if there is no place for it."""
-    item: Object
-    match part:
-        case Text():
-            item = {"type": "text", "text": part.text}
-        case Image() if role != "tool" and (part.url or part.data):
-            url = part.url or f"data:{part.media_type or 'image/png'};base64,{part.data}"
-            item = {"type": "image_url", "image_url": {"url": url, **_given(detail=part.detail)}}
-        case Audio(data=str(data)) if role != "tool":
-            item = {"type": "input_audio", "input_audio": {"data": data, "format": part.format or "wav"}}
-        case File() if role != "tool" and part.url is None:
-            whole = part.data if part.media_type is None else f"data:{part.media_type};base64,{part.data}"
-            item = {"type": "file", "file": _given(filename=part.name, file_data=whole, file_id=part.file_id)}
-        case Refusal():
-            return {"type": "refusal", "refusal": part.text}
-        case Foreign() if own and part.dialect == NAME:
-            return Raw(part.json)
-        case _:
-            kind = part.kind if isinstance(part, Foreign) else type(part).__name__.lower()
-            dropped.add(f"{role}.{kind}")
-            return None
-    return _merged(item, part.extra, dropped, own=own)
+    return names or (_LIMITS[:1] if is_openai(model) else _LIMITS[1:])
 
 
 # -- tools and the form of the answer --
@@ -272,10 +169,15 @@ def _tools(content: Content, dropped: Dropped, *, own: bool) -> Object:
     tools: list[Object | Raw] = []
     for tool in content.tools:
         if isinstance(tool, Tool):
-            function = _given(
-                name=tool.name, description=tool.description, parameters=_raw(tool.parameters), strict=tool.strict
+            function = given(
+                name=tool.name, description=tool.description, parameters=raw_json(tool.parameters), strict=tool.strict
             )
-            tools.append(_merged({"type": "function", "function": function}, tool.extra, dropped, own=own))
+            written = {"type": "function", "function": function}
+            if tool.cache is not None and not own:
+                dropped.add("cache")
+            elif tool.cache is not None:
+                written.update(openai_chat_parts.write_mark(tool.cache))
+            tools.append(merged(written, tool.extra, dropped, own=own))
         elif tool.dialect == NAME:
             tools.append(Raw(tool.json))
         else:
@@ -297,42 +199,11 @@ def _tool_choice(choice: ToolChoice, dropped: Dropped, *, own: bool) -> Any:
 
 def _response_format(output: OutputFormat) -> Object:
     if output.kind != "json_schema":
-        return {"type": _FORMATS[output.kind], **_given(schema=_raw(output.schema))}
-    schema = _given(
+        return {"type": _FORMATS[output.kind], **given(schema=raw_json(output.schema))}
+    schema = given(
         name=output.name or "answer",
         description=output.description,
-        schema=_raw(output.schema),
+        schema=raw_json(output.schema),
         strict=output.strict,
     )
     return {"type": "json_schema", "json_schema": schema}
-
-
-# -- members --
-
-
-def _given(**members: Any) -> Object:
-    """Keep the members that are said."""
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def _raw(json: bytes | None) -> Raw | None:
-    return None if json is None else Raw(json)
-
-
-def _merge(out: Object, extra: Members) -> None:
-    """Add unknown members; where an object of that name was written, they are that object's own."""
-    for name, json in extra:
-        inner = out.get(name)
-        if isinstance(inner, dict):
-            for key, value in _MEMBERS.decode(json).items():
-                inner.setdefault(key, value)
-        else:
-            out.setdefault(name, Raw(json))
-
-
-def _merged(out: Object, extra: Members, dropped: Dropped, *, own: bool) -> Object:
-    if own:
-        _merge(out, extra)
-    else:
-        dropped.update(name for name, _ in extra)
-    return out

@@ -8,11 +8,13 @@ inside a known one (such as `image_url`) stand there under that one's name.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 from msgspec.json import Decoder, encode
 
 from penstock.call import (
     Audio,
+    Cache,
+    Citation,
     Content,
     File,
     Foreign,
@@ -24,13 +26,17 @@ from penstock.call import (
     Part,
     Reasoning,
     Refusal,
+    Signer,
     Text,
+    Thinking,
     Tool,
     ToolChoice,
     ToolResult,
     ToolUse,
 )
+from penstock.wire import media, openai_chat_parts, openai_chat_thoughts
 from penstock.wire import openai_chat_request_types as wire
+from penstock.wire.openai_chat_native import read_reasoning, read_thinking
 from penstock.wire.splice import Outline
 
 LEGACY_ID: Final = "function_call-"
@@ -39,8 +45,9 @@ LEGACY_ID: Final = "function_call-"
 _PLAIN: Final = Decoder(wire.Request)
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _ITEMS: Final = Decoder(list[Raw])
-_NEUTRAL: Final = frozenset(wire.Request.__struct_fields__) - {"functions", "function_call", "metadata"}
+_NEUTRAL: Final = frozenset(wire.Request.__struct_fields__) - {"functions", "function_call", "store"}
 """Top-level members that have a neutral form; all others ride along."""
+_NULL: Final = b"null"
 
 Own = dict[str, Raw]
 """The members of an object as they were sent; empty where nothing unknown can be among them."""
@@ -71,7 +78,15 @@ class Reading:
         tools += [_function(function, ()) for function in request.functions or ()]
         choice = _tool_choice(request.tool_choice, members.get("tool_choice"))
         output, kept = _output(request.response_format, members.get("response_format"))
-        left = {"response_format": kept, "stream_options": _stream_options(members.get("stream_options"))}
+        labels = openai_chat_parts.read_pairs(members["metadata"]) if request.metadata is not None else ()
+        thinking = read_thinking(request.reasoning, request.thinking)
+        left = {
+            "response_format": kept,
+            "stream_options": _stream_options(members.get("stream_options")),
+            "metadata": labels is None,
+            "reasoning": _is_left(request.reasoning) and not _is_understood(request, thinking),
+            "thinking": _is_left(request.thinking) and thinking is None,
+        }
         unread = {name for name, whole in left.items() if whole}
         return Content(
             tuple(_messages(messages)),
@@ -80,7 +95,18 @@ class Reading:
             request.parallel_tool_calls,
             output,
             tuple((name, bytes(raw)) for name, raw in members.items() if name not in _NEUTRAL or name in unread),
+            thinking,
+            request.service_tier,
+            labels or (),
         )
+
+
+def _is_left(raw: Raw) -> bool:
+    return len(raw) > 0 and bytes(raw) != _NULL
+
+
+def _is_understood(request: wire.Request, thinking: Thinking | None) -> bool:
+    return thinking is not None or read_reasoning(request.reasoning).effort is not None
 
 
 # -- messages --
@@ -89,8 +115,10 @@ class Reading:
 def _messages(messages: Iterable[tuple[wire.WireMessage, Own]]) -> Iterator[Message]:
     legacy = LEGACY_ID
     for index, (message, own) in enumerate(messages):
-        extra = _rest(own, type(message), "role")
+        cache, extra = openai_chat_parts.read_mark(_rest(own, type(message), "role"))
         content = tuple(_parts(message.content, own))
+        if cache is not None and not isinstance(message, wire.ToolMessage):
+            content, extra = _marked(content, cache, extra)
         match message:
             case wire.System():
                 yield Message("system", content, message.name, extra)
@@ -101,40 +129,80 @@ def _messages(messages: Iterable[tuple[wire.WireMessage, Own]]) -> Iterator[Mess
             case wire.Assistant():
                 if message.function_call is not None:
                     legacy = f"{LEGACY_ID}{index}"
-                yield Message("assistant", _assistant(message, own, content, legacy), message.name, extra)
+                parts, extra = _assistant(message, own, content, legacy, extra)
+                yield Message("assistant", parts, message.name, extra)
             case wire.ToolMessage():
-                yield Message("tool", (ToolResult(message.tool_call_id, content),), message.name, extra)
+                yield Message("tool", (ToolResult(message.tool_call_id, content, cache=cache),), message.name, extra)
             case wire.FunctionMessage():
                 yield Message("tool", (ToolResult(legacy, content),), message.name, extra)
 
 
-def _assistant(message: wire.Assistant, own: Own, content: tuple[Part, ...], legacy: str) -> tuple[Part, ...]:
+def _marked(content: tuple[Part, ...], cache: Cache, extra: Members) -> tuple[tuple[Part, ...], Members]:
+    """Give the mark of a message to its last part; where that cannot have one, it stays with the message."""
+    last = content[-1] if content else None
+    if isinstance(last, Text | Image | File) and last.cache is None:
+        return (*content[:-1], structs.replace(last, cache=cache)), extra
+    return content, (*extra, *((name, encode(value)) for name, value in openai_chat_parts.write_mark(cache).items()))
+
+
+def _assistant(
+    message: wire.Assistant, own: Own, content: tuple[Part, ...], legacy: str, extra: Members
+) -> tuple[tuple[Part, ...], Members]:
+    """Give the parts of an assistant's message, and what of its members stays unread."""
     parts: list[Part] = []
+    read: set[str] = set()
     reasoning = message.reasoning_content if message.reasoning_content is not None else message.reasoning
+    if (raw := own.get("reasoning_details")) is not None and (
+        details := openai_chat_thoughts.read_details(raw)
+    ) is not None:
+        read.add("reasoning_details")
+        parts += (blocks := openai_chat_thoughts.read_blocks(details))
+        reasoning = None if blocks else reasoning
     if reasoning is not None:
         parts.append(Reasoning(reasoning))
+    if (raw := own.get("annotations")) is not None and any(isinstance(part, Text) for part in content):
+        read.add("annotations")
+        content = _cited(content, openai_chat_parts.read_annotations(raw))
     parts += content
     if message.refusal is not None:
         parts.append(Refusal(message.refusal))
     if message.audio is not None:
         parts.append(Audio(id=message.audio.id, extra=_rest(_members(own.get("audio")), wire.AudioId)))
+    if (raw := own.get("images")) is not None and (images := openai_chat_parts.read_images(raw)) is not None:
+        read.add("images")
+        parts += images
     calls = message.tool_calls or ()
     for call, raw in zip(calls, _items(own.get("tool_calls"), len(calls)), strict=True):
         parts.append(_tool_use(call, _members(raw)))
     if message.function_call is not None:
-        extra = _rest(_members(own.get("function_call")), wire.Function)
-        parts.append(ToolUse(legacy, message.function_call.name, message.function_call.arguments, "function", extra))
-    return tuple(parts)
+        rest = _rest(_members(own.get("function_call")), wire.Function)
+        function = message.function_call
+        parts.append(ToolUse(legacy, function.name, function.arguments, "function", rest))
+    return tuple(parts), tuple(member for member in extra if member[0] not in read) if read else extra
+
+
+def _cited(content: tuple[Part, ...], citations: Iterable[Citation]) -> tuple[Part, ...]:
+    """Give its sources to the first text."""
+    place = next(place for place, part in enumerate(content) if isinstance(part, Text))
+    text = structs.replace(content[place], citations=tuple(citations))
+    return (*content[:place], text, *content[place + 1 :])
 
 
 def _tool_use(call: wire.ToolCall, own: Own) -> ToolUse:
+    cache, extra = openai_chat_parts.read_mark(_rest(own, wire.ToolCall))
+    signature: str | None = None
+    signer: Signer = ""
+    if (raw := own.get("extra_content")) is not None:
+        signature, signer = openai_chat_thoughts.read_signature(raw)
+        if signature is not None:
+            extra = tuple(member for member in extra if member[0] != "extra_content")
     if call.type == "custom":
         assert call.custom is not None, "checked when the request came in"
-        extra = _rest(own, wire.ToolCall) + _inner(own, "custom", wire.Custom)
-        return ToolUse(call.id, call.custom.name, call.custom.input, "custom", extra)
+        extra += _inner(own, "custom", wire.Custom)
+        return ToolUse(call.id, call.custom.name, call.custom.input, "custom", extra, signature, signer, cache)
     assert call.function is not None, "checked when the request came in"
-    extra = _rest(own, wire.ToolCall) + _inner(own, "function", wire.Function)
-    return ToolUse(call.id, call.function.name, call.function.arguments, "function", extra)
+    extra += _inner(own, "function", wire.Function)
+    return ToolUse(call.id, call.function.name, call.function.arguments, "function", extra, signature, signer, cache)
 
 
 def _parts(content: str | list[wire.Part] | None, own: Own) -> Iterator[Part]:
@@ -147,41 +215,25 @@ def _parts(content: str | list[wire.Part] | None, own: Own) -> Iterator[Part]:
 
 def _part(part: wire.Part, raw: Raw | None) -> Part:
     own = _members(raw)
-    extra = _rest(own, wire.Part)
+    cache, extra = openai_chat_parts.read_mark(_rest(own, wire.Part))
     match part:
         case wire.Part(type="text", text=str(text)):
-            return Text(text, extra)
+            return Text(text, extra, cache=cache)
         case wire.Part(type="refusal", refusal=str(text)):
             return Refusal(text)
         case wire.Part(type="image_url", image_url=str(url)):
-            return _image(url, None, extra)
+            return structs.replace(openai_chat_parts.read_image(url, None, extra), cache=cache)
         case wire.Part(type="image_url", image_url=wire.ImageUrl(url, detail)):
-            return _image(url, detail, extra + _inner(own, "image_url", wire.ImageUrl))
+            extra += _inner(own, "image_url", wire.ImageUrl)
+            return structs.replace(openai_chat_parts.read_image(url, detail, extra), cache=cache)
         case wire.Part(type="input_audio", input_audio=wire.InputAudio(data, form)):
-            return Audio(data, form, extra=extra + _inner(own, "input_audio", wire.InputAudio))
+            return Audio(data, form, extra=_rest(own, wire.Part) + _inner(own, "input_audio", wire.InputAudio))
         case wire.Part(type="file", file=wire.FileData() as file):
-            media_type, content = _data_url(file.file_data or "")
+            media_type, whole = media.read_data_url(file.file_data or "") or (None, file.file_data)
             extra += _inner(own, "file", wire.FileData)
-            return File(
-                file.filename, file.file_data if media_type is None else content, media_type, None, file.file_id, extra
-            )
+            return File(file.filename, whole, media_type, None, file.file_id, extra, cache)
         case _:
             return Foreign(wire.NAME, part.type, bytes(raw) if raw is not None else _written(part))
-
-
-def _image(url: str, detail: str | None, extra: Members) -> Image:
-    media_type, data = _data_url(url)
-    if media_type is None:
-        return Image(url=url, detail=detail, extra=extra)
-    return Image(data=data, media_type=media_type, detail=detail, extra=extra)
-
-
-def _data_url(url: str) -> tuple[str | None, str | None]:
-    """Take a base64 data URL (RFC 2397) without parameters apart; (None, None) for anything else."""
-    head, comma, data = url.partition(";base64,")
-    if not comma or not head.startswith("data:") or ";" in head:
-        return None, None
-    return head.removeprefix("data:"), data
 
 
 # -- tools and the form of the answer --
@@ -192,11 +244,12 @@ def _tool(tool: wire.ToolDefinition, raw: Raw | None) -> Tool | Foreign:
     if tool.type != "function" or tool.function is None:
         return Foreign(wire.NAME, tool.type, bytes(raw))
     own = _members(raw)
-    return _function(tool.function, _rest(own, wire.ToolDefinition) + _inner(own, "function", wire.FunctionDefinition))
+    cache, extra = openai_chat_parts.read_mark(_rest(own, wire.ToolDefinition))
+    return _function(tool.function, extra + _inner(own, "function", wire.FunctionDefinition), cache)
 
 
-def _function(function: wire.FunctionDefinition, extra: Members) -> Tool:
-    return Tool(function.name, function.description, _json(function.parameters), function.strict, extra)
+def _function(function: wire.FunctionDefinition, extra: Members, cache: Cache | None = None) -> Tool:
+    return Tool(function.name, function.description, _json(function.parameters), function.strict, extra, cache)
 
 
 def _tool_choice(choice: str | wire.ToolChoiceObject | None, raw: Raw | None) -> ToolChoice | None:

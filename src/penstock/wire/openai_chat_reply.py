@@ -10,12 +10,12 @@ from typing import Any, Final, Literal
 from msgspec import DecodeError, Raw, ValidationError
 from msgspec.json import Decoder, decode, encode
 
-from penstock.call import Audio, Members, Reasoning, Refusal, Text, ToolUse
+from penstock.call import Audio, Image, Members, Reasoning, Refusal, Signer, Text, ToolUse
 from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled
-from penstock.receipt import Usage
 from penstock.reply import (
     AudioDelta,
     Choice,
+    Cited,
     Ended,
     Event,
     Failed,
@@ -24,6 +24,7 @@ from penstock.reply import (
     ForeignDelta,
     Logprob,
     LogprobsDelta,
+    PartAdded,
     ReasoningDelta,
     RefusalDelta,
     Reply,
@@ -33,9 +34,11 @@ from penstock.reply import (
     ToolUseStarted,
     UsageReported,
 )
+from penstock.wire import openai_chat_parts, openai_chat_thoughts
 from penstock.wire import openai_chat_reply_types as wire
 from penstock.wire.openai_chat_content import LEGACY_ID
 from penstock.wire.openai_chat_request_types import NAME
+from penstock.wire.openai_chat_usage import NOTHING, NULL, is_said, read_usage, write_usage
 from penstock.wire.provider_error import classify_in_stream, clean, said_by
 
 OF_CHOICE: Final = "choice."
@@ -43,11 +46,10 @@ OF_CHOICE: Final = "choice."
 NO_LOGPROB: Final = -9999.0
 """What OpenAI sends for a token outside the most likely ones."""
 
-NULL: Final = len("null")
+UNSIGNED: Final[tuple[None, Signer]] = (None, "")
 
 _EXACT: Final = Decoder(wire.ExactReply)
 _WHOLE: Final = Decoder(wire.WholeReply)
-_USAGE: Final = Decoder(wire.WireUsage)
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _CHOICES: Final = Decoder(list[dict[str, Raw]])
 
@@ -80,7 +82,6 @@ _KINDS: Final[Mapping[int, str]] = MappingProxyType(
         429: "rate_limit_error",
     }
 )
-_NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
 _OFFICIAL: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 _KNOWN_OF_REPLY: Final = frozenset(wire.ExactReply.__struct_fields__)
 _KNOWN_OF_CHOICE: Final = frozenset(wire.WholeChoice.__struct_fields__)
@@ -121,14 +122,17 @@ def read_reply(body: bytes) -> tuple[Event, ...]:
 
 def _read_choice(choice: wire.WholeChoice, reply_id: str, events: list[Event]) -> None:
     number, message = choice.index, choice.message
-    read_delta(message, number, events)
-    if message.content == "":
-        events.append(TextDelta("", number))
+    if is_said(message.reasoning_details) and not openai_chat_thoughts.read_whole(message, number, events):
+        events.append(ForeignDelta(NAME, "reasoning_details", bytes(message.reasoning_details), number))
+    read_delta(message, number, events, whole=True)
+    if message.annotations or message.images:
+        read_beside(message, number, events)
     if message.tool_calls is not None:
         for index, call in enumerate(message.tool_calls):
             name, arguments = called(call)
             ident = call.id or missing_id(reply_id, number, index)
-            events.append(ToolUseStarted(index, ident, name or "", kind_of(call), number))
+            signature = openai_chat_thoughts.read_signature(call.extra_content) if call.extra_content else UNSIGNED
+            events.append(ToolUseStarted(index, ident, name or "", kind_of(call), number, *signature))
             events.append(ToolUseDelta(index, arguments, number))
     if message.function_call is not None:
         name, arguments = called(wire.ReplyToolCall(function=message.function_call))
@@ -136,8 +140,6 @@ def _read_choice(choice: wire.WholeChoice, reply_id: str, events: list[Event]) -
         events.append(ToolUseDelta(0, arguments, number))
     if choice.logprobs is not None:
         events += read_logprobs(choice.logprobs, number)
-    if message.annotations and is_said(message.annotations):
-        events.append(ForeignDelta(NAME, "annotations", bytes(message.annotations), number))
 
 
 def _read_unknown(own: dict[str, Raw], number: int, events: list[Event]) -> None:
@@ -171,14 +173,20 @@ def write_reply(reply: Reply) -> bytes:
 def _write_choice(number: int, choice: Choice) -> dict[str, Any]:
     texts = [part.text for part in choice.parts if isinstance(part, Text)]
     refusals = [part.text for part in choice.parts if isinstance(part, Refusal)]
-    thoughts = [part.text for part in choice.parts if isinstance(part, Reasoning)]
+    thoughts = [part for part in choice.parts if isinstance(part, Reasoning)]
     message: dict[str, Any] = {
         "role": "assistant",
         "content": "".join(texts) if texts else None,
         "refusal": "".join(refusals) if refusals else None,
     }
     if thoughts:
-        message["reasoning_content"] = "".join(thoughts)
+        message["reasoning_content"] = "".join(part.text for part in thoughts)
+    if openai_chat_thoughts.are_signed(thoughts):
+        message["reasoning_details"] = openai_chat_thoughts.write_details(thoughts)
+    if annotations := openai_chat_parts.write_annotations(choice.parts)[0]:
+        message["annotations"] = annotations
+    if images := openai_chat_parts.write_images(part for part in choice.parts if isinstance(part, Image)):
+        message["images"] = images
     for part in choice.parts:
         if isinstance(part, Audio):
             message["audio"] = {
@@ -209,8 +217,12 @@ def _write_choice(number: int, choice: Choice) -> dict[str, Any]:
 def write_tool_use(use: ToolUse) -> dict[str, Any]:
     """Write a tool call as it stands in a message."""
     if use.kind == "custom":
-        return {"id": use.id, "type": "custom", "custom": {"name": use.name, "input": use.arguments}}
-    return {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": use.arguments}}
+        call: dict[str, Any] = {"id": use.id, "type": "custom", "custom": {"name": use.name, "input": use.arguments}}
+    else:
+        call = {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": use.arguments}}
+    if use.signature is not None:
+        call.update(openai_chat_thoughts.write_signature(use.signature, use.signer))
+    return call
 
 
 # -- what streams have in common with it --
@@ -222,17 +234,31 @@ def started(reply: wire.ReplyHead, extra: Members = ()) -> Started:
     return Started(reply.id or "", reply.model or "", created, reply.system_fingerprint, reply.service_tier, extra)
 
 
-def read_delta(delta: wire.Delta, choice: int, events: list[Event]) -> None:
-    """Read what a message or a piece of it says, apart from its tool calls. Empty strings say nothing."""
+def read_delta(delta: wire.Delta, choice: int, events: list[Event], *, whole: bool = False) -> None:
+    """Read what a message or a piece of it says, apart from its tool calls. Empty strings say nothing, but a whole text does."""
     if thought := delta.reasoning_content or delta.reasoning:
         events.append(ReasoningDelta(thought, choice=choice))
     if content := delta.content:
         text = content if isinstance(content, str) else "".join(part.text or "" for part in content)
         events.append(TextDelta(text, choice))
+    elif whole and content is not None:
+        events.append(TextDelta("", choice))
     if delta.refusal:
         events.append(RefusalDelta(delta.refusal, choice))
     if (audio := delta.audio) is not None:
         events.append(AudioDelta(audio.data or "", audio.transcript or "", audio.id, audio.expires_at, choice))
+
+
+def read_beside(delta: wire.Delta, choice: int, events: list[Event]) -> None:
+    """Read sources and pictures, in a message or a piece of it."""
+    if is_said(delta.annotations):
+        events += [Cited(citation, choice) for citation in openai_chat_parts.read_annotations(delta.annotations)]
+    if is_said(delta.images):
+        images = openai_chat_parts.read_images(delta.images)
+        if images is None:
+            events.append(ForeignDelta(NAME, "images", bytes(delta.images), choice))
+        else:
+            events += [PartAdded(image, choice) for image in images]
 
 
 def called(call: wire.ReplyToolCall) -> tuple[str | None, str]:
@@ -289,62 +315,6 @@ def _write_alternative(token: Logprob) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.logprob, "bytes": token.bytes}
 
 
-def read_usage(json: Raw) -> Usage | None:
-    """Read the provider's count; None if there is none, or none that makes sense.
-
-    `completion_tokens` leaves the reasoning out at some servers (xAI, Gemini), while their total has it; ours is inclusive.
-    The parts are held to the whole, so that no price of a part can turn a cost negative.
-    """
-    if not is_said(json):
-        return None
-    try:
-        usage = _USAGE.decode(json)
-    except (DecodeError, UnicodeDecodeError):
-        return None
-    into, out = _count(usage.prompt_tokens), _count(usage.completion_tokens)
-    if usage.prompt_tokens is None and usage.completion_tokens is None:
-        return None
-    out += max(0, _count(usage.total_tokens) - into - out)
-    given = usage.prompt_tokens_details or wire.InputDetails()
-    made = usage.completion_tokens_details or wire.OutputDetails()
-    cached = given.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens
-    return Usage(
-        into,
-        out,
-        min(_count(cached), into),
-        min(_count(given.cache_write_tokens), into),
-        0,
-        min(_count(made.reasoning_tokens), out),
-        min(_count(given.audio_tokens), into),
-        min(_count(made.audio_tokens), out),
-        _count(made.accepted_prediction_tokens),
-        min(_count(made.rejected_prediction_tokens), out),
-    )
-
-
-def _count(value: int | None) -> int:
-    return max(0, value) if value is not None else 0
-
-
-def write_usage(usage: Usage) -> dict[str, Any]:
-    """Write a count with the details that the schema has."""
-    given = {"cached_tokens": usage.cached_input_tokens, "audio_tokens": usage.audio_input_tokens}
-    if usage.cache_write_tokens:
-        given["cache_write_tokens"] = usage.cache_write_tokens
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": given,
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": usage.audio_output_tokens,
-            "accepted_prediction_tokens": usage.accepted_prediction_tokens,
-            "rejected_prediction_tokens": usage.rejected_prediction_tokens,
-        },
-    }
-
-
 def finished(native: str, choice: int) -> Finished:
     """Read why a choice ended."""
     return Finished(_FINISH.get(native, "other"), native, choice)
@@ -361,20 +331,20 @@ def read_in_band(error: Raw | bytes) -> UpstreamError:
 
 
 def write_error(error: PenstockError) -> bytes:
-    """Write an error as OpenAI's error object, for a body or a stream; the status decides its type."""
+    """Write an error as OpenAI's error object, for a body or a stream."""
+    return encode({"error": error_object(error)})
+
+
+def error_object(error: PenstockError) -> dict[str, Any]:
+    """Give OpenAI's error object; the status decides its type."""
     kind = _KINDS.get(error.status, "invalid_request_error" if error.status < _SERVER_ERROR else "server_error")
-    return encode({"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}})
+    return {"message": str(error), "type": kind, "param": error.param, "code": error.code}
 
 
 def check_utf8(body: bytes) -> None:
     """Raise UnicodeDecodeError for what is not UTF-8, in members too that the decoder skips or keeps as they are."""
     if not body.isascii():
         body.decode()
-
-
-def is_said(json: Raw) -> bool:
-    """Return whether a member says something, rather than null, nothing at all or an empty value."""
-    return len(json) > len("false") or bytes(json) not in _NOTHING
 
 
 def garbled(what: str, error: Exception) -> UpstreamGarbled:
@@ -384,4 +354,4 @@ def garbled(what: str, error: Exception) -> UpstreamGarbled:
 
 def _unknown(own: dict[str, Raw], known: frozenset[str]) -> Members:
     """Give the members that have no neutral form and say something."""
-    return tuple((name, bytes(raw)) for name, raw in own.items() if name not in known and bytes(raw) not in _NOTHING)
+    return tuple((name, bytes(raw)) for name, raw in own.items() if name not in known and bytes(raw) not in NOTHING)

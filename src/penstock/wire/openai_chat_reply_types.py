@@ -2,7 +2,8 @@
 
 Types only: nothing here decides, and nothing but the `openai_chat*` files knows them. Replies are read, never trusted:
 nearly everything in them may be missing or null, and members that are not named here are skipped. Source: OpenAI's API
-reference, and what compatible servers send (`reasoning_content`: DeepSeek, vLLM; `reasoning`: OpenRouter, vLLM).
+reference, and what compatible servers send (`reasoning_content`: DeepSeek, vLLM; `reasoning`, `reasoning_details`,
+`images`: OpenRouter; `extra_content`: Gemini).
 """
 
 from typing import Any
@@ -52,6 +53,7 @@ class ReplyToolCall(Struct, gc=False):
     id: str | None = None
     function: ReplyFunction | None = None
     custom: ReplyCustom | None = None
+    extra_content: Raw = Raw(b"")
 
 
 class ReplyAudio(Struct, gc=False):
@@ -80,6 +82,8 @@ class Delta(Struct, gc=False):
     function_call: ReplyFunction | None = None
     audio: ReplyAudio | None = None
     annotations: Raw = Raw(b"")
+    reasoning_details: Raw = Raw(b"")
+    images: Raw = Raw(b"")
 
 
 class ReplyChoice(Struct, gc=False):

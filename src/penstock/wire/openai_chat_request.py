@@ -16,8 +16,10 @@ from msgspec.json import format as indented
 
 from penstock.call import Call, Sampling
 from penstock.errors import InvalidRequest
+from penstock.wire import openai_chat_native
 from penstock.wire import openai_chat_request_types as wire
 from penstock.wire.openai_chat_content import Reading
+from penstock.wire.openai_chat_native import read_reasoning
 from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
@@ -60,6 +62,8 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
         "logit_bias": "Send an object of token ids and numbers from -100 to 100.",
         "top_logprobs": "Send a whole number from 0 to 20.",
         "stream": "Send true or false.",
+        "store": "Send true or false.",
+        "service_tier": "Send auto, default, flex or priority.",
     }
 )
 
@@ -79,6 +83,7 @@ def read_request(body: bytes) -> Call:
     except (ValidationError, RecursionError) as error:
         raise _refuse(error) from None
     bound = _check(request, outline)
+    native = openai_chat_native.names(request, outline.members, plain=bound)
     options, metadata = request.stream_options, request.metadata
     return Call(
         wire.NAME,
@@ -93,12 +98,16 @@ def read_request(body: bytes) -> Call:
         request.user,
         (),
         len(body) if bound else None,
+        native=native,
     )
 
 
 def _sampling(request: wire.Options) -> Sampling:
     stop, bias = request.stop, request.logit_bias
     newer = request.max_completion_tokens
+    effort = request.reasoning_effort
+    if effort is None and request.reasoning:
+        effort = read_reasoning(request.reasoning).effort
     return Sampling(
         request.temperature,
         request.top_p,
@@ -113,7 +122,7 @@ def _sampling(request: wire.Options) -> Sampling:
         request.n,
         request.logprobs,
         request.top_logprobs,
-        request.reasoning_effort,
+        effort,
     )
 
 

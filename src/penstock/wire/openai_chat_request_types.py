@@ -2,7 +2,8 @@
 
 Types only: nothing here decides, and nothing but the `openai_chat*` files knows them. Source: OpenAI's API reference (the
 OpenAPI document that its SDKs are generated from), widened where compatible servers take more: `reasoning_content`
-(DeepSeek, vLLM), `reasoning` (OpenRouter, vLLM), `top_k` and `min_p` (vLLM, llama.cpp).
+(DeepSeek, vLLM), `reasoning` (OpenRouter, vLLM), `top_k` and `min_p` (vLLM, llama.cpp), `reasoning` (OpenRouter),
+`thinking` (DeepSeek, Z.ai).
 
 Everything exists twice. The `Exact...` twins know the members of the reference and refuse any other, so a request that
 they accept has nothing that its reader did not see; one that they refuse is read again by the plain ones, which skip what
@@ -197,6 +198,23 @@ class Metadata(Struct, gc=False):
     session: str | None = None
 
 
+class ReasoningOptions(Struct, gc=False):
+    """How much to think, as OpenRouter has it."""
+
+    effort: str | None = None
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    exclude: bool | None = None
+    enabled: bool | None = None
+    summary: str | None = None
+
+
+class ThinkingOptions(Struct, gc=False):
+    """How much to think, as servers of other models have it after Anthropic's form."""
+
+    type: str
+    budget_tokens: Annotated[int, Meta(ge=0)] | None = None
+
+
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -233,6 +251,10 @@ class Options(Struct, gc=False):
     function_call: str | Named | None = None
     metadata: Metadata | None = None
     user: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    reasoning: Raw = Raw(b"")
+    thinking: Raw = Raw(b"")
 
 
 class Request(Options, gc=False, kw_only=True):

@@ -1,59 +1,46 @@
-"""Reads and writes the streams of chat completions: chunks to events, events to chunks.
+"""Reads the streams of chat completions: chunks to events.
 
-Pure; one reader per upstream reply, one writer per client reply. Strategy of the reader: every event is decoded by type, and
+Pure; one reader per upstream reply. Strategy of the reader: every event is decoded by type, and
 the bytes go on as they came, whole frames only, up to the frame that fails: an error is said by whoever writes to the
 client, in its own words. Place in the line: behind `openai_chat.py`.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
-from msgspec import DecodeError, Raw
-from msgspec.json import Decoder, encode
+from msgspec import DecodeError
+from msgspec.json import Decoder
 
-from penstock.call import Call
 from penstock.errors import UpstreamError, UpstreamGarbled
-from penstock.receipt import Usage
 from penstock.reply import (
-    AudioDelta,
     Ended,
     Event,
     Failed,
-    Finished,
     ForeignDelta,
-    LogprobsDelta,
-    ReasoningDelta,
-    RefusalDelta,
-    Started,
     TextDelta,
     ToolUseDelta,
     ToolUseStarted,
     UsageReported,
 )
 from penstock.wire import openai_chat_reply_types as wire
-from penstock.wire.framing import Frame, SseReader, sse
+from penstock.wire.framing import Frame, SseReader
 from penstock.wire.openai_chat_content import LEGACY_ID
 from penstock.wire.openai_chat_reply import (
-    NULL,
-    OF_CHOICE,
+    UNSIGNED,
     called,
     check_utf8,
     finished,
     garbled,
-    is_said,
     kind_of,
     missing_id,
-    native_finish,
+    read_beside,
     read_delta,
     read_in_band,
     read_logprobs,
-    read_usage,
     started,
-    write_error,
-    write_logprobs,
-    write_usage,
 )
 from penstock.wire.openai_chat_request_types import NAME
+from penstock.wire.openai_chat_thoughts import read_pieces, read_signature
+from penstock.wire.openai_chat_usage import NULL, is_said, read_usage
 
 _CHUNK: Final = Decoder(wire.StreamChunk)
 _DONE: Final = b"[DONE]"
@@ -164,18 +151,29 @@ class ChatStreamReader:
             for choice in choices:
                 number, delta = choice.index, choice.delta
                 if delta is not None:
-                    read_delta(delta, number, events)
-                    if delta.tool_calls is not None or delta.function_call is not None or delta.annotations:
+                    text = delta.content
+                    if (
+                        delta.tool_calls is not None
+                        or delta.reasoning_content is not None
+                        or delta.reasoning is not None
+                        or delta.refusal is not None
+                        or delta.audio is not None
+                        or delta.function_call is not None
+                        or delta.reasoning_details
+                        or delta.annotations
+                        or delta.images
+                        or isinstance(text, list)
+                    ):
                         self._read_rare(delta, number, events)
+                    elif text:
+                        events.append(TextDelta(text, number))
                 if choice.logprobs is not None:
                     events += read_logprobs(choice.logprobs, number)
                 if choice.finish_reason is not None:
                     self._finish(choice.finish_reason, number, events)
-        if len(chunk.usage) <= NULL:
-            return None, False
-        if (usage := read_usage(chunk.usage)) is not None:
+        if len(chunk.usage) > NULL and (usage := read_usage(chunk.usage)) is not None:
             events.append(UsageReported(usage))
-        return None, not choices
+        return None, not choices and len(chunk.usage) > NULL
 
     def _start(self, chunk: wire.StreamChunk, events: list[Event]) -> None:
         """Say who answers, as soon as it is said; at the first choice at the latest."""
@@ -185,14 +183,21 @@ class ChatStreamReader:
         self._id = chunk.id or ""
 
     def _read_rare(self, delta: wire.Delta, number: int, events: list[Event]) -> None:
+        """Read a delta that has more than text. Thoughts without a signature are remembered, since it may follow."""
         state = self._choices.setdefault(number, _ChoiceState())
+        if is_said(delta.reasoning_details):
+            if not read_pieces(delta, state.told, number, events):
+                events.append(ForeignDelta(NAME, "reasoning_details", bytes(delta.reasoning_details), number))
+        elif text := delta.reasoning_content or delta.reasoning:
+            state.told.append(text)
+        read_delta(delta, number, events)
         for call in delta.tool_calls or ():
             state.read(call, number, self._id, events)
         if delta.function_call is not None:
             call = wire.ReplyToolCall(_LEGACY, f"{LEGACY_ID}0", delta.function_call)
             state.read(call, number, self._id, events)
-        if is_said(delta.annotations):
-            events.append(ForeignDelta(NAME, "annotations", bytes(delta.annotations), number))
+        if delta.annotations or delta.images:
+            read_beside(delta, number, events)
 
     def _finish(self, native: str, number: int, events: list[Event]) -> None:
         """Say once that a choice ended, also where the server says it again along with the usage."""
@@ -212,10 +217,11 @@ def _in_band(chunk: wire.StreamChunk, frame: Frame) -> UpstreamError | None:
 class _ChoiceState:
     """One choice while it streams: whether it has ended, and which pieces of tool calls belong together."""
 
-    __slots__ = ("_at", "_ids", "_last", "finished")
+    __slots__ = ("_at", "_ids", "_last", "finished", "told")
 
     def __init__(self) -> None:
         self.finished = False
+        self.told: list[str] = []  # thoughts without a signature, so far
         self._at: dict[int, int] = {}  # the server's index -> ours
         self._ids: list[str] = []
         self._last = 0
@@ -229,141 +235,8 @@ class _ChoiceState:
             index = self._at[given] = len(self._ids)
             ident = call.id or missing_id(reply_id, number, index)
             self._ids.append(ident)
-            events.append(ToolUseStarted(index, ident, name or "", kind_of(call), number))
+            signature = read_signature(call.extra_content) if call.extra_content else UNSIGNED
+            events.append(ToolUseStarted(index, ident, name or "", kind_of(call), number, *signature))
         self._last = given
         if arguments:
             events.append(ToolUseDelta(index, arguments, number))
-
-
-class ChatStreamWriter:
-    """Chunks of one stream, as OpenAI writes them: a role first, `finish_reason` in every choice, usage if asked for, [DONE].
-
-    What has no place in this dialect (signatures of thoughts, members of other dialects) is left out.
-    """
-
-    __slots__ = ("_head", "_roles", "_start", "_tail", "_tools", "_usage", "_usage_asked")
-
-    content_type = b"text/event-stream; charset=utf-8"
-
-    def __init__(self, call: Call) -> None:
-        self._start = Started(model=call.model)
-        self._head = b""
-        self._usage_asked = call.stream_usage
-        self._tail = b',"usage":null}' if call.stream_usage else b"}"
-        self._usage: Usage | None = None
-        self._roles: set[int] = set()
-        self._tools: dict[tuple[int, int], ToolUseStarted] = {}
-
-    def send(self, events: Iterable[Event]) -> bytes:
-        """Write the chunks of some events; b"" if they say nothing yet."""
-        waiting = list(events)
-        out: list[bytes] = []
-        for index, event in enumerate(waiting):
-            if isinstance(event, LogprobsDelta):
-                before = waiting[index - 1] if index else None
-                if not isinstance(before, TextDelta | RefusalDelta) or before.choice != event.choice:
-                    out.append(self._delta(event.choice, b"{}", _logprobs(event)))
-                continue  # else it went along with the text
-            after = waiting[index + 1] if index + 1 < len(waiting) else None
-            out.append(self._write(event, after))
-        return b"".join(out)
-
-    def _write(self, event: Event, after: Event | None) -> bytes:
-        match event:
-            case TextDelta(text, number):
-                return self._delta(number, b'{"content":%b}' % encode(text), _logprobs(after, number), b'""')
-            case RefusalDelta(text, number):
-                return self._delta(number, b'{"refusal":%b}' % encode(text), _logprobs(after, number))
-            case Started():
-                self._start = event
-                self._head = b""
-                return b""
-            case UsageReported(usage):
-                self._usage = usage
-                return b""
-            case Finished(reason, native, number):
-                return self._delta(number, b"{}", finish=encode(native_finish(reason, native)))
-            case Failed(error):
-                self._usage = None
-                return sse(write_error(error))
-            case Ended():
-                return self._end()
-            case _:
-                number, delta = event.choice, self._rare(event)
-                return self._delta(number, encode(delta)) if delta else b""
-
-    def _rare(self, event: Event) -> dict[str, Any]:
-        """Give the delta of an event that most streams do not have."""
-        match event:
-            case ReasoningDelta(text=text) if text:
-                return {"reasoning_content": text}
-            case ToolUseStarted(index=index, choice=number):
-                self._tools[number, index] = event
-                return _tool(event, {"name": event.name}, "")
-            case ToolUseDelta(index, arguments, number):
-                return _tool(self._tools.get((number, index)) or ToolUseStarted(index, "", ""), None, arguments)
-            case AudioDelta():
-                said = {"id": event.id, "data": event.data or None, "transcript": event.transcript or None}
-                said_of = {name: value for name, value in said.items() if value is not None}
-                return {"audio": said_of if event.expires_at is None else {**said_of, "expires_at": event.expires_at}}
-            case ForeignDelta(dialect, name, json) if dialect == NAME and not name.startswith(OF_CHOICE):
-                return {name: Raw(json)}
-            case _:
-                return {}
-
-    def _delta(
-        self, number: int, delta: bytes, logprobs: bytes = b"null", content: bytes = b"null", finish: bytes = b"null"
-    ) -> bytes:
-        """Write one chunk of one choice; before the first of a choice goes its role."""
-        role = b""
-        if number not in self._roles:
-            self._roles.add(number)
-            role = self._delta(number, b'{"role":"assistant","content":%b}' % content)
-        chunk = b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}]%b'
-        return role + sse(chunk % (self._head or self._heading(), number, delta, logprobs, finish, self._tail))
-
-    def _heading(self) -> bytes:
-        """Write what every chunk begins with."""
-        start = self._start
-        members: dict[str, Any] = {
-            "id": start.id,
-            "object": "chat.completion.chunk",
-            "created": start.created or 0,
-            "model": start.model,
-        }
-        if start.service_tier is not None:
-            members["service_tier"] = start.service_tier
-        if start.fingerprint is not None:
-            members["system_fingerprint"] = start.fingerprint
-        self._head = encode(members)[:-1] + b',"choices":['
-        return self._head
-
-    def _end(self) -> bytes:
-        usage = b""
-        if self._usage_asked and self._usage is not None:
-            usage = sse(b'%b],"usage":%b}' % (self._head or self._heading(), encode(write_usage(self._usage))))
-        return usage + sse(_DONE)
-
-
-def _tool(start: ToolUseStarted, named: dict[str, str] | None, arguments: str) -> dict[str, Any]:
-    """Give the delta of a tool call: its start has id, type and name, its pieces the index and more arguments."""
-    said = named or {}
-    if start.id.startswith(LEGACY_ID):
-        return {"function_call": {**said, "arguments": arguments}}
-    call: dict[str, Any] = {"index": start.index}
-    if named is not None:
-        call["id"] = start.id
-    if start.kind == "custom":  # OpenAI's schema of chunks knows functions only, so no type is said
-        call["custom"] = {**said, "input": arguments}
-    else:
-        if named is not None:
-            call["type"] = "function"
-        call["function"] = {**said, "arguments": arguments}
-    return {"tool_calls": [call]}
-
-
-def _logprobs(event: Event | None, number: int | None = None) -> bytes:
-    """Write the log probabilities, if it is they that come next for this choice."""
-    if not isinstance(event, LogprobsDelta) or number not in {None, event.choice}:
-        return b"null"
-    return encode(write_logprobs(() if event.refusal else event.tokens, event.tokens if event.refusal else ()))

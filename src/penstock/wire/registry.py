@@ -5,11 +5,35 @@ from types import MappingProxyType
 from typing import Final
 
 from penstock.call import Operation
+from penstock.wire.anthropic_messages import AnthropicMessages
+from penstock.wire.bedrock_converse import BedrockConverse
 from penstock.wire.dialect import Dialect
+from penstock.wire.gemini import Gemini
+from penstock.wire.gemini_embeddings import GeminiEmbeddings
+from penstock.wire.ollama import Ollama
+from penstock.wire.ollama_embeddings import OllamaEmbeddings
 from penstock.wire.openai_chat import OpenAIChat
+from penstock.wire.openai_embeddings import OpenAIEmbeddings
+from penstock.wire.openai_responses import OpenAIResponses
 
-_ANSWERS: Final[Mapping[str, Dialect]] = MappingProxyType({"chat": OpenAIChat()})
-_EMBEDDINGS: Final[Mapping[str, Dialect]] = MappingProxyType({})
+_ANSWERS: Final[Mapping[str, Dialect]] = MappingProxyType(
+    {
+        "chat": OpenAIChat(),
+        "responses": OpenAIResponses(),
+        "messages": AnthropicMessages(),
+        "generate": Gemini(),
+        "converse": BedrockConverse(),
+        "ollama": Ollama(),
+    }
+)
+_EMBEDDINGS: Final[Mapping[str, Dialect]] = MappingProxyType(
+    {
+        "chat": OpenAIEmbeddings(),
+        "responses": OpenAIEmbeddings(),  # the same server has both
+        "generate": GeminiEmbeddings(),
+        "ollama": OllamaEmbeddings(),
+    }
+)
 
 
 def dialect(name: str, operation: Operation = "generate") -> Dialect:
@@ -17,6 +41,11 @@ def dialect(name: str, operation: Operation = "generate") -> Dialect:
     known = _EMBEDDINGS if operation == "embed" else _ANSWERS
     found = known.get(name)
     if found is None:
-        what = "for embeddings " if operation == "embed" else ""
-        raise KeyError(f"There is no dialect {name!r} {what}; known: {', '.join(sorted(known))}.")
+        raise KeyError(f"There is no dialect {name!r} to {operation}; known: {', '.join(sorted(known))}.")
     return found
+
+
+def with_version(name: str, version: str) -> Dialect:
+    """Give a dialect as a cloud takes it that wants its version in the body, and the model out of it (Vertex AI)."""
+    assert name == "messages", "only Anthropic's has such a form"
+    return AnthropicMessages(anthropic_version=version)

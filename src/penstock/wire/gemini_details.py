@@ -1,0 +1,206 @@
+"""Reads and writes what stands beside the parts of a Gemini answer: usage, sources, log probabilities.
+
+Pure. Usage is inclusive in the neutral form, where Gemini counts thoughts beside the answer and the tokens that its own tools
+put into the prompt beside the prompt. Whatever cannot be read is none: it never costs the answer.
+Place in the line: behind `gemini_reply.py` and `gemini_stream.py`.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
+
+from penstock.call import Citation
+from penstock.receipt import Usage
+from penstock.reply import Logprob
+from penstock.wire import gemini_types as wire
+from penstock.wire.gemini_members import Object, given
+
+_USAGE: Final = Decoder(wire.WireUsage)
+_MODALITIES: Final = Decoder(list[wire.Modality])
+_LOGPROBS: Final = Decoder(wire.LogprobsResult)
+_CITATIONS: Final = Decoder(wire.CitationMetadata)
+_CITATION: Final = Decoder(wire.WireCitation)
+_GROUNDING: Final = Decoder(wire.GroundingMetadata)
+_TIERS: Final[Mapping[str, str]] = MappingProxyType(
+    {"ON_DEMAND": "default", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
+)
+_TRAFFIC: Final[Mapping[str, str]] = MappingProxyType({tier: traffic for traffic, tier in _TIERS.items()})
+
+
+# -- sources and log probabilities --
+
+
+def read_citations(raw: Raw) -> Iterable[Citation]:
+    """Give the sources of a `citationMetadata`; none where it cannot be read."""
+    try:
+        metadata = _CITATIONS.decode(raw)
+        for one in metadata.citations or metadata.citation_sources or ():
+            source = _CITATION.decode(one)
+            yield Citation(
+                source.uri, source.title, None, source.start_index, source.end_index, None, None, wire.NAME, bytes(one)
+            )
+    except (DecodeError, RecursionError):
+        return
+
+
+def read_grounded(raw: Raw, text: str) -> list[Citation]:
+    """Give each source of each piece of the text, then the sources that no piece names."""
+    try:
+        found = _GROUNDING.decode(raw)
+    except (DecodeError, RecursionError):
+        return []
+    sources = [chunk.web or chunk.retrieved_context or chunk.maps for chunk in found.grounding_chunks or ()]
+    used: set[int] = set()
+    out: list[Citation] = []
+    data = text.encode()
+    for support in found.grounding_supports or ():
+        segment = support.segment or wire.Segment()
+        end = _character(data, segment.end_index)
+        start = _character(data, segment.start_index or 0)
+        for index in support.grounding_chunk_indices or ():
+            if 0 <= index < len(sources) and (source := sources[index]) is not None:
+                used.add(index)
+                out.append(Citation(source.uri, source.title, None, start, end, dialect=wire.NAME))
+    for index, source in enumerate(sources):
+        if source is not None and index not in used:
+            out.append(Citation(source.uri, source.title, dialect=wire.NAME))
+    return out
+
+
+def _character(data: bytes, place: int | None) -> int | None:
+    """Give the character at a place that is counted in bytes."""
+    return None if place is None else len(data[: max(0, place)].decode("utf-8", "ignore"))
+
+
+def read_logprobs(raw: Raw) -> tuple[Logprob, ...]:
+    """Give the log probabilities of a `logprobsResult`; none where it cannot be read."""
+    try:
+        result = _LOGPROBS.decode(raw)
+    except (DecodeError, RecursionError):
+        return ()
+    tops = result.top_candidates or []
+    return tuple(
+        Logprob(
+            one.token,
+            one.log_probability or 0.0,
+            None,
+            tuple(
+                Logprob(other.token, other.log_probability or 0.0)
+                for other in (tops[index].candidates or () if index < len(tops) else ())
+            ),
+        )
+        for index, one in enumerate(result.chosen_candidates or ())
+    )
+
+
+def write_logprobs(tokens: Iterable[Logprob]) -> Object:
+    """Write log probabilities, and their sum."""
+    known = list(tokens)
+    return {
+        "topCandidates": [{"candidates": [_token(other) for other in token.top]} for token in known],
+        "chosenCandidates": [_token(token) for token in known],
+        "logProbabilitySum": sum(token.logprob for token in known),
+    }
+
+
+def _token(token: Logprob) -> Object:
+    return {"token": token.token, "logProbability": token.logprob}
+
+
+def write_citations(citations: Iterable[Citation]) -> list[Raw | Object]:
+    """Write sources, apart from those that the grounding metadata tells of."""
+    return [
+        Raw(one.native)
+        if one.dialect == wire.NAME
+        else given(startIndex=one.start, endIndex=one.end, uri=one.url, title=one.title)
+        for one in citations
+        if one.native or one.dialect != wire.NAME
+    ]
+
+
+# -- usage --
+
+
+def read_tier(raw: Raw) -> str | None:
+    """Give the service tier that a usage tells of (Vertex AI), in OpenAI's words."""
+    usage = _usage(raw) if b"rafficType" in bytes(raw) else None
+    return None if usage is None else _TIERS.get(usage.traffic_type or "")
+
+
+def _usage(raw: Raw) -> wire.WireUsage | None:
+    try:
+        return _USAGE.decode(raw)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_usage(raw: Raw) -> Usage | None:
+    """Read the provider's count; None if there is none, or none that makes sense.
+
+    The parts are held to the whole, so that no price of a part can turn a cost negative; what the total has beyond them was
+    answered. Some servers count thoughts as a part of the answer: then the total says so.
+    """
+    usage = _usage(raw) if len(raw) > len("null") else None
+    if usage is None or (usage.prompt_token_count is None and usage.total_token_count is None):
+        return None
+    into = _count(usage.prompt_token_count) + _count(usage.tool_use_prompt_token_count)
+    thoughts, total = _count(usage.thoughts_token_count), _count(usage.total_token_count)
+    out = _count(usage.candidates_token_count)
+    if not thoughts or thoughts > out or into + out != total:
+        out += thoughts
+    if total > into + out:
+        out = total - into
+    return Usage(
+        into,
+        out,
+        min(_count(usage.cached_content_token_count), into),
+        0,
+        0,
+        min(thoughts, out),
+        min(_of_audio(usage.prompt_tokens_details), into),
+        min(_of_audio(usage.candidates_tokens_details), out),
+    )
+
+
+def _count(value: int | None) -> int:
+    return value if value is not None and value > 0 else 0
+
+
+def _of_audio(raw: Raw) -> int:
+    """Give the tokens of sound among the details."""
+    if b"AUDIO" not in bytes(raw):
+        return 0
+    try:
+        details = _MODALITIES.decode(raw)
+    except (DecodeError, RecursionError):
+        return 0
+    return sum(_count(one.token_count) for one in details if one.modality == "AUDIO")
+
+
+def write_usage(usage: Usage, tier: str | None = None) -> Object:
+    """Write a count, with its modalities where there is sound."""
+    answered = usage.output_tokens - usage.reasoning_tokens
+    out: Object = {
+        "promptTokenCount": usage.input_tokens,
+        "candidatesTokenCount": answered,
+        "totalTokenCount": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.reasoning_tokens:
+        out["thoughtsTokenCount"] = usage.reasoning_tokens
+    if usage.cached_input_tokens:
+        out["cachedContentTokenCount"] = usage.cached_input_tokens
+    if usage.audio_input_tokens:
+        out["promptTokensDetails"] = _details(usage.input_tokens, usage.audio_input_tokens)
+    if usage.audio_output_tokens:
+        out["candidatesTokensDetails"] = _details(answered, usage.audio_output_tokens)
+    if (traffic := _TRAFFIC.get(tier or "")) is not None:
+        out["trafficType"] = traffic
+    return out
+
+
+def _details(total: int, audio: int) -> list[Object]:
+    text = [{"modality": "TEXT", "tokenCount": total - audio}] if total > audio else []
+    return [*text, {"modality": "AUDIO", "tokenCount": audio}]

@@ -1,0 +1,78 @@
+"""Reads and writes the counts of tokens in chat completions, whole and streamed.
+
+Pure. Place in the line: below `openai_chat_reply.py` and `openai_chat_stream.py`.
+"""
+
+from typing import Any, Final
+
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
+
+from penstock.receipt import Usage
+from penstock.wire import openai_chat_reply_types as wire
+
+NULL: Final = len("null")
+NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
+
+_USAGE: Final = Decoder(wire.WireUsage)
+
+
+def is_said(json: Raw) -> bool:
+    """Return whether a member says something, rather than null, nothing at all or an empty value."""
+    return len(json) > len("false") or bytes(json) not in NOTHING
+
+
+def read_usage(json: Raw) -> Usage | None:
+    """Read the provider's count; None if there is none, or none that makes sense.
+
+    `completion_tokens` leaves the reasoning out at some servers (xAI, Gemini), while their total has it; ours is inclusive.
+    The parts are held to the whole, so that no price of a part can turn a cost negative.
+    """
+    if not is_said(json):
+        return None
+    try:
+        usage = _USAGE.decode(json)
+    except (DecodeError, UnicodeDecodeError):
+        return None
+    into, out = _count(usage.prompt_tokens), _count(usage.completion_tokens)
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
+        return None
+    out += max(0, _count(usage.total_tokens) - into - out)
+    given = usage.prompt_tokens_details or wire.InputDetails()
+    made = usage.completion_tokens_details or wire.OutputDetails()
+    cached = given.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens
+    return Usage(
+        into,
+        out,
+        min(_count(cached), into),
+        min(_count(given.cache_write_tokens), into),
+        0,
+        min(_count(made.reasoning_tokens), out),
+        min(_count(given.audio_tokens), into),
+        min(_count(made.audio_tokens), out),
+        _count(made.accepted_prediction_tokens),
+        min(_count(made.rejected_prediction_tokens), out),
+    )
+
+
+def _count(value: int | None) -> int:
+    return max(0, value) if value is not None else 0
+
+
+def write_usage(usage: Usage) -> dict[str, Any]:
+    """Write a count with the details that the schema has."""
+    given = {"cached_tokens": usage.cached_input_tokens, "audio_tokens": usage.audio_input_tokens}
+    if usage.cache_write_tokens:
+        given["cache_write_tokens"] = usage.cache_write_tokens
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": given,
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": usage.audio_output_tokens,
+            "accepted_prediction_tokens": usage.accepted_prediction_tokens,
+            "rejected_prediction_tokens": usage.rejected_prediction_tokens,
+        },
+    }

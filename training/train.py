@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""Trains penstock-mini in three stages, on one thread of a CPU. The same seed on the same machine gives the same weights.
+
+    python training/train.py                  all stages, then writes the model folder into the package
+    python training/train.py --stage sft      one stage, from what the one before left in training/out
+    python training/train.py --quick          a minute, to see that it runs; writes into training/out only
+
+`pretrain` predicts the next token of prose and conversations; `sft` learns the answers only; `dpo` prefers the right
+answer to a wrong or rambling one. Losses go to `out/figures.json`, from which `curves.py` draws.
+"""
+
+import argparse
+import math
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import torch
+from compose import Conversation, Turn, Writer, read
+from data import CLOSE, END, IGNORED, TEMPLATE, Encoder, Sample, batches, blocks, padded, train_tokenizer
+from model import Mini, Shape
+from preference import logprobs, pairs
+from torch import nn
+from torch.nn import functional
+
+from penstock.engine.tokenizer import Tokenizer
+from penstock.engine.weights import write_safetensors
+
+HERE = Path(__file__).parent
+OUT = HERE / "out"
+PACKAGE = HERE.parent / "src" / "penstock" / "engine" / "mini"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast each stage learns. Rates are peaks of a warm-up followed by a cosine."""
+
+    seed: int = 7
+    vocabulary_from: int = 10_000
+    pretrain_steps: int = 350
+    block: int = 256
+    rows: int = 8
+    pretrain_rate: float = 3e-3
+    sft_lessons: int = 76_000
+    sft_tokens: int = 1536
+    sft_rate: float = 1e-3
+    sft_topic_weight: float = 0.5
+    dpo_pairs: int = 1200
+    dpo_rate: float = 2e-5
+    dpo_beta: float = 0.1
+    dropout: float = 0.0
+    every: int = 25
+
+
+QUICK = Recipe(vocabulary_from=300, pretrain_steps=8, sft_lessons=300, dpo_pairs=40, every=2)
+
+
+@dataclass
+class Run:
+    """What the stages share: the recipe, the tokenizer, the network, and the losses so far."""
+
+    recipe: Recipe
+    encoder: Encoder
+    model: Mini
+    figures: dict[str, Any]
+    folder: Path
+
+    def log(self, stage: str, step: int, **values: float) -> None:
+        """Keep and print one point of the curves."""
+        point = {"step": step, **{name: round(value, 5) for name, value in values.items()}}
+        self.figures["stages"].setdefault(stage, []).append(point)
+        print(stage, point, flush=True)
+
+    def save(self, stage: str) -> None:
+        """Keep the weights of a stage and all figures."""
+        torch.save(self.model.state_dict(), self.folder / f"{stage}.pt")
+        (self.folder / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.figures)) + b"\n")
+
+
+def rate(step: int, steps: int, peak: float) -> float:
+    """Warm up over a twentieth of the steps, then go down along a cosine to a hundredth of the peak."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
+
+
+def optimizer(*modules: nn.Module) -> torch.optim.AdamW:
+    """Give AdamW, with weight decay for matrices only."""
+    weights = [weight for module in modules for weight in module.parameters()]
+    matrices = [weight for weight in weights if weight.ndim == 2]
+    others = [weight for weight in weights if weight.ndim != 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-8)
+
+
+def step_with(run: Run, using: torch.optim.AdamW, loss: torch.Tensor, learning_rate: float) -> None:
+    """Go one step down."""
+    for group in using.param_groups:
+        group["lr"] = learning_rate
+    using.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    using.step()
+
+
+def pretrain(run: Run) -> None:
+    """Stage 1: predict the next token of prose and conversations."""
+    recipe = run.recipe
+    text = blocks(run.encoder, Writer.open(recipe.seed + 1), recipe.block, recipe.rows)
+    unseen = next(blocks(run.encoder, Writer.open(recipe.seed + 1001), recipe.block, 16))
+    using, recent = optimizer(run.model), []
+    for step in range(recipe.pretrain_steps):
+        run.model.train()
+        loss = text_loss(run.model, next(text))
+        step_with(run, using, loss, rate(step, recipe.pretrain_steps, recipe.pretrain_rate))
+        recent.append(loss.item())
+        if step % recipe.every == recipe.every - 1 or step == recipe.pretrain_steps - 1:
+            run.model.eval()
+            with torch.no_grad():
+                check = text_loss(run.model, unseen).item()
+            run.log("pretrain", step + 1, train=sum(recent) / len(recent), check=check)
+            recent.clear()
+
+
+def text_loss(model: Mini, ids: torch.Tensor) -> torch.Tensor:
+    """Give the mean loss of all next tokens."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.logits(model.hidden(ids[:, :-1]))
+    return functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+
+
+def answer_loss(model: Mini, samples: list[Sample], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the mean loss of the tokens that are the model's own, and the hidden states where each answer begins."""
+    ids, targets = padded(samples, pad)
+    starts = [(row, at) for row, sample in enumerate(samples) for at, _ in sample.starts]
+    rows, places = (torch.tensor(column) for column in zip(*starts, strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.hidden(ids)
+        own = targets != IGNORED
+        logits = model.logits(hidden[own])
+    return functional.cross_entropy(logits.float(), targets[own]), hidden[rows, places].float()
+
+
+def questions(encoder: Encoder, writer: Writer) -> list[Sample]:
+    """Give the questions that the recipe is tuned on, none of them in the training text, with every right answer."""
+    turns = []
+    for one in read(HERE / "dev.toml")["question"]:
+        name, ask = one["fact"], one["ask"]
+        fact = writer.facts.get(name)
+        turns += [Turn(ask, say, fact, name) for say in (fact.say if fact else writer.talks[name][1])]
+    return [encoder.conversation(Conversation((turn,))) for turn in turns]
+
+
+def sft(run: Run) -> None:
+    """Stage 2: learn the answers of conversations; questions are read, not learned.
+
+    Most of an answer follows from its beginning, so the one choice that matters, which fact is meant, is a small part of
+    the loss. A second head, which is thrown away afterwards, learns to name the fact where each answer begins.
+    """
+    recipe, model = run.recipe, run.model
+    writer = Writer.open(recipe.seed + 2)
+    classes = {topic: number for number, topic in enumerate(writer.topics())}
+    head = nn.Linear(model.shape.width, len(classes))
+    dev = questions(run.encoder, writer)
+    dev_topics = torch.tensor([classes[topic] for sample in dev for _, topic in sample.starts])
+    lessons, order = writer.lessons(recipe.sft_lessons), Random(recipe.seed + 3)
+    using, recent, done = optimizer(model, head), [], 0
+    for step, samples in enumerate(batches(run.encoder, lessons, recipe.sft_tokens, order)):
+        model.train()
+        loss, begun = answer_loss(model, samples, run.encoder.end)
+        topics = torch.tensor([classes[topic] for sample in samples for _, topic in sample.starts])
+        naming = functional.cross_entropy(head(begun), topics)
+        step_with(run, using, loss + recipe.sft_topic_weight * naming, rate(done, recipe.sft_lessons, recipe.sft_rate))
+        done += len(samples)
+        recent.append((loss.item(), naming.item()))
+        if step % (2 * recipe.every) == 2 * recipe.every - 1 or done == recipe.sft_lessons:
+            model.eval()
+            with torch.no_grad():
+                check, begun = answer_loss(model, dev, run.encoder.end)
+                named = (head(begun).argmax(-1) == dev_topics).float().mean().item()
+            train, topic = (sum(column) / len(recent) for column in zip(*recent, strict=True))
+            run.log(
+                "sft",
+                step + 1,
+                share=done / recipe.sft_lessons,
+                train=train,
+                topic=topic,
+                check=check.item(),
+                named=named,
+            )
+            recent.clear()
+            export(run, run.folder / "sft")  # for a look at the judge while it learns
+
+
+def dpo(run: Run) -> None:
+    """Stage 3: make the right answer likelier than the wrong one, measured against where the stage began."""
+    recipe, encoder = run.recipe, run.encoder
+    run.model.eval()
+    found = pairs(run.model, encoder, Writer.open(recipe.seed + 4), recipe.dpo_pairs)
+    rows = 16
+    groups = [found[at : at + rows] for at in range(0, len(found) - rows + 1, rows)]
+    with torch.no_grad():
+        before = [logprobs(run.model, group, encoder.end) for group in groups]
+    using, recent = optimizer(run.model), []
+    for step, (group, (old_chosen, old_rejected)) in enumerate(zip(groups, before, strict=True)):
+        chosen, rejected = logprobs(run.model, group, encoder.end)
+        margin = (chosen - old_chosen) - (rejected - old_rejected)
+        lengths = torch.tensor([len(pair.chosen) for pair in group])
+        loss = -functional.logsigmoid(recipe.dpo_beta * margin).mean() - 0.2 * (chosen / lengths).mean()
+        step_with(run, using, loss, rate(step, len(groups), recipe.dpo_rate))
+        recent.append((loss.item(), margin.mean().item(), (chosen > rejected).float().mean().item()))
+        if step % recipe.every == recipe.every - 1 or step == len(groups) - 1:
+            loss_, margin_, right = (sum(column) / len(recent) for column in zip(*recent, strict=True))
+            run.log("dpo", step + 1, train=loss_, margin=margin_, preferred=right)
+            recent.clear()
+
+
+STAGES = {"pretrain": pretrain, "sft": sft, "dpo": dpo}
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write the model folder, as it would come from the hub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder, shape = run.encoder, run.model.shape
+    weights = {name: weight.float().numpy() for name, weight in run.model.named_weights().items()}
+    write_safetensors(folder / "model.safetensors", weights, dtype="F16", metadata={"format": "pt"})
+    (folder / "tokenizer.json").write_bytes(encoder.tokenizer.to_json())
+    documents = {
+        "config.json": shape.config(encoder.end, encoder.close),
+        "generation_config.json": {
+            "bos_token_id": encoder.end,
+            "do_sample": False,
+            "eos_token_id": [encoder.close, encoder.end],
+            "pad_token_id": encoder.end,
+        },
+        "tokenizer_config.json": {
+            "add_bos_token": False,
+            "bos_token": None,
+            "chat_template": TEMPLATE,
+            "clean_up_tokenization_spaces": False,
+            "eos_token": CLOSE,
+            "model_max_length": shape.window,
+            "pad_token": END,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        },
+    }
+    for name, document in documents.items():
+        (folder / name).write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+
+
+def open_run(recipe: Recipe, stage: str, folder: Path) -> Run:
+    """Begin anew with `pretrain`, or take up what the stage before left."""
+    folder.mkdir(exist_ok=True)
+    (OUT / ".gitignore").write_text("*\n", encoding="utf-8")
+    vocabulary = folder / "tokenizer.json"
+    figures: dict[str, Any] = {"seed": recipe.seed, "stages": {}, "seconds": {}}
+    if stage in {"pretrain", "all"}:
+        tokenizer = train_tokenizer(
+            Writer.open(recipe.seed), Shape().vocabulary, recipe.vocabulary_from, recipe.vocabulary_from // 20
+        )
+        vocabulary.write_bytes(tokenizer.to_json())
+    else:
+        tokenizer = Tokenizer.from_json(vocabulary.read_bytes())
+        figures = msgspec.json.decode((folder / "figures.json").read_bytes())
+    torch.manual_seed(recipe.seed)
+    model = Mini(Shape(), recipe.dropout)
+    if stage in {"sft", "dpo"}:
+        model.load_state_dict(torch.load(folder / f"{'pretrain' if stage == 'sft' else 'sft'}.pt", weights_only=True))
+    figures["parameters"] = sum(weight.numel() for weight in model.parameters())
+    return Run(recipe, Encoder(tokenizer), model, figures, folder)
+
+
+def main() -> None:
+    """Read the arguments and run the stages."""
+    parser = argparse.ArgumentParser(description="Train penstock-mini.")
+    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a minute; does not touch the package")
+    arguments = parser.parse_args()
+    torch.use_deterministic_algorithms(mode=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.set_num_threads(1)
+    OUT.mkdir(exist_ok=True)
+    run = open_run(QUICK if arguments.quick else Recipe(), arguments.stage, OUT / "quick" if arguments.quick else OUT)
+    for name in STAGES if arguments.stage == "all" else [arguments.stage]:
+        started = time.monotonic()
+        torch.manual_seed(run.recipe.seed)
+        run.figures["stages"].pop(name, None)
+        STAGES[name](run)
+        run.figures["seconds"][name] = round(time.monotonic() - started)
+        run.save(name)
+        export(run, run.folder / name)
+        print(f"{name}: {run.figures['seconds'][name]} s", flush=True)
+    if not arguments.quick:
+        for file in sorted((run.folder / name).iterdir()):
+            shutil.copyfile(file, PACKAGE / file.name)
+        shutil.copyfile(run.folder / "figures.json", HERE / "figures.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
