@@ -405,16 +405,34 @@ async def test_a_wrong_method_is_answered_with_allow(tmp_path, method, path, rig
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/nothing", "/v1/chat/completions/", "/v1/completions", "/v1//chat/completions", "/v1/images", "/api/x"]
+    "path", ["/v1/nothing", "/v1/chat/completions/", "/v1/completions", "/v1//chat/completions", "/v1/images"]
 )
 @on_both_loops
-async def test_a_path_of_the_data_plane_that_does_not_exist_is_refused_in_its_dialect(tmp_path, path):
+async def test_a_path_of_the_data_plane_that_does_not_exist_is_refused(tmp_path, path):
     async with site(tmp_path) as one:
         for method in ("GET", "POST"):
             reply = await one.ask(request(method, path))
             assert reply.status == 404
             assert problem(reply)["code"] == "not_found"
             assert f"{method} {path}" in problem(reply)["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/responses/x/y", lambda body: body["error"]["message"]),
+        ("/v1/messages/x", lambda body: body["type"] == "error" and body["error"]["message"]),
+        ("/v1beta/m:fly", lambda body: body["error"]["status"] == "NOT_FOUND" and body["error"]["message"]),
+        ("/model/m/fly", lambda body: body["message"]),
+        ("/api/x", lambda body: body["error"]),
+    ],
+)
+@on_both_loops
+async def test_it_is_refused_in_the_dialect_that_it_would_belong_to(tmp_path, path, said):
+    async with site(tmp_path) as one:
+        reply = await one.ask(request("POST", path))
+        assert reply.status == 404
+        assert f"POST {path}" in said(msgspec.json.decode(reply.body))
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/admin/v2", "/console/x", "/%00", "/../etc/passwd", "/v1"])
