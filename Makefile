@@ -22,7 +22,7 @@ WHEEL_TESTS = $(filter-out %/test_architecture.py %/test_docs.py %/test_conftest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check format bench soak clean lint unit wheel python uv runtime develop
+.PHONY: help serve test check format bench torch soak clean lint unit wheel python uv runtime develop
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,10 @@ format: develop ## put the code into its format and fix what can be fixed by its
 
 bench: develop ## measure the overhead of the gateway on this machine; ARGS go to bench/overhead.py
 	.venv/bin/python bench/overhead.py $(ARGS)
+
+torch: develop ## add the CPU build of PyTorch, for the tests and the training that need it (exactness of the engine)
+	@test -x .tools/bin/python || $(PYTHON) -m venv .tools
+	@.tools/bin/python -m pip --python .venv/bin/python install --quiet torch==2.13.0
 
 soak: develop ## the long runs: load, faults and leaks for minutes; ARGS go to pytest
 	.venv/bin/pytest -m soak --timeout=0 $(ARGS)

@@ -55,15 +55,15 @@ def test_without_a_file_the_demonstration_is_there(tmp_path, monkeypatch):
 
     assert config.source == "the built-in defaults"
     assert config.home == tmp_path / ".penstock"
-    assert [(p.name, p.kind, p.free, p.path) for p in config.providers] == [("demo", "scripted", True, None)]
-    assert config.model("demo").targets == ("demo/demo",)
+    assert [(p.name, p.kind, p.free, p.path) for p in config.providers] == [("local", "local", True, None)]
+    assert config.model("penstock-mini").targets == ("local/penstock-mini",)
 
 
 def test_without_a_file_a_usual_variable_brings_its_provider(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load(None, {"OPENAI_API_KEY": f" {CANARY}\n", "ANTHROPIC_API_KEY": "x", "OPENAI_BASE_URL": "http://here/"})
 
-    assert [provider.name for provider in config.providers] == ["demo", "openai", "anthropic"]
+    assert [provider.name for provider in config.providers] == ["local", "openai", "anthropic"]
     openai = config.provider("openai")
     assert (openai.kind, openai.vendor, openai.base_url) == ("openai", "openai", None)
     assert openai.api_key.reveal() == CANARY
@@ -119,11 +119,11 @@ def test_the_process_environment_is_read_if_none_is_given(tmp_path, monkeypatch)
 
 def test_a_file_without_providers_keeps_the_built_in_ones(write):
     config = write("[server]\nport = 1\n")
-    assert [provider.name for provider in config.providers] == ["demo", "openai"]
-    assert [model.name for model in config.models] == ["demo"]
+    assert [provider.name for provider in config.providers] == ["local", "openai"]
+    assert [model.name for model in config.models] == ["penstock-mini"]
 
-    config = write('[models.fast]\ntargets = ["openai/gpt-4o-mini", "demo/demo"]\n')
-    assert [provider.name for provider in config.providers] == ["demo", "openai"]
+    config = write('[models.fast]\ntargets = ["openai/gpt-4o-mini", "local/penstock-mini"]\n')
+    assert [provider.name for provider in config.providers] == ["local", "openai"]
     assert [model.name for model in config.models] == ["fast"]
 
 

@@ -69,8 +69,8 @@ CLOUD_PREFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """How the variables begin in which each cloud keeps credentials, or says where they are."""
 
-EMBEDDED = ProviderSettings(name="demo", kind="scripted", free=True)
-EMBEDDED_MODEL = ModelSettings(name="demo", targets=("demo/demo",))
+EMBEDDED = ProviderSettings(name="local", kind="local", free=True)
+EMBEDDED_MODEL = ModelSettings(name="penstock-mini", targets=("local/penstock-mini",))
 
 
 _SERVICE_KEYS = ("base_url", "api_key", "dialect", "vendor", "headers", "ca_file", "connect_s", "stream_usage")
@@ -88,6 +88,7 @@ class Kind(Struct, frozen=True):
     takes     keys that have a meaning for some kinds only, and for this one
     refuses   keys that have a meaning for all others
     remote    it is asked over the network
+    free      it runs in this process, so that a call costs nothing
     """
 
     vendor: str | None = None
@@ -95,6 +96,7 @@ class Kind(Struct, frozen=True):
     takes: tuple[str, ...] = ()
     refuses: tuple[str, ...] = ()
     remote: bool = True
+    free: bool = False
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -112,8 +114,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "vertex": Kind("google", None, ("project", "location", "credentials")),
         "bedrock": Kind("aws", None, ("region", "profile")),
         "ollama": Kind(),
-        "local": Kind(None, None, ("model", "context_tokens", "threads"), remote=False),
-        "llamacpp": Kind(None, None, ("model", "context_tokens", "threads"), remote=False),
+        "local": Kind(None, None, ("model", "context_tokens", "threads"), remote=False, free=True),
+        "llamacpp": Kind(None, None, ("model", "context_tokens", "threads"), remote=False, free=True),
         "scripted": Kind(None, None, ("path",), ("concurrency",), remote=False),
     }
 )
@@ -239,7 +241,11 @@ def _config(source: str, settings: Settings, environ: Mapping[str, str], folder:
         server=settings.server,
         providers=tuple(
             structs.replace(
-                provider, vendor=_vendor(provider), proxy_environ=proxies, cloud_environ=_cloud(provider.kind, environ)
+                provider,
+                vendor=_vendor(provider),
+                free=provider.free or KINDS.get(provider.kind, Kind()).free,
+                proxy_environ=proxies,
+                cloud_environ=_cloud(provider.kind, environ),
             )
             for provider in settings.providers
         ),

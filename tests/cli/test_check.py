@@ -123,13 +123,13 @@ ca_file = "a.pem"
     assert "providers.box" in done.err
 
 
-def test_a_kind_that_is_not_there_yet_is_a_mistake(penstock, write):
+def test_a_provider_without_its_key_is_a_mistake_that_names_the_usual_variable(penstock, write):
     write('[providers.x]\nkind = "anthropic"\n')
 
     done = penstock("check")
 
     assert done.code == 1
-    assert "anthropic" in done.err
+    assert "env:ANTHROPIC_API_KEY" in done.err
 
 
 def test_a_secret_that_is_missing_is_a_mistake_and_one_that_is_there_is_not_shown(penstock, write, monkeypatch):

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.random_models import LLAMA
 
@@ -14,6 +14,7 @@ CONFIG = read_config(msgspec.json.encode(LLAMA))
 """3 layers, 2 heads of keys and values, 16 numbers each."""
 
 
+@settings(deadline=None)
 @given(bound=st.integers(1, 700), pieces=st.lists(st.integers(1, 130), max_size=12))
 def test_what_was_written_stays_and_memory_follows_use_up_to_the_bound(bound, pieces):
     cache = Cache(CONFIG, bound)

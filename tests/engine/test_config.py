@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.random_models import LLAMA, LLAMA_BIASED, MISTRAL, QWEN2, QWEN2_SLIDING
 
@@ -164,6 +164,7 @@ def test_what_is_no_configuration_is_refused(text):
         read_config(text)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*LLAMA, "head_dim", "sliding_window", "layer_types", "rope_parameters", "attention_bias"]),

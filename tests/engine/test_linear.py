@@ -62,6 +62,7 @@ def test_one_matrix_product_would_not_do_that():
     assert (linear.together(rows) != np.concatenate([linear.together(row[None]) for row in rows])).mean() > 0.1
 
 
+@settings(deadline=None)
 @given(rows=st.integers(1, 40_000), columns=st.integers(1, 20_000))
 def test_tiles_cover_every_row_once_and_fit_into_the_cache(rows, columns):
     tiles = tiling(rows, columns)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.engine.config import Rope
@@ -51,6 +51,7 @@ def test_llama_3_scaling_leaves_short_waves_divides_long_ones_and_goes_over_smoo
     assert min(kinds) > 2, "each of the three kinds should occur"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3000), st.integers(1, 3), st.integers(1, 3), st.integers(1, 8))
 def test_a_pair_is_turned_like_a_complex_number(position, tokens, heads, pairs):
     rng = np.random.default_rng(position)

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
@@ -56,6 +56,7 @@ def test_the_reference_implementation_reads_what_is_written(tmp_path, dtype):
         assert file.metadata() == {"k": "v"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20))
 @example([1.00390625, 1.01171875, -1.00390625, -1.01171875])  # ties: half way between two numbers of sixteen bits
 def test_bf16_is_the_nearest_number_of_sixteen_bits_and_ties_go_to_even(tmp_path_factory, values):
@@ -193,6 +194,7 @@ def test_a_dtype_of_tomorrow_may_be_in_the_file_as_long_as_it_is_not_needed(tmp_
     assert "stored as F4" in refused(weights.take, "b", (6,))
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_within_its_bytes(tmp_path_factory, data):
     """Whatever is changed, there is no other error; and what is accepted, the reference implementation accepts too."""

@@ -103,3 +103,13 @@ def test_each_question_has_its_path(kind, more, prefix, operation, stream, expec
 def test_the_word_models_before_a_name_of_gemini_is_not_doubled():
     asked = path(settings("gemini"), "", "models/gemini-3-pro", "generate", stream=False)
     assert asked == "/v1beta/models/gemini-3-pro:generateContent"
+
+
+def test_the_older_forms_of_ollama_have_paths_of_their_own():
+    def asked(operation, form):
+        return path(settings("ollama"), "", "m", operation, stream=False, form=form)
+
+    assert asked("generate", "generate") == "/api/generate"
+    assert asked("generate", "chat") == "/api/chat"
+    assert asked("embed", "embeddings") == "/api/embeddings"
+    assert asked("embed", "embed") == "/api/embed"

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.errors import InvalidRequest
-from penstock.server.caller import passed_on, read_caller, wants_strictness
+from penstock.server.caller import passed_on, read_caller, read_name, wants_strictness
 from penstock.server.request import Request
 
 
@@ -65,3 +65,14 @@ def test_strictness_is_asked_for_by_a_header(value, wanted):
 def test_strictness_is_true_or_false():
     with pytest.raises(InvalidRequest, match="true or false"):
         wants_strictness(request(x_penstock_strict=b"yes"))
+
+
+@pytest.mark.parametrize("body", [b'{"model":"m"}', b'{"name":"m"}', b'{"model":"m","name":"x","verbose":true}'])
+def test_a_question_about_a_model_names_it(body):
+    assert read_name(body) == "m"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"model":1}', b"{}", b'{"model":"\xff"}', b"[" * 10_000])
+def test_a_question_that_names_none_is_refused(body):
+    with pytest.raises(InvalidRequest, match=r"names no model|has to be"):
+        read_name(body)

@@ -42,6 +42,7 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
+from penstock.receipt import Usage
 from penstock.reply import Choice, Ended, Event, Failed, Reply, fold
 from penstock.wire.anthropic_messages import MAX_ERROR_BYTES, AnthropicMessages
 from penstock.wire.dialect import Asked, Dialect, ModelRow
@@ -106,7 +107,7 @@ def test_a_recorded_reply_is_read_and_written(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [path.stem for path in REPLIES if path.stem not in {"error", "empty_text", "llamacpp"}]
+    "name", [path.stem for path in REPLIES if path.stem not in {"error", "empty_text", "llamacpp", "llamacpp_server"}]
 )
 def test_what_is_written_to_a_client_of_the_same_dialect_is_what_came(name: str) -> None:
     """Not even a member is lost; what is null may be left out."""
@@ -135,7 +136,11 @@ def test_a_recorded_stream_is_read_and_written(path: Path) -> None:
     reread = fold((*again.feed(written), *again.end()))
     whole = fold(events)
     if whole.error is None:
-        assert (reread.choices[0].text, reread.usage, reread.id) == (whole.choices[0].text, whole.usage, whole.id)
+        assert (reread.choices[0].text, reread.usage, reread.id) == (
+            whole.choices[0].text,
+            whole.usage or Usage(),
+            whole.id,
+        )
         assert [type(part) for part in reread.choices[0].parts] == [type(part) for part in whole.choices[0].parts]
 
 
@@ -435,11 +440,12 @@ def test_an_error_has_the_type_that_the_sdk_knows_for_its_status(error: Penstock
         b"<html>",
         b'{"detail":"no"}',
         b'{"error":"text"}',
-        b'{"error":{"type":"x","message":1}}',
-        b'{"error":{"type":"x","message":"\xff"}}',
-        b'{"error":{"type":"x","message":"key sk-ant-abcdefgh12345678 is bad"}}',
-        b'{"error":{"type":"x","message":"' + b"x " * MAX_ERROR_BYTES + b'"}}',
-        b'{"error":{"type":"x","message":"x","deep":' + b"[" * 5_000,
+        b'{"error":{"type":"x","message":"not of this dialect"}}',
+        b'{"type":"error","error":{"type":"x","message":1}}',
+        b'{"type":"error","error":{"type":"x","message":"\xff"}}',
+        b'{"type":"error","error":{"type":"x","message":"key sk-ant-abcdefgh12345678 is bad"}}',
+        b'{"type":"error","error":{"type":"x","message":"' + b"x " * MAX_ERROR_BYTES + b'"}}',
+        b'{"type":"error","error":{"type":"x","message":"x","deep":' + b"[" * 5_000,
     ],
 )
 def test_a_body_that_may_not_be_shown_is_replaced(raw: bytes) -> None:
@@ -449,6 +455,13 @@ def test_a_body_that_may_not_be_shown_is_replaced(raw: bytes) -> None:
     assert out["type"] == "invalid_request_error"
     assert len(out["message"]) < 1_000
     assert "sk-ant-abcdefgh" not in out["message"]
+
+
+def test_an_overflow_of_llamacpp_becomes_an_error_of_this_dialect() -> None:
+    raw = b'{"error":{"code":400,"message":"request (36017 tokens) exceeds the available context size (1024 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":36017,"n_ctx":1024}}'
+    error = MESSAGES.read_error(400, raw)
+    assert "context window" in str(error)
+    assert decode(MESSAGES.write_error(error))["type"] == "error"
 
 
 @settings(max_examples=2_000, deadline=None)

@@ -125,6 +125,10 @@ def test_later_counts_replace_earlier_ones_and_leave_the_rest() -> None:
     )
 
 
+def test_half_a_count_is_none() -> None:
+    assert read(END, STOP) == [Finished("stop", "end_turn"), Ended()]
+
+
 def test_the_ending_is_told_once_and_with_all_that_was_said() -> None:
     end = {
         "type": "message_delta",

@@ -29,6 +29,7 @@ def sized(kind: str, form: str, **source: Any) -> list[Any]:
     [
         (Text("a"), [{"text": "a"}], set()),
         (Text(""), [], set()),
+        (Text(" \n"), [], set()),
         (Text("a", (("x", b"1"),), (Citation("u"),), "1h"), [{"text": "a"}, {"cachePoint": {"type": "default", "ttl": "1h"}}], {"x", "citations"}),
         (Refusal("no"), [{"text": "no"}], set()),
         (Refusal(""), [], set()),
@@ -97,6 +98,14 @@ def test_signatures_and_marks_go_to_models_that_have_them() -> None:
     assert write(Text("a", cache="5m"), model="amazon.nova-pro-v1:0") == ([{"text": "a"}, POINT], set())
     assert write(thought, model="arn:aws:bedrock:eu-west-1:1:application-inference-profile/x")[1] == set()
     assert write(Reasoning("h", "s", signer="openai"), own=True) == ([], {"reasoning"})
+
+
+def test_an_assistants_turn_holds_no_pictures_sound_or_files() -> None:
+    writer = BlockWriter(CLAUDE, own=False)
+    assert writer.said(PIXEL) == writer.said(File("n", "YQ==", "application/pdf")) == []
+    assert writer.said(Audio("YQ==", transcript="said")) == [{"text": "said"}]
+    assert writer.said(Text("a")) == [{"text": "a"}]
+    assert writer.dropped == {"image", "file"}
 
 
 def test_an_answer_of_a_tool_holds_what_it_may_and_the_rest_follows() -> None:

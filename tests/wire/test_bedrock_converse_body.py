@@ -23,6 +23,7 @@ from penstock.call import (
     Message,
     OutputFormat,
     Part,
+    Reasoning,
     Role,
     Sampling,
     Text,
@@ -112,6 +113,33 @@ def test_turns_that_say_nothing_are_left_out_but_never_all() -> None:
     assert write(said("user", ""))[0]["messages"] == [{"role": "user", "content": [{"text": ""}]}]
 
 
+def test_a_user_asks_first_and_last() -> None:
+    body, _ = write(said("assistant", "Hello."), USER)
+    assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
+    body, dropped = write(USER, said("assistant", "I say: "))
+    assert body["messages"][-1] == {"role": "assistant", "content": [{"text": "I say:"}]}
+    assert dropped == ()
+    body, dropped = write(USER, said("assistant", "I say: "), model="anthropic.claude-opus-4-6-v1")
+    assert body["messages"][-1] == {"role": "user", "content": [{"text": "Continue."}]}
+    assert dropped == ("prefill",)
+    body, _ = write(USER, said("assistant", "I say: "), model="meta.llama3-70b-instruct-v1:0")
+    assert body["messages"][-1]["content"] == [{"text": "I say: "}]
+    body, _ = write(said("system", "Say hello."))
+    assert body == {"messages": [{"role": "user", "content": [{"text": "Say hello."}]}]}
+
+
+def test_only_users_have_pictures_and_sound() -> None:
+    parts = (
+        Image(data="YQ==", media_type="image/png"),
+        File("n", "YQ==", "application/pdf"),
+        Audio("YQ==", transcript="said"),
+        Audio("YQ=="),
+    )
+    body, dropped = write(USER, said("assistant", *parts), USER)
+    assert body["messages"][1]["content"] == [{"text": "said"}]
+    assert dropped == ("audio", "file", "image")
+
+
 def test_a_document_has_text_beside_it() -> None:
     document = File("a.pdf", "YQ==", "application/pdf")
     assert write(said("user", document))[0]["messages"][0]["content"][1] == {"text": "a-pdf"}
@@ -183,10 +211,27 @@ def test_tools_that_were_used_and_are_not_defined_any_more_are_defined_all_the_s
     assert write(answer("t"))[0]["toolConfig"]["tools"][0]["toolSpec"]["name"] == "tool"
 
 
-def test_a_model_that_thinks_is_not_forced_to_use_a_tool() -> None:
-    body, dropped = write(tools=(Tool("f"),), tool_choice=ToolChoice("required"), thinking=Thinking(2048))
-    assert "toolChoice" not in body["toolConfig"]
-    assert dropped == ("tool_choice",)
+@pytest.mark.parametrize(
+    ("messages", "choice", "thinks"),
+    [
+        ((USER,), None, True),
+        ((USER,), ToolChoice("required"), False),
+        ((USER, said("assistant", "so")), None, False),
+        ((USER, said("assistant", ToolUse("t", "f", "{}")), answer("t")), None, False),
+        (
+            (USER, said("assistant", Reasoning("h", "s", signer="anthropic"), ToolUse("t", "f", "{}")), answer("t")),
+            None,
+            True,
+        ),
+        ((USER, said("assistant", "so"), USER), ToolChoice("auto"), True),
+    ],
+)
+def test_a_claude_thinks_only_where_it_may(
+    messages: tuple[Message, ...], choice: ToolChoice | None, *, thinks: bool
+) -> None:
+    body, dropped = write(*messages, tools=(Tool("f"),), tool_choice=choice, thinking=Thinking(2048))
+    assert ("additionalModelRequestFields" in body) is thinks
+    assert ("reasoning" in dropped) is not thinks
 
 
 # -- options --

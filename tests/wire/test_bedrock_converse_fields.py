@@ -96,32 +96,34 @@ def test_other_numbers_are_for_clients_who_know_their_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("thinking", "sampling", "field", "effort", "dropped"),
+    ("thinking", "sampling", "field", "dropped"),
     [
-        (Thinking(2048), {}, {"type": "enabled", "budget_tokens": 2048}, None, ()),
-        (Thinking(0), {}, {"type": "disabled"}, None, ()),
-        (None, {"reasoning_effort": "none"}, {"type": "disabled"}, None, ()),
-        (None, {"reasoning_effort": "low"}, {"type": "enabled", "budget_tokens": 2048}, None, ()),
-        (None, {"reasoning_effort": "high", "max_tokens": 4000}, {"type": "enabled", "budget_tokens": 2000}, None, ()),
-        (None, {"reasoning_effort": "unheard-of"}, {"type": "enabled", "budget_tokens": 8192}, None, ()),
-        (None, {"reasoning_effort": "low", "max_tokens": 1000}, {"type": "disabled"}, None, ("reasoning",)),
-        (Thinking(adaptive=True), {}, {"type": "enabled", "budget_tokens": 8192}, None, ()),
-        (Thinking(500), {}, {"type": "enabled", "budget_tokens": 1024}, None, ("reasoning",)),
-        (Thinking(5000), {"max_tokens": 3000}, {"type": "enabled", "budget_tokens": 2999}, None, ("reasoning",)),
-        (Thinking(5000), {"max_tokens": 1024}, {"type": "disabled"}, None, ("reasoning",)),
-        (Thinking(2048, visible=False), {}, {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}, None, ()),
+        (Thinking(2048), {}, {"type": "enabled", "budget_tokens": 2048}, ()),
+        (None, {"reasoning_effort": "low"}, {"type": "enabled", "budget_tokens": 2048}, ()),
+        (
+            None,
+            {"reasoning_effort": "high", "max_tokens": 4000},
+            {"type": "enabled", "budget_tokens": 2000},
+            ("reasoning",),
+        ),
+        (None, {"reasoning_effort": "unheard-of"}, {"type": "enabled", "budget_tokens": 8192}, ()),
+        (None, {"reasoning_effort": "low", "max_tokens": 1000}, None, ("reasoning",)),
+        (Thinking(adaptive=True), {}, {"type": "enabled", "budget_tokens": 8192}, ()),
+        (Thinking(500), {}, {"type": "enabled", "budget_tokens": 1024}, ("reasoning",)),
+        (Thinking(5000), {"max_tokens": 3000}, {"type": "enabled", "budget_tokens": 1500}, ("reasoning",)),
+        (Thinking(5000), {"max_tokens": 1025}, {"type": "enabled", "budget_tokens": 1024}, ("reasoning",)),
+        (Thinking(5000), {"max_tokens": 1024}, None, ("reasoning",)),
+        (Thinking(2048, visible=False), {}, {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}, ()),
+        (Thinking(0), {}, None, ()),
+        (None, {"reasoning_effort": "none"}, None, ()),
     ],
 )
 def test_a_claude_that_wants_a_number_of_tokens_is_given_one(
-    thinking: Thinking | None,
-    sampling: dict[str, Any],
-    field: dict[str, object],
-    effort: str | None,
-    dropped: tuple[str, ...],
+    thinking: Thinking | None, sampling: dict[str, Any], field: dict[str, object] | None, dropped: tuple[str, ...]
 ) -> None:
     written = write(OLD, thinking, **sampling)
-    assert written.fields == {"thinking": field}
-    assert (written.effort, written.dropped) == (effort, dropped)
+    assert written.fields.get("thinking") == field
+    assert (written.effort, written.dropped) == (None, dropped)
 
 
 @pytest.mark.parametrize(
@@ -129,17 +131,24 @@ def test_a_claude_that_wants_a_number_of_tokens_is_given_one(
     [
         (None, {"reasoning_effort": "high"}, {"type": "adaptive"}, "high"),
         (None, {"reasoning_effort": "minimal"}, {"type": "adaptive"}, "low"),
-        (None, {"reasoning_effort": "none"}, {"type": "disabled"}, None),
+        (None, {"reasoning_effort": "none"}, None, None),
         (Thinking(8192, visible=True), {}, {"type": "adaptive", "display": "summarized"}, "medium"),
         (Thinking(adaptive=True), {}, {"type": "adaptive"}, None),
-        (Thinking(0), {}, {"type": "disabled"}, None),
+        (Thinking(0), {}, None, None),
     ],
 )
 def test_a_later_claude_is_told_a_word(
-    thinking: Thinking | None, sampling: dict[str, Any], field: dict[str, object], effort: str | None
+    thinking: Thinking | None, sampling: dict[str, Any], field: dict[str, object] | None, effort: str | None
 ) -> None:
     written = write(NEW, thinking, **sampling)
-    assert (written.fields, written.effort, written.dropped) == ({"thinking": field}, effort, ())
+    assert (written.fields.get("thinking"), written.effort, written.dropped) == (field, effort, ())
+
+
+def test_a_claude_that_may_not_think_does_not() -> None:
+    for model in (OLD, NEW):
+        written = write_fields(Sampling(temperature=0.5), Thinking(2048), model, own=False, free=False)
+        assert (written.fields, written.effort, written.dropped) == ({}, None, ("reasoning",))
+        assert written.sampling.temperature == 0.5
 
 
 def test_whether_thoughts_are_shown_does_not_begin_any() -> None:
@@ -151,8 +160,7 @@ def test_options_give_way_to_thinking_and_are_named() -> None:
     assert set(written.fields) == {"thinking"}
     assert (written.sampling.temperature, written.sampling.top_p) == (None, None)
     assert set(written.dropped) == {"temperature", "top_p", "top_k"}
-    assert not written.forced
-    fine = write(OLD, Thinking(2048), temperature=1.0, top_p=0.95)
+    fine = write("anthropic.claude-sonnet-4-20250514-v1:0", Thinking(2048), temperature=1.0, top_p=0.95)
     assert fine.dropped == ()
     assert (fine.sampling.temperature, fine.sampling.top_p) == (1.0, 0.95)
 
@@ -161,7 +169,6 @@ def test_later_claudes_take_either_temperature_or_top_p() -> None:
     both: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9}
     assert write(NEW, **both).sampling == Sampling(temperature=0.5)
     assert write(NEW, **both).dropped == ("top_p",)
-    assert write(NEW, **both).forced
     for model in ("anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-sonnet-4-20250514-v1:0", GPT):
         assert write(model, **both).dropped == ()
 
@@ -169,7 +176,15 @@ def test_later_claudes_take_either_temperature_or_top_p() -> None:
 def test_nothing_gives_way_for_a_client_who_knows_the_rules() -> None:
     written = write(OLD, Thinking(500), own=True, temperature=0.5, top_p=0.5, top_k=40, reasoning_effort="low")
     assert written.fields == {"top_k": 40, "thinking": {"type": "enabled", "budget_tokens": 500}}
-    assert (written.effort, written.dropped, written.forced) == ("low", (), True)
+    assert (written.effort, written.dropped) == ("low", ())
+    assert write(OLD, Thinking(0), own=True).fields == {"thinking": {"type": "disabled"}}
+
+
+def test_the_latest_claudes_take_no_such_options_at_all() -> None:
+    written = write("anthropic.claude-opus-4-7", temperature=0.5, top_p=0.9, top_k=5)
+    assert (written.fields, written.sampling) == ({}, Sampling(top_k=5))
+    assert set(written.dropped) == {"temperature", "top_p", "top_k"}
+    assert write("anthropic.claude-opus-4-7", temperature=1.0).dropped == ()
 
 
 @pytest.mark.parametrize(

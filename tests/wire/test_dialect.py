@@ -8,4 +8,4 @@ def test_nothing_is_asked_unless_it_is_said() -> None:
 
 
 def test_a_model_belongs_to_the_gateway_unless_somebody_else_is_named() -> None:
-    assert ModelRow("fast") == ModelRow("fast", "penstock", 0, None, None)
+    assert ModelRow("fast") == ModelRow("fast", "penstock", 0, None, None, frozenset())

@@ -134,6 +134,16 @@ def test_results_find_their_calls() -> None:
     assert content(USER, {"role": "model", "parts": calls}).messages[1].parts[0].id == ids[0]  # type: ignore[union-attr]
 
 
+def test_results_that_say_their_call_need_no_order() -> None:
+    calls = [{"functionCall": {"id": ident, "name": "f"}} for ident in "abc"]
+    results = [{"functionResponse": {"id": ident, "name": "f"}} for ident in "cab"]
+    read = content(USER, {"role": "model", "parts": calls}, {"role": "user", "parts": results}).messages[2]
+    assert read.parts == (ToolResult("c", ()), ToolResult("a", ()), ToolResult("b", ()))
+    mixed = [{"functionResponse": {"id": "b", "name": "f"}}, {"functionResponse": {"name": "f"}}]
+    read = content(USER, {"role": "model", "parts": calls}, {"role": "user", "parts": mixed}).messages[2]
+    assert read.parts == (ToolResult("b", ()), ToolResult("a", ()))
+
+
 def test_a_result_without_its_call_keeps_the_name() -> None:
     body = {"contents": [{"parts": [{"functionResponse": {"id": "x", "name": "f", "response": {"output": "y"}}}]}]}
     call = read_request(encode(body), ASKED)

@@ -150,6 +150,14 @@ def test_the_models_are_listed_as_openai_lists_them() -> None:
     Model.model_validate(one, strict=False)
 
 
+def test_this_api_counts_nothing_beforehand() -> None:
+    assert CHAT.write_count_request(CALL, "m") is None
+    assert CHAT.write_count(3) == b'{"object":"response.input_tokens","input_tokens":3}'
+    assert CHAT.error_headers(InvalidRequest("no")) == ()
+    with pytest.raises(UpstreamGarbled):
+        CHAT.read_count(b"3")
+
+
 # -- errors --
 
 ERRORS = [

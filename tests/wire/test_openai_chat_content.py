@@ -5,6 +5,7 @@ from msgspec.json import encode
 
 from penstock.call import (
     Audio,
+    Citation,
     Content,
     File,
     Foreign,
@@ -321,3 +322,62 @@ def test_the_content_is_read_once() -> None:
     call = read_request(body())
     assert call.content is call.content
     assert call.content == call.read()
+
+
+def test_marks_for_the_cache_are_read_wherever_they_stand() -> None:
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    asked = content(
+        messages=[
+            {"role": "system", "content": "long", **mark},
+            {"role": "user", "content": [{"type": "text", "text": "a", **mark}, {"type": "text", "text": "b"}]},
+            {
+                "role": "user",
+                "content": [{"type": "input_audio", "input_audio": {"data": "d", "format": "wav"}}],
+                **mark,
+            },
+            {"role": "user", "content": [], **mark},
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}, **mark}]},
+            {"role": "tool", "tool_call_id": "c", "content": "1", **mark},
+        ],
+        tools=[{"type": "function", "function": {"name": "f"}, **mark}],
+    )
+    system, user, sound, empty, said, told = asked.messages
+    assert system.parts == (Text("long", cache="1h"),)
+    assert [part.cache for part in user.parts] == ["1h", None]  # type: ignore[union-attr]
+    assert sound.extra == empty.extra == (("cache_control", b'{"type":"ephemeral","ttl":"1h"}'),), "nothing can have it"
+    assert said.parts == (ToolUse("c", "f", "", cache="1h"),)
+    assert told.parts == (ToolResult("c", (Text("1"),), cache="1h"),)
+    assert asked.tools == (Tool("f", cache="1h"),)
+
+
+def test_what_an_answer_had_beside_its_text_comes_back() -> None:
+    source = {"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 1}}
+    details = [{"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1"}]
+    said: dict[str, object] = {
+        "role": "assistant",
+        "content": [{"type": "refusal", "refusal": "no"}, {"type": "text", "text": "a"}],
+        "reasoning": "hm",
+        "reasoning_details": details,
+        "annotations": [source],
+        "images": [{"type": "image_url", "image_url": {"url": "https://x"}}],
+        "tool_calls": [
+            {"id": "c", "function": {"name": "f"}, "extra_content": {"google": {"thought_signature": "g"}}},
+            {"id": "d", "function": {"name": "f"}, "extra_content": {"other": 1}},
+        ],
+        "mine": 1,
+    }
+    (message,) = content(messages=[said]).messages
+    citation = Citation("u", "t", None, 0, 1, dialect="chat", native=encode(source))
+    assert message.parts == (
+        Reasoning("hm", "s", signer="anthropic"),
+        Refusal("no"),
+        Text("a", (), (citation,)),
+        Image("https://x"),
+        ToolUse("c", "f", "", signature="g", signer="google"),
+        ToolUse("d", "f", "", extra=(("extra_content", b'{"other":1}'),)),
+    )
+    assert message.extra == (("mine", b"1"),)
+    odd = {**said, "reasoning_details": [{"type": "new"}], "images": 7}
+    (message,) = content(messages=[odd]).messages
+    assert message.parts[0] == Reasoning("hm")
+    assert [name for name, _ in message.extra] == ["reasoning_details", "images", "mine"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.json import encode
 
-from penstock.call import Citation
+from penstock.call import Citation, Image
 from penstock.errors import UpstreamGarbled
 from penstock.receipt import Usage
 from penstock.reply import (
@@ -18,8 +18,10 @@ from penstock.reply import (
     Event,
     Failed,
     Finished,
+    ForeignDelta,
     Logprob,
     LogprobsDelta,
+    PartAdded,
     ReasoningDelta,
     RefusalDelta,
     Started,
@@ -382,3 +384,30 @@ def test_any_bytes_give_events_and_never_raise(seed: int) -> None:
     endings = [event for event in events if isinstance(event, Failed | Ended)]
     assert len(endings) == 1
     assert events[-1] is endings[0]
+
+
+def test_thoughts_with_their_signatures_and_those_that_nobody_knows() -> None:
+    def details(*entries: dict[str, object]) -> bytes:
+        return chunk(delta(reasoning_details=list(entries)))
+
+    known = {"type": "reasoning.text", "signature": "s", "format": "anthropic-claude-v1"}
+    raw = (
+        chunk(delta(reasoning_content="a"))
+        + chunk(delta(reasoning="b"))
+        + details({**known, "text": "ab"})
+        + details({"type": "reasoning.new"})
+        + chunk(delta(images=[{"image_url": {"url": "https://x"}}]), delta(images=[7]))
+        + chunk(delta(content=[{"type": "text", "text": "c"}]))
+        + DONE
+    )
+    assert at_every_split(raw)[0] == [
+        STARTED,
+        ReasoningDelta("a"),
+        ReasoningDelta("b"),
+        ReasoningDelta("", "s", signer="anthropic"),
+        ForeignDelta("chat", "reasoning_details", b'[{"type":"reasoning.new"}]'),
+        PartAdded(Image("https://x")),
+        ForeignDelta("chat", "images", b"[7]"),
+        TextDelta("c"),
+        Ended(),
+    ]

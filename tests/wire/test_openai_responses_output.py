@@ -105,7 +105,7 @@ def test_other_dialects_answers_have_their_place_or_none() -> None:
     parts = (
         Reasoning("hm", "s", signer="anthropic"),
         Text("a", citations=(Citation("u", "t", start=0, end=1), Citation(title="document", document=0))),
-        Image(data="aGk=", media_type="image/jpeg"),
+        Image(data="aGk=", media_type="image/jpeg", extra=(("revised_prompt", b'"A cat."'),)),
         Image(url="https://x"),
         Foreign("messages", "server_tool_use", b"{}"),
         Audio("aGk="),
@@ -125,7 +125,7 @@ def test_other_dialects_answers_have_their_place_or_none() -> None:
         {"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 1}
     ]
     assert out[1]["content"][0]["logprobs"][0]["bytes"] == [97]
-    assert (out[2]["result"], out[2]["output_format"]) == ("aGk=", "jpeg")
+    assert (out[2]["result"], out[2]["output_format"], out[2]["revised_prompt"]) == ("aGk=", "jpeg", "A cat.")
     assert len({item["id"] for item in out}) == len(out)
 
 

@@ -25,7 +25,7 @@ from penstock.reply import (
     UsageReported,
     fold,
 )
-from penstock.wire.openai_responses_reply import arguments_of, read_reply, read_usage, tap_reply
+from penstock.wire.openai_responses_reply import Output, arguments_of, read_reply, read_usage, tap_reply
 from penstock.wire.openai_responses_reply_types import OutputItem
 
 HEAD = {"id": "resp_1", "object": "response", "created_at": 17.5, "model": "m", "status": "completed"}
@@ -77,6 +77,7 @@ def test_tools_thoughts_and_the_rest() -> None:
         {"type": "image_generation_call", "id": "ig", "result": "aGk=", "output_format": "webp"},
         {"type": "image_generation_call", "id": "ig", "result": None},
         {"type": "message"},
+        {"type": "reasoning", "id": "rs_3", "summary": []},
     )
     failed = {"type": "image_generation_call", "id": "ig", "result": None}
     assert events == (
@@ -149,6 +150,7 @@ def test_the_meter_gets_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("json", "usage"),
     [
+        ("a text that is no count", None),
         (None, None),
         ({}, None),
         ("seven", None),
@@ -183,11 +185,29 @@ def test_arguments_of_any_shape_are_text() -> None:
         b"{}",
         b'{"output":7}',
         b'{"output":[7]}',
-        b'{"output":[{"type":"message","content":[7]}]}',
         b'{"output":"\xff"}',
         b"[" * 9_999,
     ],
 )
 def test_what_is_no_response_is_garbled(body: bytes) -> None:
+    for verb in (read_reply, tap_reply):
+        with pytest.raises(UpstreamGarbled):
+            verb(body)
+
+
+def test_an_item_that_is_not_what_it_says_is_garbled() -> None:
     with pytest.raises(UpstreamGarbled):
-        read_reply(body)
+        read_reply(b'{"output":[{"type":"message","content":[7]}]}')
+
+
+def test_of_a_thought_that_was_told_only_the_signature_is_left() -> None:
+    events: list[Event] = []
+    Output().read_thought(OutputItem(id="rs_1", summary=Raw(b'[{"text":"hm"}]')), events, told=True)
+    assert events == []
+    Output().read_thought(OutputItem(id="rs_1", encrypted_content="g"), events, told=True)
+    assert events == [ReasoningDelta("", "rs_1:g", signer="openai")]
+
+
+def test_a_count_that_is_not_even_json_is_none() -> None:
+    assert read_usage(Raw(b"{broken")) is None
+    assert read_usage(Raw(b'{"total_tokens":7}')) is None

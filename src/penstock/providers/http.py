@@ -69,13 +69,14 @@ class HttpProvider:
         )
         self._authority = authority(settings, address.host_header.decode())
         self._fixed = _fixed_lines(address.host_header, settings)
-        self._paths: dict[tuple[str, Operation, bool], str] = {}
+        self._paths: dict[tuple[str, Operation, bool, str], str] = {}
         self._heads: dict[str, bytes] = {}
 
     async def send(self, call: Call, target: Target, deadline: float) -> "HttpExchange":
         """Send the call and wait until its reply begins (for one that is not a stream: until it is complete)."""
         speaks = self._speaks.get(call.operation)
-        where = self._path(target, call.operation, stream=call.stream)
+        form = call.form if call.dialect == self.dialect else ""
+        where = self._path(target, call.operation, stream=call.stream, form=form)
         if speaks is None or where is None:
             raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
         if call.stream and not self._stream_usage:
@@ -109,12 +110,12 @@ class HttpProvider:
             raise UpstreamGarbled(f"{target.id} answered with a stream that nobody asked for.")
         return speaks.read_count(reply.whole)
 
-    def _path(self, target: Target, operation: Operation, *, stream: bool) -> str | None:
+    def _path(self, target: Target, operation: Operation, *, stream: bool, form: str = "") -> str | None:
         """Give path and query of a question, remembered."""
-        key = (target.model, operation, stream)
+        key = (target.model, operation, stream, form)
         known = self._paths.get(key)
         if known is None:
-            known = path(self._settings, self._prefix, target.model, operation, stream=stream) or ""
+            known = path(self._settings, self._prefix, target.model, operation, stream=stream, form=form) or ""
             if len(self._paths) >= REMEMBERED:  # clients may ask for any model
                 self._paths.clear()
                 self._heads.clear()

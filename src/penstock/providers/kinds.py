@@ -63,6 +63,11 @@ _FIXED: Final[Mapping[str, Mapping[Operation, str]]] = MappingProxyType(
         "ollama": {"generate": "/api/chat", "embed": "/api/embed"},
     }
 )
+_FORMS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
+    {("ollama", "generate"): "/api/generate", ("ollama", "embeddings"): "/api/embeddings"}
+)
+"""Forms of a dialect that have a path of their own."""
+
 _CHAT_ROOTS: Final = MappingProxyType({"ollama": "/v1", "gemini": "/v1beta/openai", "anthropic": "/v1"})
 """Where services whose own API is another one keep OpenAI's."""
 
@@ -109,10 +114,12 @@ def region_of(settings: ProviderSettings) -> str | None:
     return settings.region or (None if named is None else named.reveal())
 
 
-def path(settings: ProviderSettings, prefix: str, model: str, operation: Operation, *, stream: bool) -> str | None:
+def path(
+    settings: ProviderSettings, prefix: str, model: str, operation: Operation, *, stream: bool, form: str = ""
+) -> str | None:
     """Give path and query of a question to a model; None where the provider cannot be asked that.
 
-    `prefix` is the path of the base address.
+    `prefix` is the path of the base address, `form` which of a dialect's forms the question is written in.
     """
     speaks = dialect_of(settings)
     if settings.kind == "vertex":
@@ -123,7 +130,7 @@ def path(settings: ProviderSettings, prefix: str, model: str, operation: Operati
     if speaks == "converse":
         verb = "converse-stream" if stream and operation == "generate" else _CONVERSE.get(operation, "")
         return f"{prefix}/model/{quote(model, safe='')}/{verb}" if verb else None
-    tail = _FIXED[speaks].get(operation)
+    tail = _FORMS.get((speaks, form)) or _FIXED[speaks].get(operation)
     if tail is None:
         return None
     if settings.kind == "azure":

@@ -14,8 +14,9 @@ from penstock.errors import MethodNotAllowed, NotFound, PenstockError
 from penstock.flow import Flow
 from penstock.gateway import OPEN_DOOR, Gateway
 from penstock.reply import Chunk, Failed, Opening, fold
+from penstock.routing.router import Plan
 from penstock.server.asgi import Application, call_asgi
-from penstock.server.caller import passed_on, read_caller, wants_strictness
+from penstock.server.caller import passed_on, read_caller, read_name, wants_strictness
 from penstock.server.endpoints import FIXED, Endpoint, dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.loopback import refuse_strangers
@@ -27,6 +28,7 @@ JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain")
 
 _LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
+_SHOW: Final = "/api/show"
 _STATES: Final = frozenset({"/healthz", "/readyz"})
 _PREFIXES: Final = ("/v1/", "/v1beta/", "/model/", "/api/")
 
@@ -98,7 +100,12 @@ class App:
     async def _look_up(self, path: str, request: Request, responder: Responder) -> None:
         model = model_in(path)
         if path in _LISTS or model is not None:
+            _reading_only(request)
             await self._models(model, request, responder)
+        elif path == _SHOW:
+            if request.method != "POST":
+                raise _wrong_method(request, "POST")
+            await self._models(read_name(request.body), request, responder)
         elif path in _STATES:
             _reading_only(request)
             status, text = (200, b"ok\n") if path == "/healthz" else self._readiness()
@@ -112,14 +119,11 @@ class App:
 
     async def _models(self, model: str | None, request: Request, responder: Responder) -> None:
         """List the models that a caller may use, or tell of one."""
-        _reading_only(request)
         who = self._identify(request, read_caller(request))
         speaks = dialect(dialect_at(request.path, request.fields or {}))
         router = self._gateway.router
         plans = [router.plan(name, who) for name in ([model] if model is not None else router.allowed(who))]
-        rows = [
-            ModelRow(plan.model, input_tokens=plan.input or plan.window, output_tokens=plan.output) for plan in plans
-        ]
+        rows = [_row(plan) for plan in plans]
         responder.send(200, [JSON], speaks.write_models(rows) if model is None else speaks.write_model(rows[0]))
 
     def _readiness(self) -> tuple[int, bytes]:
@@ -180,6 +184,12 @@ async def _stream(speaks: Dialect, call: Call, flow: Flow[Any], responder: Respo
         return False
 
     await flow.pump(give, responder.drained)
+
+
+def _row(plan: Plan) -> ModelRow:
+    """Tell of a model what a client can rely on, whichever of its targets answers."""
+    able = frozenset.intersection(*(target.profile.capabilities for target in plan.targets))
+    return ModelRow(plan.model, input_tokens=plan.input or plan.window, output_tokens=plan.output, capabilities=able)
 
 
 class _WrongMethod(MethodNotAllowed):

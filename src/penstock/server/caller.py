@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
+from msgspec import DecodeError, Struct
+from msgspec.json import decode
+
 from penstock.call import Caller
 from penstock.errors import InvalidRequest
 from penstock.server.request import Request
@@ -46,6 +49,24 @@ def wants_strictness(request: Request) -> bool:
     if value not in {b"true", b"false"}:
         raise InvalidRequest("x-penstock-strict has to be true or false.", param="x-penstock-strict")
     return value == b"true"
+
+
+class _Named(Struct):
+    """A question about a model. Older clients call it `name`."""
+
+    model: str = ""
+    name: str = ""
+
+
+def read_name(body: bytes) -> str:
+    """Read which model a question is about. Raises InvalidRequest."""
+    try:
+        asked = decode(body, type=_Named)
+    except (DecodeError, RecursionError, UnicodeDecodeError):
+        raise InvalidRequest('The body has to be {"model": "..."}.', param="model") from None
+    if not (asked.model or asked.name):
+        raise InvalidRequest("The body names no model.", hint='Send {"model": "..."}.', param="model")
+    return asked.model or asked.name
 
 
 def _key(fields: Mapping[bytes, bytes], query: bytes) -> str | None:

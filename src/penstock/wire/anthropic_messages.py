@@ -15,7 +15,7 @@ Place in the line: `server/app.py` and `providers/http.py` reach it through `dia
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 from msgspec.json import decode, encode
@@ -53,6 +53,7 @@ class _ErrorObject(Struct):
 class _ErrorBody(Struct):
     """The least that makes an error body one of this dialect."""
 
+    type: Literal["error"]
     error: _ErrorObject
 
 

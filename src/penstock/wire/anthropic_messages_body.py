@@ -129,7 +129,7 @@ def _body(call: Call, model: str, dropped: Dropped) -> Object:
         config.update(_format(content.output, dropped))
     if config:
         body["output_config"] = config
-    if thinking is not None:
+    if thinking is not None and not (own and "thinking" in dict(content.extra)):  # a kind that only rides along
         _put_thinking(body, thinking, dropped, free=limit is None)
     if not rules.prefill and turns.messages and turns.messages[-1]["role"] == "assistant":
         dropped.add("prefill")

@@ -256,7 +256,8 @@ class MessagesStreamReader:
                 for name in WireUsage.__struct_fields__
             )
         )
-        events.append(UsageReported(neutral_usage(self._usage)))
+        if self._usage.input_tokens is not None:  # else the beginning is missing (llama.cpp), and half a count is none
+            events.append(UsageReported(neutral_usage(self._usage)))
 
     # -- blocks --
 

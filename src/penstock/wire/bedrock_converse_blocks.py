@@ -121,6 +121,16 @@ class BlockWriter:
             self._mark(blocks, cache)
         return blocks
 
+    def said(self, part: Part) -> Blocks:
+        """Write a part of an assistant's turn, where only users may have pictures, sound and files."""
+        match part:
+            case Image() | File():
+                return self._drop(type(part).__name__.lower())
+            case Audio():
+                return self.part(Audio(transcript=part.transcript))
+            case _:
+                return self.part(part)
+
     def tool_cache(self, cache: Cache | None) -> Blocks:
         """Write the cache point behind a tool."""
         blocks: Blocks = []
@@ -154,7 +164,7 @@ class BlockWriter:
             if self.own:
                 return list(cited_blocks(part.text, part.citations))
             self.dropped.add("citations")
-        return [{"text": part.text}] if part.text or self.own else []
+        return [{"text": part.text}] if self.own or part.text.strip() else []  # blank text is refused
 
     def _reasoning(self, part: Reasoning) -> Blocks:
         """Write thinking if the model's family signed it; of a client of this dialect, also unsigned thinking."""

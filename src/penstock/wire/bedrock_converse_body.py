@@ -26,6 +26,7 @@ from penstock.call import (
     ToolResult,
     ToolUse,
 )
+from penstock.wire.anthropic_messages_rules import rules_for
 from penstock.wire.bedrock_converse_blocks import Blocks, BlockWriter, Object, merge
 from penstock.wire.bedrock_converse_carried import holds_carried
 from penstock.wire.bedrock_converse_content import Reading
@@ -42,6 +43,8 @@ _LABEL: Final = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}").fullmatch
 _MOST_LABELS: Final = 16
 _TIERS: Final = frozenset({"default", "flex", "priority"})
 _NO_SCHEMA: Final = Raw(b'{"type":"object","properties":{}}')
+_OPENING: Final = "(The assistant begins.)"
+_GO_ON: Final = "Continue."
 _IN_PLACE: Final = frozenset({"toolAddition", "toolRemoval"})
 """Parts of a system turn that stands where it is, rather than among the instructions."""
 
@@ -101,13 +104,15 @@ def _prompt(call: Call, model: str) -> tuple[Object, set[str]]:
     content, own = call.content, call.dialect == NAME
     writer = BlockWriter(model, own=own)
     system, turns = _turns(content.messages, writer)
+    if not own:
+        system, turns = _as_demanded(system, turns, model, writer)
     body: Object = {"messages": [{"role": role, "content": blocks} for role, blocks in turns]}
     if system:
         body["system"] = system
-    written = _options(call, model, writer.dropped)
+    written = _options(call, model, writer.dropped, free=own or _may_think(content, turns))
     if config := _inference_config(written.sampling):
         body["inferenceConfig"] = config
-    if tools := _tool_config(content, written, writer):
+    if tools := _tool_config(content, writer):
         body["toolConfig"] = tools
     if written.fields:
         body[MEMBER] = written.fields
@@ -122,7 +127,7 @@ def _prompt(call: Call, model: str) -> tuple[Object, set[str]]:
 # -- options --
 
 
-def _options(call: Call, model: str, dropped: set[str]) -> Written:
+def _options(call: Call, model: str, dropped: set[str], *, free: bool) -> Written:
     """Say the options; for a client of this dialect, in its own words as far as the gateway changed nothing."""
     sampling, own = call.sampling, call.dialect == NAME
     changed = set(call.changed)
@@ -139,7 +144,7 @@ def _options(call: Call, model: str, dropped: set[str]) -> Written:
     if sampling.temperature is not None and sampling.temperature > 1:
         dropped.add("temperature")
         sampling = structs.replace(sampling, temperature=1.0)
-    written = write_fields(sampling, call.content.thinking, model, own=own)
+    written = write_fields(sampling, call.content.thinking, model, own=own, free=free)
     dropped.update(written.dropped)
     if own and call.raw:
         _in_own_words(written, call, changed)
@@ -244,9 +249,34 @@ def _turns(messages: tuple[Message, ...], writer: BlockWriter) -> tuple[Blocks, 
             turns[-1][2].extend(others)
         else:
             turns.append((role, results, others))
-    if not turns and not writer.own:
-        turns.append(("user", [], [{"text": ""}]))
     return system, [(role, _with_text(results + others, writer)) for role, results, others in turns]
+
+
+def _as_demanded(system: Blocks, turns: list[Turn], model: str, writer: BlockWriter) -> tuple[Blocks, list[Turn]]:
+    """See that a user asks first, and last where a Claude goes on with no answer that has begun."""
+    if not turns:
+        return [], [("user", system or [{"text": ""}])]  # instructions alone: somebody has to ask
+    if turns[0][0] == "assistant":
+        turns.insert(0, ("user", [{"text": _OPENING}]))
+    role, blocks = turns[-1]
+    if role == "assistant" and "claude" in model:
+        if not rules_for(model).prefill:
+            writer.dropped.add("prefill")
+            turns.append(("user", [{"text": _GO_ON}]))
+        elif isinstance(last := blocks[-1], dict) and "text" in last:
+            last["text"] = last["text"].rstrip()  # Claude refuses space at its end
+    return system, turns
+
+
+def _may_think(content: Content, turns: list[Turn]) -> bool:
+    """Return whether a Claude may think: not with a forced tool, a prefill, or a round of tools begun without thoughts."""
+    if content.tool_choice is not None and content.tool_choice.mode in {"required", "named"} and content.tools:
+        return False
+    if turns[-1][0] == "assistant":
+        return False
+    last = next((blocks for role, blocks in reversed(turns) if role == "assistant"), [])
+    kinds = [next(iter(block)) for block in last if isinstance(block, dict)]
+    return "toolUse" not in kinds or kinds[0] == "reasoningContent"
 
 
 def _in_place(message: Message, writer: BlockWriter) -> bool:
@@ -257,7 +287,7 @@ def _instructions(message: Message, writer: BlockWriter) -> Blocks:
     """Write system text, which is never empty and holds nothing but text."""
     blocks: Blocks = []
     for part in message.parts:
-        if isinstance(part, Text) and part.text:
+        if isinstance(part, Text) and part.text.strip():
             blocks += writer.part(structs.replace(part, citations=()))
         elif writer.own:
             blocks += writer.part(part)
@@ -271,7 +301,7 @@ def _sorted_parts(message: Message, writer: BlockWriter) -> tuple[Blocks, Blocks
     results: Blocks = []
     others: Blocks = []
     for part in message.parts:
-        blocks = writer.part(part)
+        blocks = writer.said(part) if message.role == "assistant" and not writer.own else writer.part(part)
         if isinstance(part, ToolResult) and not writer.own:
             count = 2 if len(blocks) > 1 and isinstance(blocks[1], dict) and "cachePoint" in blocks[1] else 1
             results += blocks[:count]
@@ -295,7 +325,7 @@ def _with_text(blocks: Blocks, writer: BlockWriter) -> Blocks:
 # -- tools --
 
 
-def _tool_config(content: Content, written: Written, writer: BlockWriter) -> Object:
+def _tool_config(content: Content, writer: BlockWriter) -> Object:
     if content.parallel_tools is False:
         writer.dropped.add("parallel_tools")
     used = [part.name for message in content.messages for part in message.parts if isinstance(part, ToolUse)]
@@ -310,7 +340,7 @@ def _tool_config(content: Content, written: Written, writer: BlockWriter) -> Obj
         return {}
     config: Object = {"tools": tools}
     if choice is not None:
-        said = _tool_choice(choice, written, writer)
+        said = _tool_choice(choice, writer)
         if said is not None:
             config["toolChoice"] = said
     return config
@@ -342,10 +372,10 @@ def _tool(tool: Tool, writer: BlockWriter) -> Object:
     return {"toolSpec": spec}
 
 
-def _tool_choice(choice: ToolChoice, written: Written, writer: BlockWriter) -> Object | None:
+def _tool_choice(choice: ToolChoice, writer: BlockWriter) -> Object | None:
     """Write the choice. That no tool may be used cannot be said once tools were used."""
     writer.dropped.update(name for name, _ in choice.extra)
-    if choice.mode == "none" or (choice.mode != "auto" and not written.forced):
+    if choice.mode == "none":
         writer.dropped.add("tool_choice")
         return None
     if choice.mode == "named":

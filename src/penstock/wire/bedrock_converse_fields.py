@@ -16,12 +16,15 @@ from msgspec.json import Decoder
 from penstock.call import Members, Sampling, Thinking
 from penstock.errors import InvalidRequest
 from penstock.wire import bedrock_converse_request_types as wire
+from penstock.wire.anthropic_messages_rules import Rules, rules_for
 from penstock.wire.effort import effort_for, tokens_for
 
 MEMBER: Final = "additionalModelRequestFields"
 NUMBERS: Final = ("top_k", "min_p", "seed", "presence_penalty", "frequency_penalty")
 LEAST_BUDGET: Final = 1024
 """Claude thinks with at least so many tokens, or not at all."""
+MEDIUM_BUDGET: Final = 8192
+"""For one that was only asked to think."""
 LEAST_TOP_P: Final = 0.95
 """While it thinks, it takes no less."""
 
@@ -35,10 +38,6 @@ _NOVA_CONFIG: Final = Decoder(wire.NovaConfig)
 _EFFORT: Final = Decoder(wire.Effort)
 
 _CLAUDE: Final = re.compile(r"claude|anthropic").search
-_BUDGETED: Final = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4-(?:[0-5]\b|20\d{6}))").search
-"""Claudes that are told how many tokens to think; later ones are told how hard, and decide for themselves."""
-_BOTH: Final = re.compile(r"claude-(?:3|v2|instant|(?:opus|sonnet)-4-20\d{6})").search
-"""Claudes that take both `temperature` and `topP`; later ones take either."""
 _NOVA: Final = re.compile(r"amazon\.nova").search
 _OTHERS: Final = re.compile(
     r"\b(?:amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen|writer|minimax|moonshot|nvidia|google|zai)\."
@@ -136,18 +135,20 @@ def _knows(kind: type[Struct], value: Raw) -> bool:
 class Written(Struct):
     """What has to be said to one model: its own fields, the service's word for effort, and the options that stay.
 
-    `forced` is False where the model cannot be made to call a tool; `dropped` names what gave way.
+    `dropped` names what gave way.
     """
 
     fields: Object
     sampling: Sampling
     effort: str | None = None
-    forced: bool = True
     dropped: tuple[str, ...] = ()
 
 
-def write_fields(sampling: Sampling, thinking: Thinking | None, model: str, *, own: bool) -> Written:
-    """Say it to a model. With `own` the client spoke this dialect and knows the model's rules, so nothing gives way."""
+def write_fields(sampling: Sampling, thinking: Thinking | None, model: str, *, own: bool, free: bool = True) -> Written:
+    """Say it to a model. With `own` the client spoke this dialect and knows the model's rules, so nothing gives way.
+
+    `free`: nothing in the conversation keeps a Claude from thinking.
+    """
     written = Written({}, sampling)
     dropped: list[str] = []
     for name in NUMBERS:
@@ -166,8 +167,13 @@ def write_fields(sampling: Sampling, thinking: Thinking | None, model: str, *, o
         if thinking is not None:
             written.fields["thinking"] = _claude_field(thinking)
     elif _CLAUDE(model):
-        _think_as_claude(written, thinking or Thinking(), model, dropped)
-        _give_way(written, model, dropped)
+        rules = rules_for(model)
+        _think_as_claude(written, thinking or Thinking(), rules, dropped)
+        if "thinking" in written.fields and not free:
+            del written.fields["thinking"]
+            written.effort = None
+            dropped.append("reasoning")
+        _give_way(written, rules, dropped)
     else:
         if effort is None and thinking is not None and thinking.tokens is not None:
             effort = effort_for(thinking.tokens)
@@ -202,50 +208,54 @@ def _claude_field(thinking: Thinking) -> Object:
     return field
 
 
-def _think_as_claude(written: Written, wanted: Thinking, model: str, dropped: list[str]) -> None:
-    """Say how much to think: in tokens to those that want tokens, else as a word."""
+def _think_as_claude(written: Written, wanted: Thinking, rules: Rules, dropped: list[str]) -> None:
+    """Say how much to think: as a word to those that decide for themselves, else in tokens. Not to think needs no word."""
     effort, tokens = written.sampling.reasoning_effort, wanted.tokens
-    if tokens is None and effort is None and not wanted.adaptive:
-        return  # whether thoughts are shown says nothing about whether there are any
-    if tokens is None and effort is not None and (tokens_for(effort) == 0 or _BUDGETED(model)):
+    if tokens is None and effort is not None:
         tokens = tokens_for(effort)
-    if tokens != 0 and _BUDGETED(model):
-        tokens = _budget(8 * LEAST_BUDGET if tokens is None else tokens, written.sampling.max_tokens, wanted, dropped)
-    elif tokens != 0:
+    if tokens == 0 or (tokens is None and effort is None and not wanted.adaptive):
+        return  # whether thoughts are shown says nothing about whether there are any
+    if rules.adaptive:
         word = effort_for(tokens) if effort is None and tokens is not None else effort
         written.effort = "low" if word == "minimal" else word
         tokens = None
+    else:
+        tokens = _budget(MEDIUM_BUDGET if tokens is None else tokens, written.sampling.max_tokens, dropped)
+        if tokens == 0:
+            return
     written.fields["thinking"] = _claude_field(Thinking(tokens, wanted.visible))
 
 
-def _budget(tokens: int, most: int | None, wanted: Thinking, dropped: list[str]) -> int:
-    """Give as many tokens as may be asked for: at least 1024, less than the answer may have; else none."""
-    room = tokens if most is None else most - 1 if wanted.tokens is not None else max(LEAST_BUDGET, most // 2)
-    fits = max(LEAST_BUDGET, min(tokens, room))
-    if most is not None and most <= fits:
-        fits = 0
-    if fits != tokens and (wanted.tokens is not None or fits == 0):
+def _budget(tokens: int, most: int | None, dropped: list[str]) -> int:
+    """Give as many tokens as may be asked for: at least 1024, and less than the answer may have; 0 where there is no room."""
+    fits = max(tokens, LEAST_BUDGET)
+    if most is not None and fits >= most:
+        fits = max(LEAST_BUDGET, most // 2)  # an answer needs room as well
+        if fits >= most:
+            fits = 0
+    if fits != tokens:
         dropped.append("reasoning")
     return fits
 
 
-def _give_way(written: Written, model: str, dropped: list[str]) -> None:
-    """Leave out what Claude refuses beside thinking, or beside each other."""
-    sampling = written.sampling
-    changes: Object = {}
-    if written.fields.get("thinking", {"type": "disabled"})["type"] != "disabled":
-        written.forced = False
-        if sampling.temperature not in {None, 1.0}:
-            changes["temperature"] = None
-        if sampling.top_p is not None and sampling.top_p < LEAST_TOP_P:
-            changes["top_p"] = None
-        if written.fields.pop("top_k", None) is not None:
-            dropped.append("top_k")
-    elif sampling.temperature is not None and sampling.top_p is not None and not _BOTH(model):
-        changes["top_p"] = None
-    if changes:
-        dropped += changes
-        written.sampling = structs.replace(sampling, **changes)
+def _give_way(written: Written, rules: Rules, dropped: list[str]) -> None:
+    """Leave out what Claude refuses beside thinking, beside each other, or altogether."""
+    sampling, thinks = written.sampling, "thinking" in written.fields
+    temperature, top_p = sampling.temperature, sampling.top_p
+    if (thinks or not rules.sampling) and temperature not in {None, 1.0}:
+        temperature = None
+    if top_p is not None and ((thinks and top_p < LEAST_TOP_P) or (not rules.sampling and top_p < 1)):
+        top_p = None
+    if temperature is not None and not rules.both:
+        top_p = None
+    if (thinks or not rules.sampling) and written.fields.pop("top_k", None) is not None:
+        dropped.append("top_k")
+    dropped += [
+        name
+        for name, kept in (("temperature", temperature), ("top_p", top_p))
+        if kept is None and getattr(sampling, name) is not None
+    ]
+    written.sampling = structs.replace(sampling, temperature=temperature, top_p=top_p)
 
 
 def _give_way_as_nova(written: Written, model: str, dropped: list[str]) -> None:

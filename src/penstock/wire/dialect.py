@@ -18,13 +18,14 @@ __all__ = ("NOTHING_ASKED", "Asked", "Dialect", "ModelRow", "StreamReader", "Str
 
 
 class ModelRow(Struct, frozen=True):
-    """A model in a list: `created` is Unix seconds, 0 where unknown; limits are tokens."""
+    """A model in a list: `created` is Unix seconds, 0 where unknown; limits are tokens; for `capabilities` see `Profile`."""
 
     id: str
     owner: str = "penstock"
     created: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
+    capabilities: frozenset[str] = frozenset()
 
 
 class StreamReader(Protocol):

@@ -19,6 +19,7 @@ from penstock.wire import gemini_types as wire
 from penstock.wire.gemini_members import Object, given
 
 _USAGE: Final = Decoder(wire.WireUsage)
+_PLAIN_USAGE: Final = Decoder(wire.PlainUsage)
 _MODALITIES: Final = Decoder(list[wire.Modality])
 _LOGPROBS: Final = Decoder(wire.LogprobsResult)
 _CITATIONS: Final = Decoder(wire.CitationMetadata)
@@ -143,7 +144,21 @@ def read_usage(raw: Raw) -> Usage | None:
     The parts are held to the whole, so that no price of a part can turn a cost negative; what the total has beyond them was
     answered. Some servers count thoughts as a part of the answer: then the total says so.
     """
-    usage = _usage(raw) if len(raw) > len("null") else None
+    try:
+        plain = _PLAIN_USAGE.decode(raw)
+    except (DecodeError, RecursionError):
+        return _read_any_usage(raw)
+    into = plain.prompt_token_count + plain.tool_use_prompt_token_count
+    out = plain.candidates_token_count + plain.thoughts_token_count
+    cached = plain.cached_content_token_count
+    if into + out != plain.total_token_count or cached > into or b"AUDIO" in bytes(raw):
+        return _read_any_usage(raw)
+    return Usage(into, out, cached, 0, 0, plain.thoughts_token_count)
+
+
+def _read_any_usage(raw: Raw) -> Usage | None:
+    """Read a count in which something is missing, odd, or of sound."""
+    usage = _usage(raw)
     if usage is None or (usage.prompt_token_count is None and usage.total_token_count is None):
         return None
     into = _count(usage.prompt_token_count) + _count(usage.tool_use_prompt_token_count)

@@ -26,8 +26,9 @@ CARRIED: Final = b"cGVuc3RvY2su"
 
 _BRACE: Final = ord("{")
 _BRACKET: Final = ord("[")
-_SNAKE_KEY: Final = re.compile(rb'"[a-z]+(?:_[a-z]+)+"[ \t\n\r]*:').search
-_SNAKE: Final = re.compile(r"_([a-z])")
+_SNAKE_KEY: Final = re.compile(rb'_[a-z_]*[a-z]"[ \t\n\r]*:').search
+"""The end of a member's name that may be in snake_case; it begins with its rarest character, which is quick to look for."""
+_SNAKE: Final = re.compile(r"(?<=[a-z])_([a-z])")
 _HUMP: Final = re.compile(r"(?<=[a-z])([A-Z])")
 _OPAQUE: Final = frozenset(
     {

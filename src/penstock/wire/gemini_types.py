@@ -198,6 +198,20 @@ class Modality(Struct, gc=False, rename="camel"):
     token_count: int | None = None
 
 
+Count = Annotated[int, Meta(ge=0)]
+
+
+class PlainUsage(Struct, gc=False, rename="camel"):
+    """Tokens as they nearly always come: whole numbers, and a total."""
+
+    prompt_token_count: Count
+    total_token_count: Count
+    candidates_token_count: Count = 0
+    thoughts_token_count: Count = 0
+    cached_content_token_count: Count = 0
+    tool_use_prompt_token_count: Count = 0
+
+
 class WireUsage(Struct, gc=False, rename="camel"):
     """Tokens; the counts of a stream's chunks are of everything until then. The details are lists of `Modality`."""
 

@@ -161,10 +161,14 @@ def write_model(model: ModelRow) -> bytes:
             "template": "",
             "details": _details(model),
             "model_info": info,
-            "capabilities": ["completion"],
+            "capabilities": ["completion", *(word for name, word in _CAPABILITIES if name in model.capabilities)],
             "modified_at": ollama_reply.write_time(model.created),
         }
     )
+
+
+_CAPABILITIES: Final = (("tools", "tools"), ("vision", "vision"), ("reasoning", "thinking"))
+"""What a model can do, in our words and in Ollama's."""
 
 
 def _details(model: ModelRow) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Final
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
+from penstock.event import Ended, Event, Started, UsageReported
 from penstock.receipt import Usage
-from penstock.reply import Ended, Event, Started, UsageReported
 from penstock.wire.openai_chat_reply import finished, read_reply
 
 

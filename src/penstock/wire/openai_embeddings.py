@@ -68,7 +68,6 @@ class _Reply(_Head, gc=False):
 _REQUEST: Final = Decoder(_Request)
 _REPLY: Final = Decoder(_Reply)
 _HEAD: Final = Decoder(_Head)
-_ENDED: Final = Ended()
 
 
 class _Reading:
@@ -153,7 +152,7 @@ class OpenAIEmbeddings(Struct, frozen=True):
             check_utf8(body)
             reply = _REPLY.decode(body)
             if is_said(reply.error):
-                return Failed(read_in_band(reply.error)), _ENDED
+                return Failed(read_in_band(reply.error)), Ended()
             if reply.data is None:
                 raise UpstreamGarbled("The provider's reply has no embeddings.")
             vectors = [
@@ -162,7 +161,7 @@ class OpenAIEmbeddings(Struct, frozen=True):
             ]
         except (DecodeError, UnicodeDecodeError, RecursionError, BadBase64, struct.error) as error:
             raise _garbled(error) from None
-        return Started(model=reply.model or ""), *vectors, *_used(reply.usage), _ENDED
+        return Started(model=reply.model or ""), *vectors, *_used(reply.usage), Ended()
 
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read who answered and the usage; more where it is unusual. Raises UpstreamGarbled."""
@@ -173,7 +172,7 @@ class OpenAIEmbeddings(Struct, frozen=True):
             raise _garbled(error) from None
         if is_said(reply.error) or reply.usage is None:
             return self.read_reply(body)
-        return Started(model=reply.model or ""), *_used(reply.usage), _ENDED
+        return Started(model=reply.model or ""), *_used(reply.usage), Ended()
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write all vectors, in the form that the call asked for."""
