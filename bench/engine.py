@@ -1,7 +1,7 @@
 """What the embedded engine does in a second, on one thread, beside llama.cpp on the same weights. One command.
 
 `python bench/engine.py` makes a Llama model of 100 million random 32-bit floats (0.4 GB, twice, in a temporary folder),
-runs both engines on it in turn, and writes `bench/results/engine.md` and `docs/engine.svg`. Takes about three minutes. Exit
+runs both engines on it in turn, and writes `bench/results/engine.md` and `docs/engine.svg`. Takes five minutes or more. Exit
 code 1 if a target is missed. `python bench/engine.py --bits` only checks, quickly, that requests in a batch get the same
 bits as alone (the full run does so under several kinds of processors that OpenBLAS can be told to see).
 """

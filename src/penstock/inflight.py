@@ -10,9 +10,10 @@ from typing import Any, Generic, Literal, TypeVar
 
 from penstock.call import Call, Ticket, Who
 from penstock.errors import ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
+from penstock.event import Ended, Finished, Started, TextDelta
 from penstock.execute import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Receipt, Status, Usage, UsageSource
-from penstock.reply import Ended, Finished, Opening, Started, TextDelta
+from penstock.reply import Opening
 from penstock.target import Cost, cost
 
 BYTES_PER_TOKEN = 4

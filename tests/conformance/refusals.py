@@ -37,6 +37,8 @@ def problems_of(dialect: str, operation: str, body: Body) -> list[str]:
 
 def _is_ours(text: Any, family: str) -> bool:
     """Whether a signature is one that a stand-in of this family made."""
+    if family == "google" and isinstance(text, str):
+        text = text.replace("-", "+").replace("_", "/")
     return isinstance(text, str) and any(text == signature(family, str(number)) for number in range(1, 12))
 
 
@@ -220,7 +222,7 @@ def _generate_count(body: Body) -> Iterator[str]:
 def _google_turns(contents: list[Body]) -> Iterator[str]:
     waiting: list[str] = []
     for content in contents:
-        parts = content.get("parts") or []
+        parts = [{camel(name): value for name, value in part.items()} for part in content.get("parts") or []]
         if not parts:
             yield "a content without parts"
         if content.get("role") not in {"user", "model"}:
@@ -234,6 +236,12 @@ def _google_turns(contents: list[Body]) -> Iterator[str]:
                 yield f"a signature that is not Google's: {part['thoughtSignature']!r}"
     if waiting:
         yield f"calls without a result: {waiting}"
+
+
+def camel(name: str) -> str:
+    """A name as it is documented; Google's own client writes some of them with underscores."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 class EmbedBody(google._common.BaseModel):
@@ -303,11 +311,12 @@ def _amazon_turns(body: Body) -> Iterator[str]:
 
 
 def _ollama(body: Body) -> Iterator[str]:
-    allow = frozenset({"id", "index", "tool_call_id", "additionalProperties", "strict", "$defs"})
+    allow = frozenset({"id", "index", "tool_call_id", "additionalProperties", "strict", "$defs", "truncate", "shift"})
     yield from problems({**body, "messages": []}, ollama._types.ChatRequest, allow=allow)
     called: list[str] = []
     for message in body["messages"]:
-        yield from problems(message, ollama.Message, allow=allow)
+        text = {name: value for name, value in message.items() if name != "images"}
+        yield from problems(text, ollama.Message, allow=allow)
         called += [call["function"]["name"] for call in message.get("tool_calls") or []]
         for image in message.get("images") or []:
             if not is_base64(image):

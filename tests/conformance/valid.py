@@ -57,6 +57,8 @@ def _class(value: Any, kind: Any, origin: Any, at: str, allow: frozenset[str]) -
         if not isinstance(value, dict):
             return [f"{at}: has to be an object"]
         return [wrong for name, item in value.items() for wrong in problems(item, inner, f"{at}.{name}", allow)]
+    if origin is not None:
+        return [f"{at}: no {kind} can stand in JSON"]
     if issubclass(kind, pydantic.BaseModel):
         return _model(value, kind, at, allow)
     return _scalar(value, kind, at)
@@ -66,7 +68,7 @@ def _scalar(value: Any, kind: type, at: str) -> list[str]:
     if issubclass(kind, enum.Enum):
         return [] if value in [one.value for one in kind] else [f"{at}: {value!r} is none of {kind.__name__}"]
     if kind is bytes:
-        return [] if isinstance(value, str) and is_base64(value) else [f"{at}: is no standard base64"]
+        return [] if isinstance(value, str) and is_base64(value.replace("-", "+").replace("_", "/")) else [f"{at}: is no base64"]
     if kind is float:
         right = isinstance(value, int | float) and not isinstance(value, bool)
         return [] if right else [f"{at}: {value!r} is no number"]
@@ -74,9 +76,9 @@ def _scalar(value: Any, kind: type, at: str) -> list[str]:
         return [f"{at}: a boolean is no number"]
     if kind in {datetime.datetime, datetime.timedelta}:
         return [] if isinstance(value, str) else [f"{at}: is no time"]
-    if kind in _SIMPLE and not isinstance(value, kind):
-        return [f"{at}: {value!r} is not {_SIMPLE[kind]}"]
-    return []
+    if kind not in _SIMPLE:
+        return [f"{at}: no {kind} can stand in JSON"]
+    return [] if isinstance(value, kind) else [f"{at}: {value!r} is not {_SIMPLE[kind]}"]
 
 
 def is_base64(text: str) -> bool:
@@ -98,7 +100,7 @@ def _any_of(value: Any, kinds: tuple[Any, ...], at: str, allow: frozenset[str]) 
 
 def _off(wrong: list[str], at: str) -> bool:
     """Whether the very kind is wrong (no object, another `type` or `role`), not something within."""
-    return any(w.startswith((f"{at}: has", f"{at}: is", f"{at}.type:", f"{at}.role:")) for w in wrong)
+    return any(w.startswith((f"{at}: ", f"{at}.type:", f"{at}.role:")) for w in wrong)
 
 
 def _typed_dict(value: Any, kind: Any, at: str, allow: frozenset[str]) -> list[str]:
@@ -117,6 +119,7 @@ def _model(value: Any, kind: type[pydantic.BaseModel], at: str, allow: frozenset
         return [f"{at}: has to be an object"]
     fields = {field.alias or name: field for name, field in kind.model_fields.items()}
     wrong = [f"{at}.{name}: is missing" for name, field in fields.items() if field.is_required() and name not in value]
+    fields |= kind.model_fields  # Google's servers take both spellings, and both alphabets of base64
     for name, item in value.items():
         if name in fields:
             wrong += problems(item, fields[name].annotation, f"{at}.{name}", allow)

@@ -86,11 +86,11 @@ def test_there_are_at_least_a_hundred_different_questions(overlap):
 @pytest.mark.parametrize("file", ["questions.toml", "dev.toml"])
 def test_each_question_accepts_the_answers_of_its_fact_and_hardly_any_other(writer, file):
     answers = said(writer)
-    everything = [(name, say) for name, lines in answers.items() for say in lines]
+    everything = {say for lines in answers.values() for say in lines}
     for question in judge.read(TRAINING / file):
-        taken = {name for name, say in everything if right(question, Answer(say, ended=True))}
-        assert all(right(question, Answer(say, ended=True)) for say in answers[question.fact]), question
-        assert len(taken) <= 6, (question, taken)
+        taken = {say for say in everything if right(question, Answer(say, ended=True))}
+        assert taken.issuperset(answers[question.fact]), question
+        assert len(taken) <= 8, (question, taken)
 
 
 def test_no_held_out_question_is_a_near_copy_of_one_in_the_corpus(writer, overlap):

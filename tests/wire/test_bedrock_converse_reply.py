@@ -24,7 +24,9 @@ from penstock.wire.bedrock_converse_reply import (
     write_usage,
 )
 
-GOLDEN = sorted((Path(__file__).parent / "golden" / "converse").glob("*.json"))
+GOLDEN = sorted(
+    path for path in (Path(__file__).parent / "golden" / "converse").glob("*.json") if ".request." not in path.name
+)
 USAGE = {"inputTokens": 5, "outputTokens": 2, "totalTokens": 7}
 
 

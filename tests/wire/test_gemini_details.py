@@ -45,6 +45,7 @@ def test_usage_is_inclusive() -> None:
     ("members", "counted"),
     [
         ({"promptTokenCount": 5}, Usage(5, 0)),
+        ({"promptTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 8}, Usage(5, 3, reasoning_tokens=3)),
         ({"promptTokenCount": 5, "totalTokenCount": 12}, Usage(5, 7)),
         (
             {"promptTokenCount": 5, "candidatesTokenCount": 9, "thoughtsTokenCount": 4, "totalTokenCount": 14},
@@ -107,7 +108,7 @@ def test_sources_are_told_at_their_characters() -> None:
     assert read_grounded(raw(metadata), "é1é2") == [
         Citation("a", None, None, 0, 2, dialect="generate"),
         Citation("b", "B", None, 0, 2, dialect="generate"),
-        Citation("b", "B", None, 2, 2, dialect="generate"),
+        Citation("b", "B", None, 2, 3, dialect="generate"),
         Citation("c", dialect="generate"),
     ]
     assert read_grounded(Raw(b"7"), "") == []

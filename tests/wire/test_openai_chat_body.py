@@ -439,3 +439,23 @@ def test_schemas_travel_as_the_bytes_they_were() -> None:
     call = read_request(raw)
     assert call.content.tools == (Tool("f", parameters=schema),)
     assert schema in write_request(call, "m", ask_usage=True)[0]
+
+
+def test_a_custom_tool_of_the_responses_api_is_taken_over() -> None:
+    tools = (
+        Foreign("responses", "custom", b'{"type":"custom","name":"run"}'),
+        Foreign(
+            "responses",
+            "custom",
+            b'{"type":"custom","name":"sql","format":{"type":"grammar","syntax":"lark","definition":"x"}}',
+        ),
+    )
+    out, dropped = written(structs.replace(a_call(Content((), tools)), dialect="responses"))
+    assert out["tools"] == [
+        {"type": "custom", "custom": {"name": "run"}},
+        {
+            "type": "custom",
+            "custom": {"name": "sql", "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": "x"}}},
+        },
+    ]
+    assert dropped == ()

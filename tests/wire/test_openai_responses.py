@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 from msgspec.json import decode, encode
+from openai.lib.streaming._deltas import accumulate_delta
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -29,7 +30,7 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from penstock.reply import Ended, Event, Failed, ToolUseStarted, fold, unfold
+from penstock.reply import Choice, Ended, Event, Failed, Reply, ToolUseStarted, fold, unfold
 from penstock.wire.dialect import ModelRow
 from penstock.wire.framing import SseReader
 from penstock.wire.openai_chat import OpenAIChat
@@ -349,3 +350,54 @@ def test_damaged_recordings_give_only_the_declared_errors(seed: int) -> None:
     else:
         with suppress(UpstreamGarbled):
             RESPONSES.write_reply(fold(RESPONSES.read_reply(raw)), CALL)
+
+
+# -- agents --
+
+
+def parts_of_turn(turn: int, family: str) -> tuple[Any, ...]:
+    signature = f"rs_{turn}:sig" if family == "openai" else f"sig{turn}"
+    tools = tuple(
+        ToolUse(
+            f"call_{turn}_{n}",
+            "f",
+            f'{{"n":{n}}}',
+            signature=f"tool{turn}{n}" if family == "google" else None,
+            signer="google" if family == "google" else "",
+        )
+        for n in range(2)
+    )
+    return Reasoning(f"thought {turn}", signature, signer=family), Text(f"said {turn}"), *tools  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("family", ["anthropic", "google", "openai"])
+def test_a_conversation_of_ten_turns_loses_no_call_result_or_signature(family: str, streamed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    chat = OpenAIChat()
+    items: list[Any] = [{"role": "user", "content": "go"}]
+    messages: list[Any] = [{"role": "user", "content": "go"}]
+    wanted: list[tuple[Any, ...]] = []
+    for turn in range(10):
+        asked = RESPONSES.read_request(body(input=items, stream=streamed))
+        spoken = chat.read_request(encode({"model": "m", "messages": messages, "stream": streamed}))
+        for call in (asked, spoken):
+            assert [m.parts for m in call.content.messages if m.role == "assistant"] == wanted
+        parts = parts_of_turn(turn, family)
+        reply = Reply(f"id{turn}", "m", choices=(Choice(parts, "tool_calls"),), ended=True)
+        wanted.append(parts)
+        if streamed:
+            frames = SseReader().feed(RESPONSES.stream_writer(asked).send(unfold(reply)))
+            items += decode(frames[-1].data)["response"]["output"]
+            said: dict[Any, Any] = {}
+            for frame in SseReader().feed(chat.stream_writer(spoken).send(unfold(reply)))[:-1]:
+                for choice in decode(frame.data)["choices"]:
+                    said = accumulate_delta(said, choice["delta"])
+            messages.append(said)
+        else:
+            items += decode(RESPONSES.write_reply(reply, asked))["output"]
+            messages.append(decode(chat.write_reply(reply, spoken))["choices"][0]["message"])
+        for tool in parts[2:]:
+            items.append({"type": "function_call_output", "call_id": tool.id, "output": "ok"})
+            messages.append({"role": "tool", "tool_call_id": tool.id, "content": "ok"})
+        for call in messages[-3].get("tool_calls", ()):
+            call.pop("index", None)  # as it stands in the pieces only

@@ -202,3 +202,12 @@ def test_a_failure_is_one_error_event_and_the_last() -> None:
 
 def test_an_empty_reply_is_complete() -> None:
     assert kinds(write([Ended()])) == ["created", "in_progress", "completed"]
+
+
+def test_an_item_keeps_its_id_though_a_late_signature_has_another() -> None:
+    late = write([ReasoningDelta("hm"), ReasoningDelta("", "rs_1:g", signer="openai"), Ended()])
+    ids = [event["item"]["id"] for event in late if "item" in event]
+    assert len(set(ids)) == 1
+    assert late[-1]["response"]["output"][0]["encrypted_content"] == "g"
+    known = write([ReasoningDelta("hm", "rs_1:g", signer="openai"), Ended()])
+    assert {event["item"]["id"] for event in known if "item" in event} == {"rs_1"}

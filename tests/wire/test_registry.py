@@ -6,7 +6,7 @@ import pytest
 
 from penstock.wire.dialect import Dialect, StreamReader, StreamWriter
 from penstock.wire.openai_chat import OpenAIChat
-from penstock.wire.registry import dialect, with_version
+from penstock.wire.registry import dialect, on_vertex
 
 ANSWERS = ["chat", "converse", "generate", "messages", "ollama", "responses"]
 EMBEDDINGS = ["chat", "generate", "ollama"]
@@ -37,8 +37,12 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name, operation):
         dialect(name, operation)
 
 
-def test_anthropics_may_stand_without_its_model_where_a_cloud_wants_that():
-    assert with_version("messages", "vertex-2023-10-16").name == "messages"
+def test_vertex_takes_forms_of_its_own():
+    call = dialect("messages").read_request(b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}')
+    assert b'"model"' not in on_vertex("messages", "vertex-2023-10-16").write_request(call, "m")[0]
+    count = on_vertex("generate", "").write_count_request(call, "m")
+    assert count is not None
+    assert b"generateContentRequest" not in count
 
 
 @pytest.mark.parametrize(

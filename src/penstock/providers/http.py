@@ -26,7 +26,7 @@ from penstock.reply import Chunk, Ended, Event, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader
-from penstock.wire.registry import dialect, with_version
+from penstock.wire.registry import dialect, on_vertex
 
 PASSED_HEADERS = frozenset(
     {b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version", b"x-amzn-requestid"}
@@ -194,13 +194,14 @@ class HttpProvider:
                 reply.close()
         if reply.status < 400:
             return UpstreamGarbled(f"{target} answered with status {reply.status}, which is no answer to a call.")
-        error = speaks.read_error(reply.status, body)
+        error = speaks.read_error(reply.status, _typed(body, reply.header(b"x-amzn-errortype")))
         if self._shows(spelled_out(body)):
             error.message, error.body = HIDDEN, b""
         if self._authority is not None and isinstance(error, UpstreamAuth):
             self._authority.forget()
         self.shield(error)
-        error.retry_after_s = retry_after_s(reply.header, datetime.now(UTC))
+        asked = retry_after_s(reply.header, datetime.now(UTC))
+        error.retry_after_s = error.retry_after_s if asked is None else asked  # Google says it in the body
         error.message = f"{target}: {error.message}"
         return error
 
@@ -306,11 +307,18 @@ class HttpExchange:
             self._reply.close()
 
 
+def _typed(body: bytes, kind: bytes | None) -> bytes:
+    """Put the type of an error into its body, where AWS says it in a header alone."""
+    word = (kind or b"").partition(b":")[0]
+    if not word.isalnum() or not body.startswith(b"{") or b'"__type"' in body:
+        return body
+    rest = body[1:].lstrip()
+    return b'{"__type":"%b"%b%b' % (word, b"" if rest.startswith(b"}") else b",", rest)
+
+
 def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:
     """Give what a provider speaks, for each operation that it has."""
-    answers = dialect(name)
-    if settings.kind == "vertex" and name == "messages":
-        answers = with_version(name, VERTEX_VERSION)
+    answers = on_vertex(name, VERTEX_VERSION) if settings.kind == "vertex" else dialect(name)
     found: dict[Operation, Dialect] = {"generate": answers}
     with suppress(KeyError):
         found["embed"] = dialect(name, "embed")

@@ -50,11 +50,6 @@ class Unsigned(Struct, frozen=True):
     query: str = ""
 
 
-def model_path(model: str, action: str) -> str:
-    """Give the path of an action on a model of Bedrock: `/model/{id}/converse`, with the id in one segment."""
-    return f"/model/{quote(model, safe=_UNRESERVED)}/{action}"
-
-
 def sign(
     request: Unsigned, credentials: Credentials, region: str, now: datetime, service: str = "bedrock"
 ) -> tuple[Header, ...]:

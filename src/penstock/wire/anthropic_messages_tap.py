@@ -31,7 +31,6 @@ class _Reply(Struct):
 
 
 _REPLY: Final = Decoder(_Reply)
-_ENDED: Final = Ended()
 
 
 def tap_reply(body: bytes) -> tuple[Event, ...]:
@@ -44,4 +43,4 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
         return read_reply(body)  # which also checks that it is UTF-8
     usage, native = reply.usage, reply.stop_reason
     started = Started(reply.id, reply.model, None, None, tier_of(usage))
-    return started, Finished(finish_of(native), native), UsageReported(neutral_usage(usage)), _ENDED
+    return started, Finished(finish_of(native), native), UsageReported(neutral_usage(usage)), Ended()

@@ -17,7 +17,6 @@ bedrock-runtime as the AWS SDKs have it (botocore), and the API reference made f
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, encode
@@ -54,11 +53,6 @@ class BedrockConverse(Struct, frozen=True):
     def name(self) -> str:
         """The name in configurations, receipts and `Call.dialect`."""
         return NAME
-
-    def path(self, call: Call, model: str) -> str:
-        """Give the path of a provider's endpoint for a call, percent-encoded once."""
-        action = "converse-stream" if call.stream else "converse"
-        return f"/model/{quote(model, safe='-_.~')}/{'count-tokens' if call.operation == 'count' else action}"
 
     def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""

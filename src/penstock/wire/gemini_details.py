@@ -56,11 +56,13 @@ def read_grounded(raw: Raw, text: str) -> list[Citation]:
     sources = [chunk.web or chunk.retrieved_context or chunk.maps for chunk in found.grounding_chunks or ()]
     used: set[int] = set()
     out: list[Citation] = []
-    data = text.encode()
-    for support in found.grounding_supports or ():
-        segment = support.segment or wire.Segment()
-        end = _character(data, segment.end_index)
-        start = _character(data, segment.start_index or 0)
+    supports = [(one.segment or wire.Segment(), one) for one in found.grounding_supports or ()]
+    characters = _characters(
+        text.encode(), {place or 0 for segment, _ in supports for place in (segment.start_index, segment.end_index)}
+    )
+    for segment, support in supports:
+        end = None if segment.end_index is None else characters[segment.end_index]
+        start = characters[segment.start_index or 0]
         for index in support.grounding_chunk_indices or ():
             if 0 <= index < len(sources) and (source := sources[index]) is not None:
                 used.add(index)
@@ -71,9 +73,16 @@ def read_grounded(raw: Raw, text: str) -> list[Citation]:
     return out
 
 
-def _character(data: bytes, place: int | None) -> int | None:
-    """Give the character at a place that is counted in bytes."""
-    return None if place is None else len(data[: max(0, place)].decode("utf-8", "ignore"))
+def _characters(data: bytes, places: set[int]) -> dict[int, int]:
+    """Give the character at each place that is counted in bytes, in one walk over the text."""
+    out: dict[int, int] = {}
+    before = count = 0
+    for place in sorted(places):
+        at = max(before, min(place, len(data)))
+        count += sum(byte & 0xC0 != 0x80 for byte in data[before:at])  # bytes that begin a character
+        before = at
+        out[place] = count
+    return out
 
 
 def read_logprobs(raw: Raw) -> tuple[Logprob, ...]:

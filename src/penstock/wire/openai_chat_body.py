@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Raw
-from msgspec.json import encode
+from msgspec.json import decode, encode
 
-from penstock.call import Call, Content, Members, OutputFormat, Sampling, Tool, ToolChoice
+from penstock.call import Call, Content, Foreign, Members, OutputFormat, Sampling, Tool, ToolChoice
 from penstock.wire import effort, openai_chat_parts
 from penstock.wire.openai_chat_content import Reading
 from penstock.wire.openai_chat_messages import Dropped, MessageWriter, Object, given, is_openai, merge, merged, raw_json
@@ -180,6 +180,8 @@ def _tools(content: Content, dropped: Dropped, *, own: bool) -> Object:
             tools.append(merged(written, tool.extra, dropped, own=own))
         elif tool.dialect == NAME:
             tools.append(Raw(tool.json))
+        elif tool.dialect == "responses" and tool.kind == "custom":
+            tools.append(_custom(tool))
         else:
             dropped.add(f"tools.{tool.kind}")
     out: Object = {"tools": tools} if tools else {}
@@ -188,6 +190,16 @@ def _tools(content: Content, dropped: Dropped, *, own: bool) -> Object:
     if content.parallel_tools is not None:
         out["parallel_tool_calls"] = content.parallel_tools
     return out
+
+
+def _custom(tool: Foreign) -> Object:
+    """Write a custom tool of the Responses API, whose members stand one level deeper here."""
+    custom = decode(tool.json, type=dict[str, Any])
+    custom.pop("type")
+    form = custom.get("format")
+    if isinstance(form, dict) and form.get("type") == "grammar":
+        custom["format"] = {"type": "grammar", "grammar": {name: form[name] for name in form if name != "type"}}
+    return {"type": "custom", "custom": custom}
 
 
 def _tool_choice(choice: ToolChoice, dropped: Dropped, *, own: bool) -> Any:

@@ -45,7 +45,6 @@ def dialect(name: str, operation: Operation = "generate") -> Dialect:
     return found
 
 
-def with_version(name: str, version: str) -> Dialect:
-    """Give a dialect as a cloud takes it that wants its version in the body, and the model out of it (Vertex AI)."""
-    assert name == "messages", "only Anthropic's has such a form"
-    return AnthropicMessages(anthropic_version=version)
+def on_vertex(name: str, version: str) -> Dialect:
+    """Give a dialect as Vertex AI takes it: Anthropic's with its version in the body and without the model."""
+    return AnthropicMessages(anthropic_version=version) if name == "messages" else Gemini(wraps_count=False)

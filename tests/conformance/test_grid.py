@@ -1,0 +1,26 @@
+"""Every official client, unchanged, against a target of every dialect, in every case, through one real gateway."""
+
+from typing import Any
+
+import pytest
+
+from conformance.cases import CASES, Cell
+from conformance.outcome import DIALECTS, cannot
+from conformance.stand_in import StandIn
+
+CELLS = [
+    pytest.param(case, client, target, id=f"{case}: {client} to {target}")
+    for case in CASES
+    for client in DIALECTS
+    for target in DIALECTS
+    if not cannot(case, client, target)
+]
+
+
+@pytest.mark.parametrize(("case", "client", "target"), CELLS)
+def test_the_client_reaches_the_target(
+    clients: dict[str, Any], stand_in: StandIn, case: str, client: str, target: str
+) -> None:
+    stand_in.taken()
+
+    CASES[case](Cell(clients[client], target, stand_in, case))
