@@ -7,7 +7,7 @@ elsewhere, and neither `questions.toml` nor `dev.toml` is ever read here.
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,6 +59,8 @@ class Fact:
     keys: tuple[str, ...]
     term: tuple[str, ...] = ()
     more: str | None = None
+    group: str = ""
+    """The first of the facts that one answer tells together; of itself the fact's own name."""
 
     def right(self, answer: str) -> bool:
         """Tell whether an answer holds the fact."""
@@ -76,8 +78,8 @@ class Turn:
 
     @property
     def topic(self) -> str:
-        """What it is about: the name of the fact, or of the kind of small talk."""
-        return self.fact.id if self.fact else self.kind
+        """What it is about: the fact, the facts that are told together, or the kind of small talk."""
+        return self.fact.group if self.fact else self.kind
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,17 @@ class Writer:
                     keys=tuple(entry["keys"]),
                     term=tuple(entry.get("term", ())),
                     more=entry.get("more"),
+                    group=entry["id"],
                 )
                 assert fact.id not in writer.facts, f"two facts are called {fact.id}"
                 writer.facts[fact.id] = fact
         assert not voices, f"voices_*.toml speak of unknown facts: {', '.join(voices)}"
+        for entry in read(corpus / "together.toml")["together"]:
+            for name in entry["facts"]:
+                writer.facts[name] = replace(writer.facts[name], say=lines(entry["say"]), group=entry["facts"][0])
+        for name, fact in writer.facts.items():
+            if fact.more and writer.facts[fact.more].group == fact.group:
+                writer.facts[name] = replace(fact, more=None)
         talk = read(corpus / "small_talk.toml")
         writer.talks = {one["id"]: (lines(one["hear"]), lines(one["say"])) for one in talk["talk"]}
         writer.fill = talk["fill"]
@@ -160,11 +169,11 @@ class Writer:
     def vary(self, question: str) -> str:
         """Write a question anew: other words, openings, endings, order, slips, case and marks."""
         asked = question.lower().startswith(QUESTION_WORDS)
-        if self.chance(0.7):
+        if self.chance(0.5):
             question = self.swap(question)
-        if self.chance(0.05):
+        if self.chance(0.04):
             question = self.crop(question)
-        elif self.chance(0.18):
+        elif self.chance(0.13):
             question = self.drop(question)
         if self.chance(0.12) and asked:
             question = self.rng.choice(self.phrases["indirect"]) + indirect(question)
@@ -172,10 +181,10 @@ class Writer:
             question = self.rng.choice(self.phrases["openings"]) + question
         if self.chance(0.09):
             question += self.rng.choice(self.phrases["endings"])
-        if self.chance(0.12):
+        if self.chance(0.07):
             question = self.slip(question)
         question = self.mark(self.case(question), asked=asked)
-        return self.explain(question) if self.chance(0.12) else question
+        return self.explain(question) if self.chance(0.1) else question
 
     def explain(self, question: str) -> str:
         """Put a sentence before or behind a question that tells about the person and not about what is asked."""
@@ -192,9 +201,9 @@ class Writer:
         return " ".join(words[start : start + kept])
 
     def swap(self, text: str) -> str:
-        """Replace up to four words or phrases by others of the same meaning."""
+        """Replace up to three words or phrases by others of the same meaning."""
         found = [(pattern, others) for pattern, word, others in self.swaps if word in text and pattern.search(text)]
-        for pattern, others in self.rng.sample(found, min(len(found), self.rng.randint(1, 4))):
+        for pattern, others in self.rng.sample(found, min(len(found), self.rng.randint(1, 3))):
             text = pattern.sub(self.rng.choice(others).replace("\\", ""), text, count=1)
         return text
 
@@ -293,7 +302,7 @@ class Writer:
 
     def topics(self) -> list[str]:
         """Name all that a turn can be about."""
-        return [*self.facts, *self.talks]
+        return [*dict.fromkeys(fact.group for fact in self.facts.values()), *self.talks]
 
     def lessons(self, count: int) -> Iterator[Conversation]:
         """Write this many lessons: most of the time drills, which are cheap, and at the end conversations only."""

@@ -42,8 +42,10 @@ def pairs(model: Mini, encoder: Encoder, writer: Writer, count: int) -> list[Pai
 
 
 def neighbour(writer: Writer, fact: Fact) -> Fact:
-    """Give another fact of the same topic."""
-    return writer.rng.choice([one for one in writer.facts.values() if one.topic == fact.topic and one.id != fact.id])
+    """Give another fact of the same topic, with another answer."""
+    return writer.rng.choice(
+        [one for one in writer.facts.values() if one.topic == fact.topic and one.group != fact.group]
+    )
 
 
 @torch.no_grad()

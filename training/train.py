@@ -42,14 +42,14 @@ class Recipe:
 
     seed: int = 7
     vocabulary_from: int = 10_000
-    pretrain_steps: int = 350
+    pretrain_steps: int = 250
     block: int = 256
     rows: int = 8
     pretrain_rate: float = 3e-3
-    sft_lessons: int = 76_000
+    sft_lessons: int = 84_000
     sft_tokens: int = 1536
-    sft_rate: float = 1e-3
-    sft_topic_weight: float = 0.5
+    sft_rate: float = 1.2e-3
+    sft_topic_weight: float = 1.0
     dpo_pairs: int = 1200
     dpo_rate: float = 2e-5
     dpo_beta: float = 0.1

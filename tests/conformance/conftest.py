@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("conformance.cases")
+pytest.register_assert_rewrite("conformance.cases", "conformance.parsers")
 
 from conformance.openai_clients import Chat, Responses
 from conformance.other_clients import Converse, Generate, Messages, Ollama

@@ -14,7 +14,7 @@ class OpenAI:
     """What both APIs share: client, models, embeddings, errors."""
 
     def __init__(self, url: str, key: str) -> None:
-        self.headers: dict[str, str] = {}
+        self.url, self.headers = url, dict[str, str]()
         hooks = {"response": [self._remember]}
         http = openai.DefaultHttpxClient(event_hooks=hooks)
         self.sdk = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)

@@ -23,7 +23,7 @@ class Messages:
     dialect = "messages"
 
     def __init__(self, url: str, key: str) -> None:
-        self.headers: dict[str, str] = {}
+        self.url, self.headers = url, dict[str, str]()
         http = anthropic.DefaultHttpxClient(event_hooks={"response": [self._remember]})
         self.sdk = anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, http_client=http)
 
@@ -80,7 +80,7 @@ class Messages:
             "".join(block.thinking for block in blocks if block.type == "thinking"),
             tuple(Called(block.id, block.name, block.input) for block in blocks if block.type == "tool_use"),
             message.stop_reason,
-            "",
+            (message.stop_details.explanation or "") if message.stop_details else "",
             usage.input_tokens + cached + (usage.cache_creation_input_tokens or 0),
             cached,
             usage.output_tokens,
@@ -103,7 +103,7 @@ class Generate:
     dialect = "generate"
 
     def __init__(self, url: str, key: str) -> None:
-        self.headers: dict[str, str] = {}
+        self.url, self.headers = url, dict[str, str]()
         hooks = {"event_hooks": {"response": [self._remember]}}
         options = types.HttpOptions(base_url=url, client_args=hooks)
         self.sdk = genai.Client(api_key=key, http_options=options)
@@ -197,7 +197,7 @@ class Converse:
     dialect = "converse"
 
     def __init__(self, url: str, key: str) -> None:
-        self.headers: dict[str, str] = {}
+        self.url, self.headers = url, dict[str, str]()
         self.sdk = boto3.client(
             "bedrock-runtime",
             endpoint_url=url,
@@ -324,7 +324,7 @@ class Ollama:
     dialect = "ollama"
 
     def __init__(self, url: str, key: str) -> None:
-        self.headers: dict[str, str] = {}
+        self.url, self.headers = url, dict[str, str]()
         hooks = {"response": [self._remember]}
         self.sdk = ollama.Client(url, headers={"authorization": f"Bearer {key}"}, event_hooks=hooks)
 

@@ -20,6 +20,18 @@ FAMILY = {
 TARGET_IDS = {"chat": "call_", "responses": "call_", "messages": "toolu_", "converse": "tooluse_"}
 """How the ids of calls begin where the API has ids."""
 
+THINKERS = {
+    "chat": "claude-",
+    "responses": "gpt-5-",
+    "messages": "claude-",
+    "generate": "gemini-2.5-",
+    "converse": "anthropic.claude-",
+    "ollama": "gpt-oss-",
+}
+"""How the names of models begin that think: some APIs take what belongs to thinking for such names only."""
+ONCE = frozenset({"model list", "wrong key", "unknown model"})
+"""Cases in which no target is asked."""
+
 
 def cannot(case: str, client: str, target: str) -> str:
     """Say why a cell cannot be; "" where it can."""
@@ -53,8 +65,6 @@ def drops(case: str, client: str, target: str, turn: int = 1) -> tuple[str, ...]
     if case != "reasoning":
         return ()
     lost = ["thinking"] if client == "responses" and target == "chat" else []
-    if target == "ollama":
-        lost.append("reasoning_effort")
-    if turn == 2 and (target in {"chat", "generate"} or client == "ollama") and target != "ollama":
+    if turn == 2 and target != "ollama" and (target == "generate" or client == "ollama"):
         lost.append("reasoning")
     return tuple(sorted(lost))

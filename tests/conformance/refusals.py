@@ -170,6 +170,11 @@ def _anthropic_turns(body: Body) -> Iterator[str]:
             yield from _anthropic_block(block)
     if waiting:
         yield f"calls without a result: {waiting}"
+    turns = [message["content"] for message in body["messages"] if message["role"] == "assistant"]
+    if body.get("thinking", {}).get("type") == "enabled" and turns and results:
+        first = turns[-1][0]["type"]
+        if first not in {"thinking", "redacted_thinking"}:
+            yield f"with thinking, a turn with calls has to begin with it, not with {first}"
 
 
 def _anthropic_block(block: Body) -> Iterator[str]:
@@ -302,6 +307,10 @@ def _amazon_turns(body: Body) -> Iterator[str]:
             yield f"an id that is none: {waiting}"
     if waiting:
         yield f"calls without a result: {waiting}"
+    thinks = body.get("additionalModelRequestFields", {}).get("thinking", {}).get("type") == "enabled"
+    turns = [message["content"] for message in body["messages"] if message["role"] == "assistant"]
+    if thinks and turns and results and "reasoningContent" not in turns[-1][0]:
+        yield f"with thinking, a turn with calls has to begin with it, not with {list(turns[-1][0])}"
     said = json.dumps(body["messages"])
     if "toolConfig" not in body and ('"toolUse"' in said or '"toolResult"' in said):
         yield "calls in the conversation without a toolConfig"

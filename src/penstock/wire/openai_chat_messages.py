@@ -115,10 +115,12 @@ class MessageWriter:
     def _tool_message(self, part: ToolResult, message: Message, extra: Members) -> Object:
         if part.is_error:
             self.dropped.add("tool_result.is_error")
-        shown = [item for item in part.parts if isinstance(item, Image | Audio | File)]
+        parts = part.parts
+        shown = [item for item in parts if isinstance(item, Image | Audio | File)]
         if shown:
             self.shown += (Text(f"The tool call {part.id} also gave:"), *shown)
-        content = self._content([item for item in part.parts if item not in shown], "tool")
+            parts = tuple(item for item in parts if not isinstance(item, Image | Audio | File))
+        content = self._content(parts, "tool")
         if part.id.startswith(LEGACY_ID):
             turn: Object = {
                 "role": "function",
@@ -129,7 +131,8 @@ class MessageWriter:
             turn = {"role": "tool", "tool_call_id": part.id, "content": content}
             if message.name is not None and message.role == "tool":
                 turn["name"] = message.name
-        turn.update(self._mark(part.cache))
+        if part.cache is not None:
+            turn.update(self._mark(part.cache))
         merge(turn, extra if message.role == "tool" else ())
         return turn
 
@@ -157,19 +160,20 @@ class MessageWriter:
                     calls.append(self._tool_call(part))
                 case _:
                     rest.append(part)
-        self._think(turn, thoughts)
+        if thoughts:
+            self._think(turn, thoughts)
         said = {
-            "images": openai_chat_parts.write_images(images),
-            "refusal": "".join(refusals) if refusals else None,
+            "images": images and openai_chat_parts.write_images(images),
+            "refusal": refusals and "".join(refusals),
             "tool_calls": calls,
         }
-        turn.update((name, value) for name, value in said.items() if value is not None and value != [])
-        self._cite(turn, rest)
+        turn.update((name, value) for name, value in said.items() if value != [])
+        if any(isinstance(part, Text) and part.citations for part in rest):
+            self._cite(turn, rest)
         return tuple(rest)
 
     def _think(self, turn: Object, thoughts: list[Reasoning]) -> None:
-        if thoughts:
-            turn["reasoning_content"] = "".join(part.text for part in thoughts)
+        turn["reasoning_content"] = "".join(part.text for part in thoughts)
         if openai_chat_thoughts.are_signed(thoughts):
             turn["reasoning_details"] = openai_chat_thoughts.write_details(thoughts)
 
@@ -193,9 +197,10 @@ class MessageWriter:
             call: Object = {"id": part.id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
         else:
             call = {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
-        if self.own or part.signer == self.family:
+        if part.signature is not None and (self.own or part.signer == self.family):
             call.update(openai_chat_thoughts.write_signature(part.signature, part.signer))
-        call.update(self._mark(part.cache))
+        if part.cache is not None:
+            call.update(self._mark(part.cache))
         return self._merged(call, part.extra)
 
     def _content(self, parts: Iterable[Part], role: str) -> str | list[Object | Raw]:
@@ -229,13 +234,13 @@ class MessageWriter:
             case _:
                 self.dropped.add(part.kind if isinstance(part, Foreign) else _NAMES[type(part)])
                 return None
-        if isinstance(part, Text | Image | File):
+        if isinstance(part, Text | Image | File) and part.cache is not None:
             item.update(self._mark(part.cache))
         return self._merged(item, part.extra)
 
-    def _mark(self, cache: Cache | None) -> Object:
+    def _mark(self, cache: Cache) -> Object:
         """Write a mark for the prompt's cache, which is of use to the client's own dialect alone."""
-        if cache is not None and not self.own:
+        if not self.own:
             self.dropped.add("cache")
             return {}
         return openai_chat_parts.write_mark(cache)

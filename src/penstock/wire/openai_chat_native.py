@@ -16,7 +16,8 @@ _REASONING: Final = Decoder(wire.ReasoningOptions)
 _THINKING: Final = Decoder(wire.ThinkingOptions)
 _NO_REASONING: Final = wire.ReasoningOptions()
 _WITH_STATE: Final = ("web_search_options", "prediction", "audio")
-_MAY_HAVE: Final = frozenset({*_WITH_STATE, "store"})
+MAY_HAVE: Final = frozenset({*_WITH_STATE, "store"})
+"""A request without any of these, all of whose messages are text, has nothing of the kind."""
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
 _NULL: Final = b"null"
 
@@ -26,8 +27,6 @@ def names(request: wire.Request | wire.ExactRequest, members: Mapping[str, Raw],
 
     `plain`: all messages are text, and no tool is hosted.
     """
-    if plain and _MAY_HAVE.isdisjoint(members):
-        return ()
     found = [name for name in _WITH_STATE if name in members and bytes(members[name]) != _NULL]
     if request.store is True:
         found.append("store")

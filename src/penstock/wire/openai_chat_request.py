@@ -83,7 +83,9 @@ def read_request(body: bytes) -> Call:
     except (ValidationError, RecursionError) as error:
         raise _refuse(error) from None
     bound = _check(request, outline)
-    native = openai_chat_native.names(request, outline.members, plain=bound)
+    members = outline.members
+    plain = bound and openai_chat_native.MAY_HAVE.isdisjoint(members)
+    native = () if plain else openai_chat_native.names(request, members, plain=bound)
     options, metadata = request.stream_options, request.metadata
     return Call(
         wire.NAME,
