@@ -124,8 +124,11 @@ class Flow(Generic[H]):
     def _arrived(self, chunk: Chunk) -> bool:
         """Take a chunk that the provider pushes; tell whether it has to pause, or may stop."""
         assert self._live is not None, "nothing arrives without a try"
-        self._live.meter.observe(chunk.events)
-        return self._give(self._passing(chunk)) or self.done
+        meter = self._live.meter
+        meter.observe(chunk.events)
+        if meter.ended or meter.error is not None:
+            chunk = self._passing(chunk)
+        return self._give(chunk) or self.done
 
     def _passing(self, chunk: Chunk) -> Chunk:
         """Let a chunk pass; the last one gets the receipt."""

@@ -98,7 +98,7 @@ class Reply(Struct, frozen=True):
 # -- on its way to the client --
 
 
-class Chunk(Struct, frozen=True):
+class Chunk(Struct, frozen=True, gc=False):
     """What arrived at one moment: its meaning, and the provider's bytes on the verbatim lane.
 
     raw       bytes to pass to the client as they are; None where the events have to be written
@@ -110,7 +110,7 @@ class Chunk(Struct, frozen=True):
     receipt: Receipt | None = None
 
 
-class Opening(Struct, frozen=True):
+class Opening(Struct, frozen=True, gc=False):
     """The first thing that the gateway gives out: who answers, after how many tries, and what may be passed on."""
 
     call_id: str

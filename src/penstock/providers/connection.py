@@ -182,6 +182,9 @@ class Connection(asyncio.Protocol):
             return
         if self._ended:
             self._finish(reply, now)
+        elif reply.sink is not None and self._inflate is None and self.chunks:
+            self._barren = 0
+            reply.wake()  # which takes it all at once, so there is nothing to account for
         elif self._grow(reply, before) or (self._status and not begun and reply.streamed):
             reply.wake()
 

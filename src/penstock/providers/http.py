@@ -206,6 +206,10 @@ class HttpProvider:
         return error
 
 
+_LAST = frozenset({Ended, Failed})
+"""What no other event follows, but the one the other."""
+
+
 class HttpExchange:
     """One reply while it comes in."""
 
@@ -285,11 +289,13 @@ class HttpExchange:
         assert reader is not None, "called for streams only"
         if data is None:
             self._done = True
-            events = reader.end()
+            events = self._shielded(reader.end())
         else:
             events = reader.feed(data)
-            self._ended = bool(events) and type(events[-1]) is Ended
-        return Chunk(self._shielded(events), reader.passed if self.lane == "verbatim" else None)
+            if events and (kind := type(events[-1])) in _LAST:
+                self._ended = kind is Ended
+                self._shielded(events)
+        return Chunk(events, reader.passed if self.lane == "verbatim" else None)
 
     def _shielded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """See that an error which the provider puts into its reply quotes no credential."""
