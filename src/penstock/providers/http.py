@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from penstock.call import Call, Operation
 from penstock.errors import Inexpressible, PenstockError, UpstreamAuth, UpstreamError, UpstreamGarbled
@@ -26,6 +26,7 @@ from penstock.reply import Chunk, Ended, Event, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader
+from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 
 PASSED_HEADERS = frozenset(
@@ -43,6 +44,14 @@ ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
 
 Shielded = TypeVar("Shielded", bound=PenstockError)
+
+
+class _Route(Struct, frozen=True):
+    """How one kind of question to one model is asked: in which dialect, where, and with which head."""
+
+    speaks: Dialect
+    path: str
+    head: bytes
 
 
 class HttpProvider:
@@ -69,16 +78,15 @@ class HttpProvider:
         )
         self._authority = authority(settings, address.host_header.decode())
         self._fixed = _fixed_lines(address.host_header, settings)
-        self._paths: dict[tuple[str, Operation, bool, str], str] = {}
-        self._heads: dict[str, bytes] = {}
+        self._routes: dict[tuple[str, Operation, bool, str], _Route | None] = {}
 
     async def send(self, call: Call, target: Target, deadline: float) -> "HttpExchange":
         """Send the call and wait until its reply begins (for one that is not a stream: until it is complete)."""
-        speaks = self._speaks.get(call.operation)
         form = call.form if call.dialect == self.dialect else ""
-        where = self._path(target, call.operation, stream=call.stream, form=form)
-        if speaks is None or where is None:
+        route = self._route(target, call.operation, call.stream, form)
+        if route is None:
             raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
+        speaks = route.speaks
         if call.stream and not self._stream_usage:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
         body = speaks.splice(call, target.model) if call.dialect == speaks.name else None
@@ -86,7 +94,7 @@ class HttpProvider:
         dropped: tuple[str, ...] = ()
         if body is None:
             body, dropped = self._written(speaks, call, target)
-        reply = await self._ask(where, call, body, target, deadline)
+        reply = await self._ask(route, call, body, target, deadline)
         exchange = HttpExchange(call, reply, speaks, target.id)
         exchange.shield = self.shield
         exchange.headers = self._pass_on(reply.headers)
@@ -99,29 +107,30 @@ class HttpProvider:
 
     async def count(self, call: Call, target: Target, deadline: float) -> int | None:
         """Ask the provider how many tokens a prompt has; None where it has no such question."""
-        speaks = self._speaks["generate"]
-        where = self._path(target, "count", stream=False)
-        body = None if where is None else speaks.write_count_request(call, target.model)
-        if where is None or body is None:
+        route = self._route(target, "count", False, "")
+        body = None if route is None else route.speaks.write_count_request(call, target.model)
+        if route is None or body is None:
             return None
-        reply = await self._ask(where, call, body, target, deadline)
+        reply = await self._ask(route, call, body, target, deadline)
         if reply.whole is None:
             reply.close()
             raise UpstreamGarbled(f"{target.id} answered with a stream that nobody asked for.")
-        return speaks.read_count(reply.whole)
+        return route.speaks.read_count(reply.whole)
 
-    def _path(self, target: Target, operation: Operation, *, stream: bool, form: str = "") -> str | None:
-        """Give path and query of a question, remembered."""
+    def _route(self, target: Target, operation: Operation, stream: bool, form: str) -> "_Route | None":  # noqa: FBT001
+        """Give dialect, path and head of a question, remembered; None where the provider cannot be asked that."""
         key = (target.model, operation, stream, form)
-        known = self._paths.get(key)
-        if known is None:
-            known = path(self._settings, self._prefix, target.model, operation, stream=stream, form=form) or ""
-            if len(self._paths) >= REMEMBERED:  # clients may ask for any model
-                self._paths.clear()
-                self._heads.clear()
-            self._paths[key] = known
-            self._heads[known] = b"POST " + known.encode() + b" HTTP/1.1\r\n" + self._fixed
-        return known or None
+        if key in self._routes:
+            return self._routes[key]
+        speaks = self._speaks.get("generate" if operation == "count" else operation)
+        where = path(self._settings, self._prefix, target.model, operation, stream=stream, form=form)
+        route = None
+        if speaks is not None and where is not None:
+            route = _Route(speaks, where, b"POST " + where.encode() + b" HTTP/1.1\r\n" + self._fixed)
+        if len(self._routes) >= REMEMBERED:  # clients may ask for any model
+            self._routes.clear()
+        self._routes[key] = route
+        return route
 
     def _written(self, speaks: Dialect, call: Call, target: Target) -> tuple[bytes, tuple[str, ...]]:
         """Write the call in the provider's own dialect; refuse what it cannot say where the caller wants that."""
@@ -138,13 +147,13 @@ class HttpProvider:
             )
         return body, dropped
 
-    async def _ask(self, where: str, call: Call, body: bytes, target: Target, deadline: float) -> Reply:
+    async def _ask(self, route: "_Route", call: Call, body: bytes, target: Target, deadline: float) -> Reply:
         """Post a body and give the reply, if it is no error."""
-        head = self._heads[where]
+        head = route.head
         if call.headers and call.dialect == self.dialect:
             head += b"".join([name + b": " + value + b"\r\n" for name, value in call.headers])
         if self._authority is not None:
-            head += await self._authority.lines(where, body)
+            head += await self._authority.lines(route.path, body)
         try:
             reply = await self._pool.send(
                 b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), deadline=deadline
@@ -152,7 +161,7 @@ class HttpProvider:
         except Fault as fault:
             raise failure(fault, target.id) from None
         if reply.status != 200:
-            raise await self._refusal(reply, target.id, self._speaks.get(call.operation) or self._speaks["generate"])
+            raise await self._refusal(reply, target.id, route.speaks)
         return reply
 
     async def close(self) -> None:
@@ -217,6 +226,7 @@ class HttpExchange:
         "_call",
         "_done",
         "_ended",
+        "_own",
         "_reader",
         "_reply",
         "_speaks",
@@ -240,6 +250,7 @@ class HttpExchange:
         self._reader: StreamReader | None = None
         self._done = False
         self._ended = False
+        self._own = call.dialect == speaks.name
         self.shield: Callable[[PenstockError], PenstockError] = lambda error: error
         if reply.whole is None:
             self._reader = speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
@@ -260,7 +271,8 @@ class HttpExchange:
         self._reply.close()
         if self.lane == "verbatim":
             return Chunk(self._shielded(self._speaks.tap_reply(body)), body)
-        return Chunk(self._shielded(self._speaks.read_reply(body)))
+        events = self._shielded(self._speaks.read_reply(body))
+        return Chunk(events if self._own else neutral(events))
 
     async def _stream(self) -> Chunk:
         if not self._call.stream:
@@ -295,6 +307,8 @@ class HttpExchange:
             if events and (kind := type(events[-1])) in _LAST:
                 self._ended = kind is Ended
                 self._shielded(events)
+        if not self._own:
+            events = neutral(events)
         return Chunk(events, reader.passed if self.lane == "verbatim" else None)
 
     def _shielded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:

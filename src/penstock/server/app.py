@@ -16,7 +16,7 @@ from penstock.gateway import OPEN_DOOR, Gateway
 from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
 from penstock.server.asgi import Application, call_asgi
-from penstock.server.caller import passed_on, read_caller, read_name, wants_strictness
+from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
 from penstock.server.endpoints import FIXED, Endpoint, dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.loopback import refuse_strangers
@@ -71,11 +71,8 @@ class App:
         caller = read_caller(request)
         who = self._identify(request, caller)
         call = speaks.read_request(request.body, endpoint.asked)
-        fields = request.fields
-        if fields is not None and (headers := passed_on(fields)):
-            call = structs.replace(call, headers=headers)
-        if wants_strictness(request):
-            call = structs.replace(call, strict=True)
+        if request.fields is not None and not RARE.isdisjoint(request.fields):
+            call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))
         if operation == "count":
             count = await self._gateway.count(call, who, caller)
             responder.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))

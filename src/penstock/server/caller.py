@@ -18,6 +18,8 @@ _KEY_HEADERS: Final = (b"x-api-key", b"x-goog-api-key", b"api-key", b"x-amz-secu
 _OWN: Final = frozenset({b"x-penstock-feature", b"x-penstock-session", b"x-penstock-user", b"x-penstock-deadline-ms"})
 _PASSED_ON: Final = (b"anthropic-beta", b"openai-beta")
 _STRICT: Final = b"x-penstock-strict"
+RARE: Final = frozenset({*_PASSED_ON, _STRICT})
+"""Headers that say something about a call, beyond who makes it. Most requests have none."""
 
 
 def read_caller(request: Request) -> Caller:
