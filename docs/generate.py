@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Writes the parts of the documentation that the program itself knows: the help of every command in `cli.md`.
+"""Writes what the program itself knows: the help of every command in `cli.md`, and the grid of `dialects.md`.
 
     .venv/bin/python docs/generate.py
 
-Everything else on the page is written by hand and left alone. `tests/test_generated.py` compares.
+Everything else on the pages is written by hand and left alone. `tests/test_generated.py` and `tests/conformance/test_table.py`
+compare.
 """
 
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import typer
@@ -17,6 +20,10 @@ from penstock.cli import app
 PAGE = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"^```text\n\$ (penstock[^\n]*) --help\n.*?^```$", re.DOTALL | re.MULTILINE)
 COLUMNS = 80
+
+DIALECTS = Path(__file__).with_name("dialects.md")
+GRID = re.compile(r"(<!-- grid -->\n).*?(<!-- end of grid -->)", re.DOTALL)
+TESTS = Path(__file__).parents[1] / "tests"
 
 
 def help_of(command: str) -> str:
@@ -41,5 +48,13 @@ def commands() -> set[str]:
     return found
 
 
+def with_grid(text: str) -> str:
+    """Give the page on dialects with the grid as the tests of it have it."""
+    sys.path.insert(0, str(TESTS))
+    table = import_module("conformance.table").table
+    return GRID.sub(lambda block: f"{block[1]}{table()}\n{block[2]}", text)
+
+
 if __name__ == "__main__":
+    DIALECTS.write_text(with_grid(DIALECTS.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(generate(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -364,6 +364,39 @@ url = "redis://:{CANARY}@h"
         assert one.startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('kind = "azure"', "line 1, providers.p: `base_url` is missing. Example: base_url ="),
+        ('kind = "vertex"\nlocation = "eu"', "line 1, providers.p: `project` is missing. Example: project ="),
+        ('kind = "vertex"\nproject = "p"', "line 1, providers.p: `location` is missing. Example: location ="),
+        ('kind = "bedrock"', "line 1, providers.p: `region` is missing. Example: region ="),
+        ('kind = "llamacpp"', "line 1, providers.p: `model` is missing. Example: model ="),
+        (
+            'kind = "azure"\nbase_url = "https://h"\ndialect = "messages"',
+            "line 4, providers.p.dialect: the kind azure does not speak messages. It speaks: chat, responses.",
+        ),
+        ('kind = "bedrock"\nregion = "EU/x"', "line 3, providers.p.region: is not of the shape"),
+        ('kind = "vertex"\nlocation = "eu"\nproject = "p/../q"', "line 4, providers.p.project: is not of the shape"),
+    ],
+)
+def test_what_a_kind_cannot_do_without_or_with_is_told_with_its_line(mistakes, text, told):
+    (one,) = mistakes(f"[providers.p]\n{text}", {})
+    assert one.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ('kind = "bedrock"', {"AWS_REGION": "eu-central-1"}),
+        ('kind = "bedrock"\nbase_url = "http://127.0.0.1:1"', {}),
+        ('kind = "vertex"\nproject = "p"\nbase_url = "http://127.0.0.1:1"', {}),
+    ],
+)
+def test_a_region_may_come_from_elsewhere(write, text, environ):
+    assert write(f"[providers.p]\n{text}", environ).providers[0].name == "p"
+
+
 def test_a_syntax_error_is_one_mistake_with_its_line(mistakes):
     assert mistakes("[server]\nhost = localhost\nport = x\n") == [
         "line 2, TOML: Invalid value. Text stands in quotes; numbers, true and false do not."

@@ -47,6 +47,7 @@ class Shop(Struct, frozen=True):
     colour: Colour | None = None
     words: Annotated[str | tuple[str, ...], Meta(examples=["one"])] | None = None
     coat: Annotated[str, Meta(extra={"form": "lower"}, examples=["matt"])] | None = None
+    code: Annotated[str, Meta(pattern=r"^[a-z]{1,3}$", examples=["abc"])] | None = None
     rate: float = 1.5
     secret: Annotated[str, Meta(extra={"derived": True})] = "not a key"
 
@@ -136,6 +137,8 @@ def test_everything_arrives_in_its_field():
         ("tint_of = 3", "tint_of: must be a table, not a whole number. Example: tint_of = { depth = 2 }"),
         ("size = 'larg'", 'size: must be "large" or "small". Did you mean "large"?'),
         ("size = 'zzz'", 'size: must be "large" or "small".'),
+        ('code = "a/../b"', 'line 1, code: is not of the shape [a-z]{1,3}. Example: code = "abc"'),
+        ('code = "ab\\n"', "line 1, code: is not of the shape"),
         ("size = 0", "size: is out of range: must be a whole number of at least 1."),
         ("size = 1.5", 'size: must be "large" or "small" or a whole number of at least 1, not a number.'),
         ("shade = 'gray'", 'shade: must be "grey".'),

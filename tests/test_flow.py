@@ -207,6 +207,19 @@ async def test_a_complete_answer_whose_exchange_cannot_be_closed_stays_complete(
     assert await pulled(flow) == [Chunk(LAST.events, LAST.raw, line.settled[0])]
 
 
+async def test_a_last_chunk_that_was_pushed_is_not_given_again_whatever_follows():
+    class Late(Pushed):
+        async def pump(self, give):
+            await super().pump(give)
+            raise UpstreamFailed("the deadline passed in the same moment")
+
+    flow, line, _ = flowing(ONE, Late(TWO, LAST))
+    chunks, _ = await pumped(flow)
+
+    assert [chunk.raw for chunk in chunks] == [b"1", b"2", b"3"]
+    assert [receipt.status for receipt in line.settled] == ["ok"]
+
+
 async def test_a_flow_that_is_left_is_settled_as_cancelled_once():
     flow, line, flight = flowing(ONE, Played(TWO))
     await flow.next()

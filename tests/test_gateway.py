@@ -1411,6 +1411,44 @@ async def test_names_that_clients_invent_do_not_fill_the_memory(tmp_path):
 # -- beside the line --
 
 
+class Counter(Played):
+    """A provider that can be asked for a count, and answers with this: a number, None, or what it raises."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.told = told
+
+    async def count(self, call, target, deadline):
+        if self.told == "silence":
+            await asyncio.sleep(1000)
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+
+@pytest.mark.parametrize("told", [0, 7, 999_999_999])
+@jumping
+async def test_a_provider_that_counts_is_believed(tmp_path, told):
+    async with world(tmp_path, a=Counter(told)) as one:
+        count = await one.gateway.count(ask(), WEB, Caller())
+        assert (count.n, count.certainty, count.band) == (told, "provider", (told, told))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, -1, 1_000_000_000, 10**400, UpstreamFailed("no"), DeadlineExceeded("late"), "silence"],
+    ids=["none", "negative", "too many", "absurd", "fails", "late", "silent"],
+)
+@jumping
+async def test_a_count_that_a_provider_does_not_give_in_time_or_in_earnest_is_made_here(tmp_path, told):
+    async with world(tmp_path, a=Counter(told)) as one:
+        began = asyncio.get_running_loop().time()
+        count = await one.gateway.count(ask(), WEB, Caller(deadline_s=2.0))
+        assert count.certainty == "estimated"
+        assert 0 < count.n < 100
+        assert asyncio.get_running_loop().time() - began < 2.1
+
+
 @jumping
 async def test_foreseeing_counts_and_prices_every_target_and_calls_nobody(tmp_path):
     provider = Played()

@@ -217,6 +217,12 @@ class Writer:
             del words[self.rng.randrange(len(words))]
         return " ".join(words)
 
+    def scatter(self, text: str) -> str:
+        """Lose some words and shake the others."""
+        words = [word for word in text.split() if not self.chance(0.15)] or text.split()
+        self.rng.shuffle(words)
+        return " ".join(words)
+
     def slip(self, text: str) -> str:
         """Make a typing error or two."""
         for _ in range(self.rng.randint(1, 2)):
@@ -304,11 +310,17 @@ class Writer:
         """Name all that a turn can be about."""
         return [*dict.fromkeys(fact.group for fact in self.facts.values()), *self.talks]
 
-    def lessons(self, count: int) -> Iterator[Conversation]:
-        """Write this many lessons: most of the time drills, which are cheap, and at the end conversations only."""
+    def lessons(self, count: int, drills_until: float, scattered: float = 0.0) -> Iterator[Conversation]:
+        """Write this many lessons: mostly drills, which are cheap, up to this share, and from there on conversations.
+
+        So many drills have their words scattered: what is asked for is told more by the words than by their order.
+        """
         for number in range(count):
-            if number < 0.87 * count and self.chance(0.95):
-                yield Conversation((self.turn(None),), drill=True)
+            if number < drills_until * count and self.chance(0.95):
+                turn = self.turn(None)
+                if scattered and self.chance(scattered):
+                    turn = replace(turn, ask=self.scatter(turn.ask))
+                yield Conversation((turn,), drill=True)
             else:
                 yield self.conversation()
 

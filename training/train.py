@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +38,16 @@ PACKAGE = HERE.parent / "src" / "penstock" / "engine" / "mini"
 
 
 @dataclass(frozen=True)
+class Round:
+    """One round of fine-tuning: its lessons, up to which share they are drills, how many of those have scattered words."""
+
+    lessons: int
+    drills_until: float
+    scattered: float = 0.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How long and how fast each stage learns. Rates are peaks of a warm-up followed by a cosine."""
 
@@ -46,18 +57,25 @@ class Recipe:
     block: int = 256
     rows: int = 8
     pretrain_rate: float = 3e-3
-    sft_lessons: int = 84_000
+    sft_rounds: tuple[Round, ...] = (Round(50_000, 0.6, scattered=0.4),)
+    warm_up_steps: int = 2500
     sft_tokens: int = 1536
     sft_rate: float = 1.2e-3
     sft_topic_weight: float = 1.0
-    dpo_pairs: int = 1200
-    dpo_rate: float = 2e-5
+    dpo_pairs: int = 800
+    dpo_rate: float = 4e-6
     dpo_beta: float = 0.1
-    dropout: float = 0.0
     every: int = 25
 
 
-QUICK = Recipe(vocabulary_from=300, pretrain_steps=8, sft_lessons=300, dpo_pairs=40, every=2)
+QUICK = Recipe(
+    warm_up_steps=20,
+    vocabulary_from=300,
+    pretrain_steps=8,
+    sft_rounds=(Round(200, 0.87), Round(100, 0.9, scattered=0.5, dropout=0.05)),
+    dpo_pairs=40,
+    every=2,
+)
 
 
 @dataclass
@@ -109,9 +127,48 @@ def step_with(run: Run, using: torch.optim.AdamW, loss: torch.Tensor, learning_r
     using.step()
 
 
+def warm_up(run: Run) -> None:
+    """Before stage 1: let the embeddings learn which words belong to which topic, from questions without any order.
+
+    A mean of embeddings and one linear map name the topic of a question; the map is thrown away. It takes a minute, and the
+    layers above begin with words that mean something: what they learn then holds for questions in other words, too.
+    """
+    recipe, weights = run.recipe, run.model.embed_tokens.weight
+    writer = Writer.open(recipe.seed + 5)
+    classes = {topic: place for place, topic in enumerate(writer.topics())}
+    head = nn.Linear(weights.shape[1], len(classes))
+    with torch.no_grad():
+        weights.mul_(5.0)
+    using = torch.optim.Adam([weights, *head.parameters()], lr=3e-3)
+    for step in range(recipe.warm_up_steps):
+        turns = [writer.turn(None) for _ in range(96)]
+        loss = topic_loss(run, turns, classes, head)[0]
+        using.zero_grad(set_to_none=True)
+        loss.backward()
+        using.step()
+        if step % (20 * recipe.every) == 20 * recipe.every - 1:
+            with torch.no_grad():
+                asked = dev_turns(writer)
+                named = topic_loss(run, asked, classes, head)[1]
+            run.log("warm_up", step + 1, topic=loss.item(), named=named)
+    with torch.no_grad():
+        weights.mul_(0.04 / weights.std())
+
+
+def topic_loss(run: Run, turns: list[Turn], classes: dict[str, int], head: nn.Linear) -> tuple[torch.Tensor, float]:
+    """Give the loss of naming the topics by the mean of the words, and the share that is named rightly."""
+    ids = [run.encoder.tokenizer.encode(turn.ask) for turn in turns]
+    starts = torch.tensor([0, *accumulate(len(one) for one in ids[:-1])])
+    flat = torch.tensor([token for one in ids for token in one])
+    scores = head(functional.embedding_bag(flat, run.model.embed_tokens.weight, starts, mode="mean"))
+    topics = torch.tensor([classes[turn.topic] for turn in turns])
+    return functional.cross_entropy(scores, topics), (scores.argmax(-1) == topics).float().mean().item()
+
+
 def pretrain(run: Run) -> None:
     """Stage 1: predict the next token of prose and conversations."""
     recipe = run.recipe
+    warm_up(run)
     text = blocks(run.encoder, Writer.open(recipe.seed + 1), recipe.block, recipe.rows)
     unseen = next(blocks(run.encoder, Writer.open(recipe.seed + 1001), recipe.block, 16))
     using, recent = optimizer(run.model), []
@@ -147,53 +204,70 @@ def answer_loss(model: Mini, samples: list[Sample], pad: int) -> tuple[torch.Ten
     return functional.cross_entropy(logits.float(), targets[own]), hidden[rows, places].float()
 
 
-def questions(encoder: Encoder, writer: Writer) -> list[Sample]:
+def dev_turns(writer: Writer) -> list[Turn]:
     """Give the questions that the recipe is tuned on, none of them in the training text, with every right answer."""
     turns = []
     for one in read(HERE / "dev.toml")["question"]:
         name, ask = one["fact"], one["ask"]
         fact = writer.facts.get(name)
         turns += [Turn(ask, say, fact, name) for say in (fact.say if fact else writer.talks[name][1])]
-    return [encoder.conversation(Conversation((turn,))) for turn in turns]
+    return turns
 
 
-def sft(run: Run) -> None:
+def sft(run: Run, first: int = 0) -> None:
     """Stage 2: learn the answers of conversations; questions are read, not learned.
 
     Most of an answer follows from its beginning, so the one choice that matters, which fact is meant, is a small part of
-    the loss. A second head, which is thrown away afterwards, learns to name the fact where each answer begins.
+    the loss. A second head, which is thrown away afterwards, learns to name the fact where each answer begins, and a third
+    one keeps in the embeddings what `warm_up` put there.
     """
+    writer = Writer.open(run.recipe.seed)
+    dev = [run.encoder.conversation(Conversation((turn,))) for turn in dev_turns(writer)]
+    for number in range(first, len(run.recipe.sft_rounds)):
+        torch.manual_seed(run.recipe.seed + number)
+        sft_round(run, number, dev)
+        run.save(f"sft-{number + 1}")
+
+
+def sft_round(run: Run, number: int, dev: list[Sample]) -> None:
+    """Go through the lessons of one round."""
     recipe, model = run.recipe, run.model
-    writer = Writer.open(recipe.seed + 2)
-    classes = {topic: number for number, topic in enumerate(writer.topics())}
-    head = nn.Linear(model.shape.width, len(classes))
-    dev = questions(run.encoder, writer)
+    this = recipe.sft_rounds[number]
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = this.dropout
+    writer = Writer.open(recipe.seed + 2 + 100 * number)
+    classes = {topic: place for place, topic in enumerate(writer.topics())}
+    head, words = (nn.Linear(model.shape.width, len(classes)) for _ in range(2))
+    asker = Writer.open(recipe.seed + 4 + 100 * number)
     dev_topics = torch.tensor([classes[topic] for sample in dev for _, topic in sample.starts])
-    lessons, order = writer.lessons(recipe.sft_lessons), Random(recipe.seed + 3)
-    using, recent, done = optimizer(model, head), [], 0
+    lessons, order = (
+        writer.lessons(this.lessons, this.drills_until, this.scattered),
+        Random(recipe.seed + 3 + 100 * number),
+    )
+    using, recent, done = optimizer(model, head, words), [], 0
+    before = max((point["step"] for point in run.figures["stages"].get("sft", [])), default=0)
     for step, samples in enumerate(batches(run.encoder, lessons, recipe.sft_tokens, order)):
         model.train()
         loss, begun = answer_loss(model, samples, run.encoder.end)
         topics = torch.tensor([classes[topic] for sample in samples for _, topic in sample.starts])
         naming = functional.cross_entropy(head(begun), topics)
-        step_with(run, using, loss + recipe.sft_topic_weight * naming, rate(done, recipe.sft_lessons, recipe.sft_rate))
+        by_words, _ = topic_loss(run, [asker.turn(None) for _ in range(48)], classes, words)
+        step_with(
+            run,
+            using,
+            loss + recipe.sft_topic_weight * naming + 0.5 * by_words,
+            rate(done, this.lessons, recipe.sft_rate),
+        )
         done += len(samples)
         recent.append((loss.item(), naming.item()))
-        if step % (2 * recipe.every) == 2 * recipe.every - 1 or done == recipe.sft_lessons:
+        if step % (2 * recipe.every) == 2 * recipe.every - 1 or done == this.lessons:
             model.eval()
             with torch.no_grad():
                 check, begun = answer_loss(model, dev, run.encoder.end)
                 named = (head(begun).argmax(-1) == dev_topics).float().mean().item()
             train, topic = (sum(column) / len(recent) for column in zip(*recent, strict=True))
-            run.log(
-                "sft",
-                step + 1,
-                share=done / recipe.sft_lessons,
-                train=train,
-                topic=topic,
-                check=check.item(),
-                named=named,
-            )
+            run.log("sft", before + step + 1, train=train, topic=topic, check=check.item(), named=named)
             recent.clear()
             export(run, run.folder / "sft")  # for a look at the judge while it learns
 
@@ -269,7 +343,7 @@ def open_run(recipe: Recipe, stage: str, folder: Path) -> Run:
         tokenizer = Tokenizer.from_json(vocabulary.read_bytes())
         figures = msgspec.json.decode((folder / "figures.json").read_bytes())
     torch.manual_seed(recipe.seed)
-    model = Mini(Shape(), recipe.dropout)
+    model = Mini(Shape())
     if stage in {"sft", "dpo"}:
         model.load_state_dict(torch.load(folder / f"{'pretrain' if stage == 'sft' else 'sft'}.pt", weights_only=True))
     figures["parameters"] = sum(weight.numel() for weight in model.parameters())

@@ -80,6 +80,21 @@ _SPECIAL_KEYS = (
 )
 
 
+_PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"region": ("AWS_REGION", "AWS_DEFAULT_REGION"), "location": ()}
+)
+"""Keys that only make an address, and the variables that stand for them."""
+_EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "base_url": '"https://my-resource.openai.azure.com"',
+        "project": '"my-project"',
+        "location": '"europe-west4"',
+        "region": '"eu-central-1"',
+        "model": '"./file.gguf"',
+    }
+)
+
+
 class Kind(Struct, frozen=True):
     """What is known of a kind of provider beforehand.
 
@@ -87,6 +102,8 @@ class Kind(Struct, frozen=True):
     variable  the usual environment variable of its key; None: it needs no key
     takes     keys that have a meaning for some kinds only, and for this one
     refuses   keys that have a meaning for all others
+    needs     keys without which it cannot be reached; a place or a region may stand in `base_url`
+    dialects  what it can be told to speak
     remote    it is asked over the network
     free      it runs in this process, so that a call costs nothing
     """
@@ -95,6 +112,8 @@ class Kind(Struct, frozen=True):
     variable: str | None = None
     takes: tuple[str, ...] = ()
     refuses: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    dialects: tuple[str, ...] = ()
     remote: bool = True
     free: bool = False
 
@@ -107,15 +126,21 @@ class Kind(Struct, frozen=True):
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "openai": Kind("openai", "OPENAI_API_KEY"),
-        "anthropic": Kind("anthropic", "ANTHROPIC_API_KEY"),
-        "gemini": Kind("google", "GEMINI_API_KEY"),
-        "azure": Kind("openai", None, ("api_version",)),
-        "vertex": Kind("google", None, ("project", "location", "credentials")),
-        "bedrock": Kind("aws", None, ("region", "profile")),
-        "ollama": Kind(),
+        "openai": Kind(
+            "openai", "OPENAI_API_KEY", dialects=("chat", "responses", "messages", "generate", "converse", "ollama")
+        ),
+        "anthropic": Kind("anthropic", "ANTHROPIC_API_KEY", dialects=("messages", "chat")),
+        "gemini": Kind("google", "GEMINI_API_KEY", dialects=("generate", "chat")),
+        "azure": Kind("openai", None, ("api_version",), needs=("base_url",), dialects=("chat", "responses")),
+        "vertex": Kind(
+            *("google", None, ("project", "location", "credentials")),
+            needs=("project", "location"),
+            dialects=("generate", "messages"),
+        ),
+        "bedrock": Kind("aws", None, ("region", "profile"), needs=("region",), dialects=("converse",)),
+        "ollama": Kind(dialects=("ollama", "chat")),
         "local": Kind(None, None, ("model", "context_tokens", "threads"), remote=False, free=True),
-        "llamacpp": Kind(None, None, ("model", "context_tokens", "threads"), remote=False, free=True),
+        "llamacpp": Kind(None, None, ("model", "context_tokens", "threads"), needs=("model",), remote=False, free=True),
         "scripted": Kind(None, None, ("path",), ("concurrency",), remote=False),
     }
 )
@@ -137,7 +162,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
     )
     document = Document(source, text, forms(environ, folder, known))
     settings = document.read(Settings) or Settings()
-    _check(document, settings)
+    _check(document, settings, environ)
     if not settings.providers and not text.names("providers"):
         document.mistakes.extend(bad_keys)
         models = settings.models if text.names("models") else (EMBEDDED_MODEL,)
@@ -196,14 +221,14 @@ def _built_in(environ: Mapping[str, str]) -> tuple[tuple[ProviderSettings, ...],
 # -- what one field cannot tell --
 
 
-def _check(document: Document, settings: Settings) -> None:
+def _check(document: Document, settings: Settings, environ: Mapping[str, str]) -> None:
     server = settings.server
     if (server.tls_cert is None) != (server.tls_key is None):
         given, missing = ("tls_cert", "tls_key") if server.tls_key is None else ("tls_key", "tls_cert")
         if not document.given("server", missing):
             document.wrong(("server", given), f"needs `{missing}` beside it.", "TLS takes a certificate and its key.")
     for provider in settings.providers:
-        _check_provider(document, provider)
+        _check_provider(document, provider, environ)
     for model in settings.models:
         place = ("models", model.name)
         if not document.given(*place, "targets") and not document.given(*place, "ladder"):
@@ -212,13 +237,20 @@ def _check(document: Document, settings: Settings) -> None:
             document.wrong((*place, "targets"), "must name at least one target.", "Remove the model if it has none.")
 
 
-def _check_provider(document: Document, provider: ProviderSettings) -> None:
+def _check_provider(document: Document, provider: ProviderSettings, environ: Mapping[str, str]) -> None:
     kind = KINDS.get(provider.kind)
     if kind is None:
         return  # a plugin's own business
     place = ("providers", provider.name)
     if kind.variable and not (document.given(*place, "api_key") or document.given(*place, "base_url")):
         document.wrong(place, "`api_key` is missing.", f'Example: api_key = "env:{kind.variable}"')
+    for key in kind.needs:
+        told = document.given(*place, key) or (key in _PLACES and document.given(*place, "base_url"))
+        if not told and not any(environ.get(name) for name in _PLACES.get(key, ())):
+            document.wrong(place, f"`{key}` is missing.", f"Example: {key} = {_EXAMPLES[key]}")
+    if kind.dialects and provider.dialect not in (None, *kind.dialects):
+        what = f"the kind {provider.kind} does not speak {provider.dialect}."
+        document.wrong((*place, "dialect"), what, f"It speaks: {', '.join(kind.dialects)}.")
     for key in kind.unused:
         if document.given(*place, key):
             document.wrong((*place, key), f"means nothing for the kind {provider.kind}.", "Remove it.")

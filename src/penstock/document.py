@@ -186,6 +186,10 @@ class Document:
             case inspect.StrType(min_length=least) if least and not raw.strip():
                 self.wrong(path, "must not be empty.", _example(path[-1], field))
                 return _BAD
+            case inspect.StrType(pattern=pattern) if pattern and not re.fullmatch(pattern, raw):
+                shape = pattern.removeprefix("^").removesuffix("$")
+                self.wrong(path, f"is not of the shape {shape}.", _example(path[-1], field))
+                return _BAD
             case inspect.FloatType():
                 return float(raw)
             case _:

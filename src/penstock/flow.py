@@ -5,10 +5,11 @@ or lets the provider push them as they arrive (`pump`), which saves a turn of th
 no bytes; place in the line: what `gateway.py` gives out.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
-from penstock.errors import PenstockError, UpstreamGarbled
+from penstock.errors import ClientClosed, PenstockError, UpstreamGarbled
 from penstock.execute import LiveTry
 from penstock.inflight import InFlight
 from penstock.receipt import Receipt
@@ -37,7 +38,7 @@ class Line(Protocol[H]):
 class Flow(Generic[H]):
     """One answer. It has to be closed, which settles the call if it has not come to its end."""
 
-    __slots__ = ("_chunk", "_flight", "_give", "_line", "_live", "_whole", "done", "opening")
+    __slots__ = ("_chunk", "_flight", "_give", "_given", "_line", "_live", "_whole", "done", "opening")
 
     def __init__(
         self, line: Line[H], flight: InFlight[H], opening: Opening, live: LiveTry | None, chunk: Chunk
@@ -51,6 +52,7 @@ class Flow(Generic[H]):
         self._chunk: Chunk | None = chunk
         self._whole: Chunk | None = None  # the last chunk of a reply that came to its end
         self._give: Callable[[Chunk], bool] = lambda _: True
+        self._given = False  # the last chunk was handed on already
 
     async def next(self) -> Chunk | None:
         """Give the next chunk; None after the last."""
@@ -62,8 +64,24 @@ class Flow(Generic[H]):
             return self._ended(error)
 
     async def pump(self, give: Callable[[Chunk], bool], room: Callable[[], Awaitable[None]]) -> None:
-        """Hand every chunk to `give` as it arrives, up to the last; where it says True, wait for `room` first."""
+        """Hand every chunk to `give` as it arrives, up to the last; where it says True, wait for `room` first.
+
+        Cancelled because the process ends, it gives a last chunk that says so.
+        """
         self._give = give
+        try:
+            await self._run(give, room)
+        except asyncio.CancelledError as why:
+            flight = self._flight
+            if flight.receipt is None:  # it waited for room
+                flight.cut(why)
+            if not (self.done or flight.error is None or isinstance(flight.error, ClientClosed)):
+                chunk = self._ended(flight.error)
+                assert chunk is not None, "a flow that is not done has its last chunk to give"
+                give(chunk)
+            raise
+
+    async def _run(self, give: Callable[[Chunk], bool], room: Callable[[], Awaitable[None]]) -> None:
         pump = None if self._live is None else getattr(self._live.exchange, "pump", None)  # a provider may have it
         while not self.done:
             if pump is None or self._chunk is not None:
@@ -128,6 +146,7 @@ class Flow(Generic[H]):
         meter.observe(chunk.events)
         if meter.ended or meter.error is not None:
             chunk = self._passing(chunk)
+            self._given = True
         return self._give(chunk) or self.done
 
     def _passing(self, chunk: Chunk) -> Chunk:
@@ -143,10 +162,12 @@ class Flow(Generic[H]):
         self._whole = chunk
         return Chunk(chunk.events, chunk.raw, self._line.settle(flight))
 
-    def _ended(self, error: PenstockError) -> Chunk:
+    def _ended(self, error: PenstockError) -> Chunk | None:
         """Make the last chunk of a reply that broke off; one that was complete (its exchange could not be closed) stays so."""
         self.done = True
         receipt, whole = self._line.settle(self._flight), self._whole
+        if self._given:
+            return None  # a deadline, say, came in the same moment
         if whole is not None:
             return Chunk(whole.events, whole.raw, receipt)
         return Chunk((Failed(error),), None, receipt)

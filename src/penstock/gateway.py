@@ -55,6 +55,8 @@ log = logging.getLogger("penstock")
 TEMPLATE_TOKENS = 256
 """What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
 
+UNLIKELY = 1_000_000_000
+"""Tokens of a prompt: a provider that counts as many is not believed."""
 CEILINGS = 1000
 FLUSH_S = 0.02
 FLUSH_ROWS = 256  # together: a transaction costs as much as many rows
@@ -143,7 +145,7 @@ class Gateway:
     async def count(self, call: Call, who: Who, caller: Caller) -> Count:
         """Count a prompt for the model that would answer: with its own vocabulary, else by asking its provider, else roughly.
 
-        Raises as `open` does before the first try. Nothing is spent and no receipt is left.
+        What the provider does not say within the call's time, or says in jest, is estimated. Raises as `open` does before the first try. Nothing is spent and no receipt is left.
         """
         call = self._pin(call, who := self._attribute(who, caller, call))
         target = self.router.plan_call(call, who).targets[0]
@@ -153,9 +155,10 @@ class Gateway:
             return count
         own = self.config.server.deadline_s
         limit_s = own if caller.deadline_s is None else min(own, caller.deadline_s)
-        with suppress(UpstreamError):
-            counted = await provider.count(call, target, self._clock() + limit_s)
-            if counted is not None:
+        with suppress(UpstreamError, DeadlineExceeded, TimeoutError):
+            async with asyncio.timeout(limit_s):
+                counted = await provider.count(call, target, self._clock() + limit_s)
+            if counted is not None and 0 <= counted < UNLIKELY:
                 return Count(counted, "provider", (counted, counted))
         return count
 

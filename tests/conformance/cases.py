@@ -16,7 +16,7 @@ import pytest
 from google.genai import errors as google_errors
 
 from conformance.outcome import FAMILY, TARGET_IDS, THINKERS, drops
-from conformance.says import ANSWER, HELLO, PNG64, REFUSED, SAYS, SCHEMA, TEXT, IMAGE_URL, Say, pieces, signature
+from conformance.says import ANSWER, HELLO, IMAGE_URL, PNG64, REFUSED, SAYS, SCHEMA, TEXT, Say, pieces, signature
 from conformance.seen import Ask, Seen
 from conformance.stand_in import COUNT, RETRY_AFTER, VECTOR, Got, StandIn
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("conformance.cases", "conformance.parsers")
-
 from conformance.openai_clients import Chat, Responses
 from conformance.other_clients import Converse, Generate, Messages, Ollama
 from conformance.stand_in import KEY, StandIn
-from e2e.conftest import Served, served
+from e2e.conftest import Served, llama, served  # noqa: F401  # a fixture
+
+pytest.register_assert_rewrite("conformance.cases", "conformance.parsers")
 
 KINDS = {
     "chat": ("openai", "/chat/v1"),
@@ -32,7 +32,7 @@ def config(port: int) -> str:
             f'kind = "{kind}"',
             f'dialect = "{dialect}"',
             f'base_url = "http://127.0.0.1:{port}{folder}"',
-            f'api_key = "env:UPSTREAM_KEY"',
+            'api_key = "env:UPSTREAM_KEY"',
             "retries = 0",
         ]
         if kind == "bedrock":

@@ -65,6 +65,8 @@ class Chat(OpenAI):
             more["response_format"] = {"type": "json_schema", "json_schema": schema}
         if ask.thinking:
             more["reasoning_effort"] = "low"
+        if ask.temperature is not None:
+            more["temperature"] = ask.temperature
         messages = [{"role": "system", "content": ask.system}, *history]
         create = self.sdk.chat.completions.create
         if not ask.stream:
@@ -148,7 +150,13 @@ class Responses(OpenAI):
         more: dict[str, Any] = {"input": history, "instructions": ask.system}
         if ask.tools:
             more["tools"] = [
-                {"type": "function", "name": name, "description": f"{name}.", "parameters": TOOLS[name], "strict": False}
+                {
+                    "type": "function",
+                    "name": name,
+                    "description": f"{name}.",
+                    "parameters": TOOLS[name],
+                    "strict": False,
+                }
                 for name in TOOLS
             ]
         return more
@@ -159,13 +167,15 @@ class Responses(OpenAI):
             more["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": SCHEMA, "strict": True}}
         if ask.thinking:
             more |= {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+        if ask.temperature is not None:
+            more["temperature"] = ask.temperature
         create = self.sdk.responses.create
         if not ask.stream:
             return self._seen(create(model=model, **more))
         count, text, response = 0, "", None
         with create(model=model, stream=True, **more) as stream:
             for number, event in enumerate(stream):
-                assert event.sequence_number == number
+                assert event.sequence_number in {number, None}  # llama.cpp leaves it out
                 if event.type == "response.output_text.delta":
                     text += event.delta
                     count += 1
@@ -191,9 +201,9 @@ class Responses(OpenAI):
             f"{response.status} {why}".strip(),
             "".join(part.refusal for part in parts if part.type == "refusal"),
             response.usage.input_tokens,
-            response.usage.input_tokens_details.cached_tokens,
+            response.usage.input_tokens_details and response.usage.input_tokens_details.cached_tokens,
             response.usage.output_tokens,
-            response.usage.output_tokens_details.reasoning_tokens,
+            response.usage.output_tokens_details and response.usage.output_tokens_details.reasoning_tokens,
             [item.to_dict() for item in response.output],
         )
 

@@ -38,7 +38,7 @@ class Chat:
             message |= {"reasoning_content": say.thought, "reasoning_details": [_detail(say)]}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1760000000, "model": model}
-        return {**head, "choices": [choice], "usage": _usage(say), "service_tier": "default"}
+        return {**head, "choices": [choice], "usage": _usage(say), "service_tier": "default", "of_its_own": 1}
 
     @staticmethod
     def stream(say: Say, model: str) -> Iterator[bytes]:

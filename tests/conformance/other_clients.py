@@ -51,9 +51,7 @@ class Messages:
     def _asked(self, history: list[Any], ask: Ask) -> dict[str, Any]:
         more: dict[str, Any] = {"messages": history, "system": ask.system}
         if ask.tools:
-            more["tools"] = [
-                {"name": name, "description": f"{name}.", "input_schema": TOOLS[name]} for name in TOOLS
-            ]
+            more["tools"] = [{"name": name, "description": f"{name}.", "input_schema": TOOLS[name]} for name in TOOLS]
         if ask.thinking:
             more["thinking"] = {"type": "enabled", "budget_tokens": 2048}
         return more
@@ -62,6 +60,8 @@ class Messages:
         more = self._asked(history, ask) | {"max_tokens": ask.limit}
         if ask.schema:
             more["output_config"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
+        if ask.temperature is not None:
+            more["extra_body"] = {"temperature": ask.temperature}  # which this SDK has no name for any more
         if not ask.stream:
             return self._seen(self.sdk.messages.create(model=model, **more))
         with self.sdk.messages.stream(model=model, **more) as stream:
@@ -147,6 +147,8 @@ class Generate:
             config |= {"response_mime_type": "application/json", "response_json_schema": SCHEMA}
         if ask.thinking:
             config["thinking_config"] = types.ThinkingConfig(include_thoughts=True, thinking_budget=2048)
+        if ask.temperature is not None:
+            config["temperature"] = ask.temperature
         return types.GenerateContentConfig(**config)
 
     def ask(self, model: str, history: list[Any], ask: Ask) -> Seen:
@@ -227,14 +229,14 @@ class Converse:
     def _asked(self, history: list[Any], ask: Ask) -> dict[str, Any]:
         more: dict[str, Any] = {"messages": history, "system": [{"text": ask.system}]}
         if ask.tools:
-            specs = [
-                {"name": name, "description": f"{name}.", "inputSchema": {"json": TOOLS[name]}} for name in TOOLS
-            ]
+            specs = [{"name": name, "description": f"{name}.", "inputSchema": {"json": TOOLS[name]}} for name in TOOLS]
             more["toolConfig"] = {"tools": [{"toolSpec": spec} for spec in specs]}
         return more
 
     def ask(self, model: str, history: list[Any], ask: Ask) -> Seen:
         more = self._asked(history, ask) | {"inferenceConfig": {"maxTokens": ask.limit}}
+        if ask.temperature is not None:
+            more["inferenceConfig"]["temperature"] = ask.temperature
         if ask.schema:
             schema = {"jsonSchema": {"schema": json.dumps(SCHEMA), "name": "answer"}}
             more["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": schema}}
@@ -349,6 +351,8 @@ class Ollama:
 
     def ask(self, model: str, history: list[Any], ask: Ask) -> Seen:
         more: dict[str, Any] = {"options": {"num_predict": ask.limit}}
+        if ask.temperature is not None:
+            more["options"]["temperature"] = ask.temperature
         if ask.tools:
             functions = [{"name": name, "description": f"{name}.", "parameters": TOOLS[name]} for name in TOOLS]
             more["tools"] = [{"type": "function", "function": function} for function in functions]

@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.openai_server import dumps, sse
 from conformance.says import Say, pieces, signature
@@ -15,7 +15,7 @@ class Messages:
     """Anthropic's Messages; `input_tokens` exclude what was read from the cache."""
 
     stream_type = b"text/event-stream"
-    FINISH = {"stop": "end_turn", "tools": "tool_use", "length": "max_tokens", "refusal": "refusal"}
+    FINISH: ClassVar = {"stop": "end_turn", "tools": "tool_use", "length": "max_tokens", "refusal": "refusal"}
 
     @classmethod
     def whole(cls, say: Say, model: str) -> Any:
@@ -50,8 +50,9 @@ class Messages:
             blocks.append({"type": "thinking", "thinking": say.thought, "signature": sealed})
         if say.text:
             blocks.append({"type": "text", "text": say.text, "citations": None})
-        for use in say.uses:
-            blocks.append({"type": "tool_use", "id": f"toolu_{use.id}", "name": use.name, "input": use.arguments})
+        blocks += [
+            {"type": "tool_use", "id": f"toolu_{use.id}", "name": use.name, "input": use.arguments} for use in say.uses
+        ]
         return blocks
 
     @classmethod
@@ -70,7 +71,9 @@ class Messages:
             for delta in deltas:
                 yield {"type": "content_block_delta", "index": index, "delta": delta}
             yield {"type": "content_block_stop", "index": index}
-        usage = {name: value for name, value in cls._usage(say).items() if name not in {"cache_creation", "service_tier"}}
+        usage = {
+            name: value for name, value in cls._usage(say).items() if name not in {"cache_creation", "service_tier"}
+        }
         delta = {"stop_reason": cls.FINISH[say.finish], "stop_sequence": None}
         yield {"type": "message_delta", "delta": delta, "usage": usage}
         yield {"type": "message_stop"}
@@ -87,7 +90,7 @@ class Messages:
         texts = ["", *pieces(dumps(block["input"]))]
         return {"input": {}}, [{"type": "input_json_delta", "partial_json": text} for text in texts]
 
-    KINDS = {
+    KINDS: ClassVar = {
         400: "invalid_request_error",
         401: "authentication_error",
         429: "rate_limit_error",
@@ -112,7 +115,7 @@ class Generate:
     """Gemini's generateContent; thoughts are not among the candidates' tokens, and calls have no ids."""
 
     stream_type = b"text/event-stream"
-    FINISH = {"stop": "STOP", "tools": "STOP", "length": "MAX_TOKENS", "refusal": "SAFETY"}
+    FINISH: ClassVar = {"stop": "STOP", "tools": "STOP", "length": "MAX_TOKENS", "refusal": "SAFETY"}
 
     @classmethod
     def whole(cls, say: Say, model: str) -> Any:
@@ -157,7 +160,7 @@ class Generate:
                 yield sse(cls._reply(say, model, [part | {"text": text}], None))
         yield sse(cls._reply(say, model, [{"text": ""}], cls.FINISH[say.finish]))
 
-    KINDS = {
+    KINDS: ClassVar = {
         400: "INVALID_ARGUMENT",
         401: "UNAUTHENTICATED",
         429: "RESOURCE_EXHAUSTED",
@@ -181,10 +184,15 @@ class Converse:
     """Bedrock's Converse; streams are frames of an event-stream."""
 
     stream_type = b"application/vnd.amazon.eventstream"
-    FINISH = {"stop": "end_turn", "tools": "tool_use", "length": "max_tokens", "refusal": "guardrail_intervened"}
+    FINISH: ClassVar = {
+        "stop": "end_turn",
+        "tools": "tool_use",
+        "length": "max_tokens",
+        "refusal": "guardrail_intervened",
+    }
 
     @classmethod
-    def whole(cls, say: Say, model: str) -> Any:
+    def whole(cls, say: Say, _model: str) -> Any:
         return {
             "output": {"message": {"role": "assistant", "content": cls._blocks(say)}},
             "stopReason": cls.FINISH[say.finish],
@@ -210,14 +218,14 @@ class Converse:
             blocks.append({"reasoningContent": {"reasoningText": sealed}})
         if say.text:
             blocks.append({"text": say.text})
-        for use in say.uses:
-            blocks.append(
-                {"toolUse": {"toolUseId": f"tooluse_{use.id}", "name": use.name, "input": use.arguments}}
-            )
+        blocks += [
+            {"toolUse": {"toolUseId": f"tooluse_{use.id}", "name": use.name, "input": use.arguments}}
+            for use in say.uses
+        ]
         return blocks
 
     @classmethod
-    def stream(cls, say: Say, model: str) -> Iterator[bytes]:
+    def stream(cls, say: Say, _model: str) -> Iterator[bytes]:
         yield frame("messageStart", {"role": "assistant"})
         for index, block in enumerate(cls._blocks(say)):
             at = {"contentBlockIndex": index}
@@ -241,7 +249,7 @@ class Converse:
         texts = [{"reasoningContent": {"text": text}} for text in pieces(thought["text"])]
         return [*texts, {"reasoningContent": {"signature": thought["signature"]}}]
 
-    KINDS = {
+    KINDS: ClassVar = {
         400: "ValidationException",
         401: "UnrecognizedClientException",
         429: "ThrottlingException",
@@ -283,7 +291,7 @@ class Ollama:
     """Ollama's chat: lines of JSON; no ids, no cache, no signatures."""
 
     stream_type = b"application/x-ndjson"
-    FINISH = {"stop": "stop", "tools": "stop", "length": "length", "refusal": "stop"}
+    FINISH: ClassVar = {"stop": "stop", "tools": "stop", "length": "length", "refusal": "stop"}
 
     @classmethod
     def whole(cls, say: Say, model: str) -> Any:
@@ -317,7 +325,7 @@ class Ollama:
         yield line(cls._line(model, {"role": "assistant", "content": ""}, cls._end(say)))
 
     @classmethod
-    def error(cls, status: int, message: str) -> tuple[dict[str, str], Any]:
+    def error(cls, _status: int, message: str) -> tuple[dict[str, str], Any]:
         return {}, {"error": message}
 
     @classmethod

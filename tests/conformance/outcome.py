@@ -9,6 +9,31 @@ CLIENT_NAMES = {
     "ollama": "`ollama`",
 }
 DIALECTS = tuple(CLIENT_NAMES)
+CASE_NAMES = (
+    "plain",
+    "streamed",
+    "empty",
+    "tools",
+    "parallel tools",
+    "tool results",
+    "image by URL",
+    "image inline",
+    "structured output",
+    "reasoning",
+    "refusal",
+    "length",
+    "error 400",
+    "provider's 401",
+    "rate limit 429",
+    "failure 500",
+    "overload 529",
+    "wrong key",
+    "unknown model",
+    "broken stream",
+    "count",
+    "embeddings",
+    "model list",
+)
 FAMILY = {
     "chat": "anthropic",
     "responses": "openai",
@@ -33,27 +58,30 @@ ONCE = frozenset({"model list", "wrong key", "unknown model"})
 """Cases in which no target is asked."""
 
 
+_NOT_ASKED = {
+    ("count", "chat"): "the client's API has no question for the number of tokens",
+    ("count", "ollama"): "the client's API has no question for the number of tokens",
+    ("embeddings", "messages"): "Anthropic's API has no embeddings",
+    (
+        "embeddings",
+        "converse",
+    ): "Bedrock embeds through `InvokeModel`, in each model's own format; Converse has no embeddings",
+    ("model list", "converse"): "Bedrock lists models in its control plane, not where models are called",
+    ("image by URL", "converse"): "Converse takes the bytes of a picture, or a place in S3",
+    ("image by URL", "ollama"): "Ollama takes the bytes of a picture",
+}
+"""By case and client: what the client's own API cannot ask."""
+_NOT_ANSWERED = {
+    ("embeddings", "messages"): "the target's API has no embeddings: a 400 says so",
+    ("embeddings", "converse"): "the target's API has no embeddings: a 400 says so",
+    ("refusal", "ollama"): "Ollama has no word for a refusal",
+}
+"""By case and target: what the target's own API cannot answer."""
+
+
 def cannot(case: str, client: str, target: str) -> str:
     """Say why a cell cannot be; "" where it can."""
-    if case == "count" and client in {"chat", "ollama"}:
-        return "the client's API has no question for the number of tokens"
-    if case == "embeddings":
-        if client == "messages":
-            return "Anthropic's API has no embeddings"
-        if client == "converse":
-            return "Bedrock embeds through `InvokeModel`, in each model's own format; Converse has no embeddings"
-        if target in {"messages", "converse"}:
-            return "the target's API has no embeddings: a 400 says so"
-    if case == "model list" and client == "converse":
-        return "Bedrock lists models in its control plane, not where models are called"
-    if case == "image by URL":
-        if client == "converse":
-            return "Converse takes the bytes of a picture, or a place in S3"
-        if client == "ollama":
-            return "Ollama takes the bytes of a picture"
-    if case == "refusal" and target == "ollama":
-        return "Ollama has no word for a refusal"
-    return ""
+    return _NOT_ASKED.get((case, client)) or _NOT_ANSWERED.get((case, target)) or ""
 
 
 def drops(case: str, client: str, target: str, turn: int = 1) -> tuple[str, ...]:

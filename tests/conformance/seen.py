@@ -40,6 +40,7 @@ class Ask(NamedTuple):
     stream: bool = False
     system: str = SYSTEM
     limit: int = LIMIT
+    temperature: float | None = None
 
 
 class Wrong(NamedTuple):

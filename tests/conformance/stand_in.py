@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import unquote
 
 from conformance.openai_server import Chat, Responses, dumps
@@ -80,8 +80,9 @@ class StandIn:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def __enter__(self) -> "StandIn":
+    def __enter__(self) -> Self:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24), self._loop
@@ -99,8 +100,7 @@ class StandIn:
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
-        while self._writers:
-            await asyncio.sleep(0.005)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def taken(self) -> list[Got]:
         """Give what came in since the last time."""
@@ -109,6 +109,9 @@ class StandIn:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None, "a server's callback runs in a task"
+        self._tasks.add(task)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -124,6 +127,7 @@ class StandIn:
         finally:
             writer.close()
             self._writers.discard(writer)
+            self._tasks.discard(task)
 
     def _answer(self, path: str, headers: dict[str, str], raw: bytes) -> Iterator[bytes]:
         matches = ((re.fullmatch(route, path), dialect, operation) for route, dialect, operation in _ROUTES)

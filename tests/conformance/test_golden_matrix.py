@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from conformance.outcome import DIALECTS
 from conformance.other_servers import frame
+from conformance.outcome import DIALECTS
 from conformance.parsers import accept_stream, accept_whole, frames
 from penstock.call import Asked, Call
 from penstock.reply import Event, Failed, fold
+from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect
 
 RECORDED = Path(__file__).parents[1] / "wire" / "golden"
@@ -30,14 +31,19 @@ LEAST: dict[str, tuple[object, Asked]] = {
     "ollama": ({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}, Asked(form="chat")),
 }
 
+NEWER = {
+    ("generate/newer.json", "generate"),
+    ("generate/newer.sse", "generate"),
+    ("messages/compaction.sse", "messages"),
+}
+"""Recordings with members that this version of the provider's own SDK does not know, and ours passes on."""
+
 
 def recordings(endings: tuple[str, ...]) -> list[str]:
     """The replies that are recorded: neither requests nor errors nor snapshots."""
-    found = []
-    for path in sorted(RECORDED.glob("*/*")):
-        if path.suffix in endings and ".request" not in path.name and ".error" not in path.name:
-            found.append(f"{path.parent.name}/{path.name}")
-    return found
+    paths = [path for path in sorted(RECORDED.glob("*/*")) if path.suffix in endings]
+    paths = [path for path in paths if ".request" not in path.name and ".error" not in path.name]
+    return [f"{path.parent.name}/{path.name}" for path in paths]
 
 
 def call_of(client: str, *, stream: bool) -> Call:
@@ -87,8 +93,10 @@ def test_a_whole_reply_reaches_every_client(name: str) -> None:
         if failed:
             written[client] = speaks.write_error(failed[0])
             continue
-        written[client] = speaks.write_reply(fold(events), call_of(client, stream=False))
-        accept_whole(client, written[client])
+        said = events if client == name.partition("/")[0] else neutral(events)
+        written[client] = speaks.write_reply(fold(said), call_of(client, stream=False))
+        if (name, client) not in NEWER:
+            accept_whole(client, written[client])
     check(name, written)
 
 
@@ -98,8 +106,10 @@ def test_a_streamed_reply_reaches_every_client(name: str) -> None:
     written = {}
     for client in DIALECTS:
         writer = dialect(client).stream_writer(call_of(client, stream=True))
-        written[client] = b"".join(writer.send((event,)) for event in events)
-        accept_stream(client, written[client])
+        said = events if client == name.partition("/")[0] else neutral(events)
+        written[client] = b"".join(writer.send((event,)) for event in said)
+        if (name, client) not in NEWER:
+            accept_stream(client, written[client])
     check(name, written)
 
 

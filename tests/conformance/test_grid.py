@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from conformance.cases import CASES, Cell
+from conformance.cases import API_ERRORS, CASES, Cell
 from conformance.outcome import DIALECTS, ONCE, cannot
 from conformance.stand_in import StandIn
 
@@ -24,3 +24,18 @@ def test_the_client_reaches_the_target(
     stand_in.taken()
 
     CASES[case](Cell(clients[client], target, stand_in, case))
+
+
+@pytest.mark.parametrize("target", ["messages", "converse"])
+@pytest.mark.parametrize("client", ["chat", "generate", "ollama"])
+def test_embeddings_of_an_api_without_any_are_refused_as_such(
+    clients: dict[str, Any], stand_in: StandIn, client: str, target: str
+) -> None:
+    stand_in.taken()
+    with pytest.raises(API_ERRORS) as raised:
+        clients[client].embed(f"{target}/plain", ["one"])
+    error = clients[client].wrong(raised.value)
+
+    assert error.status == 400
+    assert "embed" in error.message
+    assert stand_in.taken() == []

@@ -60,7 +60,7 @@ def signatures(got: Got, family: str) -> list[int]:
 @pytest.mark.parametrize("target", DIALECTS)
 @pytest.mark.parametrize("client", DIALECTS)
 def test_ten_turns_lose_no_call_no_result_and_no_signature(
-    clients: dict[str, Any], stand_in: StandIn, client: str, target: str, stream: bool
+    clients: dict[str, Any], stand_in: StandIn, client: str, target: str, *, stream: bool
 ) -> None:
     got = converse(clients[client], stand_in, [target] * TURNS, stream=stream)[-1]
 
@@ -72,7 +72,7 @@ def test_ten_turns_lose_no_call_no_result_and_no_signature(
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("client", DIALECTS)
 def test_targets_may_change_with_every_turn(
-    clients: dict[str, Any], stand_in: StandIn, client: str, stream: bool
+    clients: dict[str, Any], stand_in: StandIn, client: str, *, stream: bool
 ) -> None:
     targets = [SWITCHING[turn % len(SWITCHING)] for turn in range(TURNS)]
     requests = converse(clients[client], stand_in, targets, stream=stream)
@@ -83,7 +83,8 @@ def test_targets_may_change_with_every_turn(
         own = FAMILY.get(got.dialect, "")
         for family, turns in made.items():
             if family != own:
-                assert signatures(got, family) == []
+                labelled = got.dialect == client == "chat"  # each entry of `reasoning_details` names its family
+                assert signatures(got, family) in ([], turns if labelled else [])
             elif client != "ollama":
                 assert signatures(got, family) == turns
 
@@ -93,9 +94,8 @@ def test_ids_of_calls_stay_as_they_are(clients: dict[str, Any], stand_in: StandI
     targets = [SWITCHING[turn % len(SWITCHING)] for turn in range(TURNS)]
     for client in ("chat", "responses", "messages", "converse"):
         last = converse(clients[client], stand_in, targets, stream=False)[-1]
-        ids = {
-            "chat": [call["id"] for m in last.body["messages"] for call in m.get("tool_calls", [])]
-        }[last.dialect]
+        assert last.dialect == "chat"
+        ids = [call["id"] for message in last.body["messages"] for call in message.get("tool_calls", [])]
         given = {"chat": "call_", "responses": "call_", "messages": "toolu_", "converse": "tooluse_"}
         for turn, target in enumerate(targets):
             if target in given:

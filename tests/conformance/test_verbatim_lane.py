@@ -92,6 +92,7 @@ def test_only_the_name_of_the_model_is_changed_and_no_byte_of_the_answer(
     dialect: str,
     extra: dict[str, Any],
     seed: int,
+    *,
     stream: bool,
 ) -> None:
     body = written({**extra, **least(dialect, stream=stream)}, Random(seed))
@@ -109,10 +110,21 @@ def test_only_the_name_of_the_model_is_changed_and_no_byte_of_the_answer(
     assert data == said
 
 
+@pytest.mark.parametrize("client", DIALECTS)
+def test_members_of_a_dialects_own_reach_clients_of_it_alone(
+    connection: http.client.HTTPConnection, key: str, client: str
+) -> None:
+    body = json.dumps(least(client, stream=False)).replace(f"{client}/any-plain", "chat/any-plain").encode()
+    path = path_of(client, stream=False).replace(f"{client}%2F", "chat%2F").replace("models/generate", "models/chat")
+    data = post(connection, path, body, key).read()
+
+    assert (b'"of_its_own"' in data) == (client == "chat")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_usage_is_metered_all_the_same(
-    conformance_gateway: Served, connection: http.client.HTTPConnection, key: str, dialect: str, stream: bool
+    conformance_gateway: Served, connection: http.client.HTTPConnection, key: str, dialect: str, *, stream: bool
 ) -> None:
     body = json.dumps(least(dialect, stream=stream)).encode()
     reply = post(connection, path_of(dialect, stream=stream), body, key)

@@ -7,7 +7,7 @@ of botocore. Both list what is wrong as "where: what", where a lenient parser wo
 import base64
 import binascii
 import collections.abc
-import datetime
+import datetime as dt
 import enum
 import types
 import typing
@@ -31,7 +31,12 @@ def problems(value: Any, kind: Any, at: str = "$", allow: frozenset[str] = froze
     if isinstance(kind, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else typing_extensions.TypeAliasType):
         kind = kind.__value__
     origin = get_origin(kind)
-    if origin in {typing_extensions.Required, typing_extensions.NotRequired, typing.Annotated, typing_extensions.ReadOnly}:
+    if origin in {
+        typing_extensions.Required,
+        typing_extensions.NotRequired,
+        typing.Annotated,
+        typing_extensions.ReadOnly,
+    }:
         return problems(value, get_args(kind)[0], at, allow)
     if kind in {Any, object}:
         return []
@@ -68,13 +73,17 @@ def _scalar(value: Any, kind: type, at: str) -> list[str]:
     if issubclass(kind, enum.Enum):
         return [] if value in [one.value for one in kind] else [f"{at}: {value!r} is none of {kind.__name__}"]
     if kind is bytes:
-        return [] if isinstance(value, str) and is_base64(value.replace("-", "+").replace("_", "/")) else [f"{at}: is no base64"]
+        return (
+            []
+            if isinstance(value, str) and is_base64(value.replace("-", "+").replace("_", "/"))
+            else [f"{at}: is no base64"]
+        )
     if kind is float:
         right = isinstance(value, int | float) and not isinstance(value, bool)
         return [] if right else [f"{at}: {value!r} is no number"]
     if kind is int and isinstance(value, bool):
         return [f"{at}: a boolean is no number"]
-    if kind in {datetime.datetime, datetime.timedelta}:
+    if kind in {dt.datetime, dt.timedelta}:
         return [] if isinstance(value, str) else [f"{at}: is no time"]
     if kind not in _SIMPLE:
         return [f"{at}: no {kind} can stand in JSON"]
@@ -130,35 +139,35 @@ def _model(value: Any, kind: type[pydantic.BaseModel], at: str, allow: frozenset
 
 def shape_problems(value: Any, shape: Any, at: str = "$") -> list[str]:
     """List what is wrong with a body, by a shape of botocore's service model."""
-    match shape.type_name:
-        case "structure":
-            return _structure(value, shape, at)
-        case "list":
-            if not isinstance(value, list):
-                return [f"{at}: has to be a list"]
-            wrong = _bounds(len(value), shape, at)
-            return wrong + [w for n, item in enumerate(value) for w in shape_problems(item, shape.member, f"{at}[{n}]")]
-        case "map":
-            if not isinstance(value, dict):
-                return [f"{at}: has to be an object"]
-            return [w for name, item in value.items() for w in shape_problems(item, shape.value, f"{at}.{name}")]
-        case "string":
-            if not isinstance(value, str):
-                return [f"{at}: has to be a string"]
-            if shape.enum and value not in shape.enum:
-                return [f"{at}: {value!r} is none of {shape.enum}"]
-            return _bounds(len(value), shape, at)
-        case "blob":
-            return [] if isinstance(value, str) and is_base64(value) else [f"{at}: is no standard base64"]
-        case "boolean":
-            return [] if isinstance(value, bool) else [f"{at}: has to be a boolean"]
-        case "integer" | "long":
-            right = isinstance(value, int) and not isinstance(value, bool)
-            return _bounds(value, shape, at) if right else [f"{at}: has to be a whole number"]
-        case "float" | "double":
-            right = isinstance(value, int | float) and not isinstance(value, bool)
-            return _bounds(value, shape, at) if right else [f"{at}: has to be a number"]
-    return []
+    kind = shape.type_name
+    if kind == "structure":
+        return _structure(value, shape, at)
+    if kind == "blob":
+        return [] if isinstance(value, str) and is_base64(value) else [f"{at}: is no standard base64"]
+    python, size = _SHAPES[kind]
+    if not isinstance(value, python) or (isinstance(value, bool) and kind != "boolean"):
+        return [f"{at}: {value!r} is no {kind}"]
+    wrong = _bounds(size(value), shape, at)
+    if kind == "list":
+        wrong += [w for n, item in enumerate(value) for w in shape_problems(item, shape.member, f"{at}[{n}]")]
+    elif kind == "map":
+        wrong += [w for name, item in value.items() for w in shape_problems(item, shape.value, f"{at}.{name}")]
+    elif kind == "string" and shape.enum and value not in shape.enum:
+        wrong.append(f"{at}: {value!r} is none of {shape.enum}")
+    return wrong
+
+
+_SHAPES: dict[str, tuple[Any, Any]] = {
+    "list": (list, len),
+    "map": (dict, len),
+    "string": (str, len),
+    "boolean": (bool, bool),
+    "integer": (int, int),
+    "long": (int, int),
+    "float": (int | float, float),
+    "double": (int | float, float),
+    "timestamp": (str, len),
+}
 
 
 def _structure(value: Any, shape: Any, at: str) -> list[str]:

@@ -303,6 +303,18 @@ async def test_a_provider_that_never_ends_its_framing_is_dropped_after_a_moment(
         await box.close()
 
 
+@pytest.mark.parametrize(
+    "content", [b"no certificate", b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_of_certificates_that_holds_none_is_a_mistake_of_the_configuration(tmp_path, content):
+    (tmp_path / "ca.pem").write_bytes(content)
+    settings = ProviderSettings(
+        name="x", kind="openai", base_url="https://127.0.0.1:1/v1", ca_file=tmp_path / "ca.pem", api_key=None
+    )
+    with pytest.raises(ConfigError, match=r"providers\.x\.ca_file: .*ca\.pem holds no certificate"):
+        HttpProvider(settings)
+
+
 def test_a_kind_without_an_address_of_its_own_needs_one():
     with pytest.raises(ConfigError, match="base_url"):
         HttpProvider(ProviderSettings(name="x", kind="elsewhere", dialect="chat"))

@@ -2,8 +2,9 @@
 
 import pytest
 
+from penstock.config import KINDS
 from penstock.errors import ConfigError
-from penstock.providers.kinds import base_url, dialect_of, path, service_of
+from penstock.providers.kinds import SERVICES, base_url, dialect_of, path, service_of
 from penstock.settings import ProviderSettings, Secret
 
 VERTEX = {"project": "acme", "location": "europe-west4"}
@@ -113,3 +114,8 @@ def test_the_older_forms_of_ollama_have_paths_of_their_own():
     assert asked("generate", "chat") == "/api/chat"
     assert asked("embed", "embeddings") == "/api/embeddings"
     assert asked("embed", "embed") == "/api/embed"
+
+
+def test_the_configuration_knows_of_each_service_what_it_needs_and_speaks():
+    for name, service in SERVICES.items():
+        assert (KINDS[name].needs, KINDS[name].dialects) == (service.needs, service.dialects)

@@ -2,11 +2,12 @@
 
 import asyncio
 import builtins
+import time
 
 import pytest
 from tests.e2e.model import write_model
 
-from penstock.errors import ConfigError, UpstreamFailed, UpstreamRejected
+from penstock.errors import ConfigError, UpstreamMissing, UpstreamRejected
 from penstock.providers.llamacpp import LlamaCppProvider
 from penstock.reply import fold
 from penstock.settings import ProviderSettings
@@ -73,10 +74,55 @@ async def test_two_first_calls_load_the_model_once_and_an_overflow_is_llama_cpps
 
 async def test_a_broken_file_is_found_when_it_is_loaded(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
-    provider = LlamaCppProvider(settings(tmp_path / "broken.gguf"))
-    with pytest.raises(UpstreamFailed, match=r"cannot load broken\.gguf"):
-        await provider.warm()
+    provider = Slow(settings(tmp_path / "broken.gguf"))
+    errors = []
+    for _ in range(3):
+        with pytest.raises(UpstreamMissing, match=r"cannot load broken\.gguf") as caught:
+            await provider.warm()
+        errors.append(caught.value)
     await provider.close()
+
+    assert provider.loads == 1, "it was tried again, and would be with every call"
+    assert len({id(error) for error in errors}) == 3
+
+
+class Slow(LlamaCppProvider):
+    """Takes its time to load, and counts."""
+
+    loads = 0
+    ended = 0
+
+    def _load(self, key):
+        self.loads += 1
+        time.sleep(0.05)
+        loaded = super()._load(key)
+        self.ended += 1
+        return loaded
+
+
+async def test_a_caller_that_goes_while_the_model_loads_does_not_lose_it(model):
+    provider = Slow(settings(model))
+    gone = asyncio.create_task(provider.send(call(), TARGET, asyncio.get_running_loop().time() + 30))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    try:
+        _, found = await events(provider, call())
+        assert fold(found).usage.output_tokens == 6
+        assert provider.loads == 1
+    finally:
+        await provider.close()
+
+
+async def test_closing_while_the_model_loads_ends_it_too(model):
+    provider = Slow(settings(model))
+    gone = asyncio.create_task(provider.warm())
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    await provider.close()
+    assert (provider.loads, provider.ended) == (1, 1)
+    assert provider._server is None
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import asyncio
 import subprocess
 import sys
+import time
 
 import pytest
+from msgspec import structs
 from tests.engine.random_models import LLAMA, write_folder
 
 from penstock.call import Call, Content, Image, Message, Sampling, Text
@@ -148,3 +150,26 @@ def test_numpy_is_not_loaded_before_the_first_call():
         "assert not {'numpy', 'jinja2', 'regex'} & set(sys.modules), 'loaded'"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("whose", ["the call's", "the target's"])
+async def test_what_it_cannot_do_is_refused_where_the_caller_or_the_model_is_strict(provider, whose):
+    content = Content((Message("user", (Text("the cat"),)),), extra=(("tool_choice", b'"auto"'),))
+    asked = Call("chat", "tiny", Sampling(max_tokens=1), lambda: content, strict=whose == "the call's")
+    target = structs.replace(TARGET, strict=whose == "the target's")
+    with pytest.raises(Inexpressible) as caught:
+        await provider.send(asked, target, 0.0)
+    assert "tool_choice" in caught.value.message
+    assert caught.value.param == "tool_choice"
+    loose = structs.replace(asked, strict=False)
+    assert (await provider.send(loose, TARGET, 0.0)).dropped == ("tool_choice",)
+
+
+async def test_a_prompt_that_no_window_holds_is_refused_before_it_is_read(provider):
+    huge = call("xy z" * 250_000)
+    began = time.perf_counter()
+    with pytest.raises(ContextOverflow) as caught:
+        await provider.send(huge, TARGET, 0.0)
+    assert "1000000 characters" in caught.value.message
+    assert await provider.count(huge, TARGET, 0.0) is None
+    assert time.perf_counter() - began < 0.2

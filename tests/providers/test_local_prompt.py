@@ -88,3 +88,6 @@ def test_a_bias_goes_by_the_id_of_a_token():
     assert token_bias(call(sampling=Sampling(logit_bias=(("7", -2.5), ("0", 1.0))))) == ((7, -2.5), (0, 1.0))
     with pytest.raises(InvalidRequest, match="names the token 'cat'"):
         token_bias(call(sampling=Sampling(logit_bias=(("cat", 1.0),))))
+    with pytest.raises(InvalidRequest, match="is no id") as caught:
+        token_bias(call(sampling=Sampling(logit_bias=(("9" * 5000, 1.0),))))
+    assert len(caught.value.message) < 100

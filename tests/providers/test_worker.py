@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+import traceback
 
 import pytest
 
-from penstock.errors import InvalidRequest, UpstreamFailed, UpstreamOverloaded
+from penstock.errors import InvalidRequest, UpstreamFailed, UpstreamMissing, UpstreamOverloaded
 from penstock.providers.worker import Job, Worker
 
 
@@ -162,11 +163,31 @@ async def test_a_model_that_breaks_ends_every_job_and_all_that_come_later():
         await one.end()
 
     assert [str(one.error) for one in listeners] == ["no numbers", "no numbers"]
-    with pytest.raises(UpstreamFailed, match="no numbers"):
+    with pytest.raises(UpstreamMissing, match="no numbers"):
         worker.submit(Listener(1).job)
-    with pytest.raises(UpstreamFailed, match="no numbers"):
+    with pytest.raises(UpstreamMissing, match="no numbers"):
         await worker.run(lambda _: None)
     await worker.close()
+
+
+async def test_each_call_to_a_model_that_is_gone_gets_an_error_of_its_own_and_no_second_try():
+    engine = Counting(slots=1)
+    engine.fails = UpstreamFailed("no numbers", hint="Look.")
+    worker, listeners = await worked(engine, 2, 2)
+    asked = [asyncio.create_task(worker.run(lambda _: None)) for _ in range(2)]
+    for one in listeners:
+        await one.end()
+    errors = [one.error for one in listeners]
+    errors += [one for one in await asyncio.gather(*asked, return_exceptions=True) if one is not None]
+    for _ in range(3):
+        with pytest.raises(UpstreamMissing) as caught:
+            worker.submit(Listener(1).job)
+        errors.append(caught.value)
+    await worker.close()
+
+    assert len({id(error) for error in errors}) == len(errors) >= 5  # each has the id of its own call
+    assert {(error.message, error.hint, error.then) for error in errors} == {("no numbers", "Look.", "next")}
+    assert len(traceback.extract_tb(errors[-1].__traceback__)) == 2  # nothing of the calls before it is kept
 
 
 async def test_a_model_that_cannot_be_loaded_is_told_to_whoever_waits():
@@ -176,7 +197,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_to_whoever_waits():
     worker = Worker("mini", load, 10)
     one = Listener(1)
     worker.submit(one.job)
-    with pytest.raises(UpstreamFailed, match="no such folder"):
+    with pytest.raises(UpstreamMissing, match="no such folder"):
         await worker.run(lambda _: None)
     await one.end()
 

@@ -22,6 +22,7 @@ from penstock.errors import UpstreamFailed
 from penstock.gateway import start
 from penstock.ledger.keys import Grant
 from penstock.ledger.store import Filter, Span
+from penstock.meter import Meter
 from penstock.reply import Chunk, TextDelta
 from penstock.server.admin import control_plane
 from penstock.server.app import App
@@ -422,6 +423,7 @@ async def test_a_path_of_the_data_plane_that_does_not_exist_is_refused(tmp_path,
     [
         ("/v1/responses/x/y", lambda body: body["error"]["message"]),
         ("/v1/messages/x", lambda body: body["type"] == "error" and body["error"]["message"]),
+        ("/v1beta/models/m:fly", lambda body: body["error"]["status"] == "NOT_FOUND" and body["error"]["message"]),
         ("/v1beta/m:fly", lambda body: body["error"]["status"] == "NOT_FOUND" and body["error"]["message"]),
         ("/model/m/fly", lambda body: body["message"]),
         ("/api/x", lambda body: body["error"]),
@@ -1119,3 +1121,52 @@ async def test_a_call_that_the_gateway_cut_is_not_said_to_be_closed_by_the_clien
 
         assert one.receipt.error != "client_closed"
         assert one.receipt.error_origin == "gateway"
+
+
+@on_both_loops
+async def test_a_defect_of_our_own_within_a_pushed_stream_is_not_put_down_to_the_provider(
+    tmp_path, caplog, monkeypatch
+):
+    real = Meter.observe
+
+    def observe(self, events):
+        if any(isinstance(event, TextDelta) and event.text == "defect" for event in events):
+            raise ZeroDivisionError("canary")
+        real(self, events)
+
+    monkeypatch.setattr(Meter, "observe", observe)
+    bad = START + b'{"content":"defect"},"finish_reason":null}]}\n\n'
+    async with site(tmp_path, list(stream(HELLO, 0.05, bad, STOP, DONE))) as one:
+        reply = await one.ask(chat(stream=True))
+        (receipt,) = await settled(one)
+
+    assert reply.complete
+    assert reply.body.count(b'"error"') == 1
+    assert b'"code":"internal"' in reply.body
+    assert b"canary" not in reply.body
+    assert (receipt.status, receipt.error) == ("error", "internal")
+    assert "canary" in caplog.text
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@on_both_loops
+async def test_a_stream_that_outlasts_the_drain_ends_with_one_error_event(tmp_path, reads):
+    many = [stream(HELLO, 0.05, *[HELLO * 400] * (0 if reads else 400), 30.0)]
+    async with site(tmp_path, *many) as one:
+        client = await one.client()
+        await client.send(chat(stream=True))
+        if not reads:
+            client.writer.transport.pause_reading()
+        await asked(one)
+        await asyncio.sleep(0.3)
+        ending = asyncio.create_task(one.server.drain(0.05))
+        await asyncio.sleep(0.1)
+        client.writer.transport.resume_reading()
+        reply = await client.reply(10)
+        await ending
+        (receipt,) = await settled(one)
+
+    assert reply.complete
+    assert reply.body.count(b'"error"') == 1
+    assert b'"code":"overloaded"' in reply.body
+    assert (receipt.status, receipt.http_status, receipt.error) == ("cancelled", 503, "overloaded")

@@ -68,6 +68,7 @@ def test_other_addresses_take_no_calls(path):
 def test_a_model_is_named_behind_either_list():
     assert model_in("/v1/models/a/b") == "a/b"
     assert model_in("/v1beta/models/m") == "m"
+    assert model_in("/v1beta/models/models/m") == "m"
     assert model_in("/v1/models/") is None
     assert model_in("/v1/models") is None
 
@@ -85,6 +86,9 @@ def test_a_model_is_named_behind_either_list():
         ("/v1/models/m", {b"x-goog-api-key": b"k"}, "generate"),
         ("/v1/models/m", {b"x-goog-api-client": b"google-genai"}, "generate"),
         ("/v1/models/m:generateContent", {}, "generate"),
+        ("/v1/models/llama3:8b", {}, "chat"),
+        ("/v1/models/ft:gpt-4o:org::abc", {}, "chat"),
+        ("/v1/models/llama3:8b", {b"anthropic-version": b"2023-06-01"}, "messages"),
         ("/v1/chat/completions", {b"anthropic-version": b"x"}, "chat"),
         ("/elsewhere", {}, "chat"),
     ],

@@ -307,6 +307,8 @@ def any_choice(rng: Random, number: int, *, streamed: bool) -> Choice:
             parts.append(structs.replace(call, extra=(), cache=None))
     foreign = () if streamed else some(rng, ("provider_notes", "choice.content_filter_results"), 0.1)
     finish, native = rng.choice(ENDINGS)
+    if finish == "stop" and any(isinstance(part, Refusal) for part in parts):
+        finish = "refusal"
     return Choice(
         tuple(parts),
         finish,

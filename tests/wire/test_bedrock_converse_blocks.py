@@ -85,7 +85,7 @@ def test_a_part_of_another_api(part: Part, blocks: list[Any], dropped: set[str])
         (File("n", None, "text/csv", file_id="s3://b/k", extra=(("bucketOwner", b'"1"'),)), [{"document": {"name": "n", "source": {"s3Location": {"uri": "s3://b/k", "bucketOwner": "1"}}, "format": "csv"}}]),
         (Foreign("converse", "searchResult", b'{"searchResult":{}}'), [{"searchResult": {}}]),
         (ToolUse("t", "f", "[1]", extra=(("z", b"1"),)), [{"toolUse": {"toolUseId": "t", "name": "f", "input": [1], "z": 1}}]),
-        (Reasoning("h", extra=(("x", b"1"),)), [{"reasoningContent": {"reasoningText": {"text": "h"}, "x": 1}}]),
+        (Reasoning("h", "s", extra=(("x", b"1"),), signer="anthropic"), [{"reasoningContent": {"reasoningText": {"text": "h", "signature": "s"}, "x": 1}}]),
     ],
 )  # fmt: skip
 def test_a_part_of_a_client_of_this_api(part: Part, blocks: list[Any]) -> None:
@@ -98,6 +98,12 @@ def test_signatures_and_marks_go_to_models_that_have_them() -> None:
     assert write(Text("a", cache="5m"), model="amazon.nova-pro-v1:0") == ([{"text": "a"}, POINT], set())
     assert write(thought, model="arn:aws:bedrock:eu-west-1:1:application-inference-profile/x")[1] == set()
     assert write(Reasoning("h", "s", signer="openai"), own=True) == ([], {"reasoning"})
+
+
+def test_an_unsigned_thought_comes_back_to_any_model_but_a_claude() -> None:
+    written = [{"reasoningContent": {"reasoningText": {"text": "h"}}}]
+    assert write(Reasoning("h"), own=True, model=LLAMA) == (written, set())
+    assert write(Reasoning("h"), own=True) == ([], {"reasoning"})
 
 
 def test_an_assistants_turn_holds_no_pictures_sound_or_files() -> None:

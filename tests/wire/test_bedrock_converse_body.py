@@ -335,10 +335,31 @@ def test_changed_options_are_edited_into_the_bytes() -> None:
     assert decode(splice_request(read_own(plain, top_p=0.5)) or b"")["inferenceConfig"] == {"topP": 0.5}
 
 
+def test_a_claude_does_not_think_in_a_round_whose_thought_had_to_be_taken_out() -> None:
+    thought, use = {"reasoningContent": {"reasoningText": {"text": "h"}}}, {"toolUseId": "t", "name": "f", "input": {}}
+    messages = [
+        {"role": "user", "content": [{"text": "Hi"}]},
+        {"role": "assistant", "content": [thought, {"toolUse": use}]},
+        {"role": "user", "content": [{"toolResult": {"toolUseId": "t", "content": [{"text": "r"}]}}]},
+    ]
+    tool = {"toolSpec": {"name": "f", "inputSchema": {"json": {}}}}
+    fields = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
+    raw = {"messages": messages, "toolConfig": {"tools": [tool]}, "additionalModelRequestFields": fields}
+    call = read_request(encode(raw), Asked("m", stream=False))
+
+    body, dropped = write_request(call, "anthropic.claude-x")
+    assert "additionalModelRequestFields" not in decode(body)
+    assert dropped == ("reasoning",)
+    assert decode(write_request(call, "deepseek.r1-v1:0")[0])["additionalModelRequestFields"] == fields
+
+
 def test_what_cannot_be_spliced_is_written_anew() -> None:
     assert splice_request(read_own(seed=7)) is None
     assert splice_request(read_own(temperature=1.5)) is None
     assert splice_request(structs.replace(read_own(), raw=b"")) is None
+    thought = b'{"messages":[{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"h"}}}]}]}'
+    assert splice_request(structs.replace(read_own(), raw=thought), "anthropic.claude-x") is None
+    assert splice_request(structs.replace(read_own(), raw=thought), "deepseek.r1-v1:0") == thought
     assert splice_request(structs.replace(read_own(), dialect="chat")) is None
     assert splice_request(structs.replace(read_own(), operation="count")) is None
     carried = {"reasoningContent": {"redactedContent": write_tool_signature("t", "s", "google")}}

@@ -69,6 +69,7 @@ def foreign(name: str, value: Any) -> Foreign:
         ({"audio": {"format": "x-aac", "source": {"bytes": "YQ=="}}}, Audio("YQ==", "aac")),
         ({"audio": {"format": "wav", "source": OWNED}}, foreign("audio", {"format": "wav", "source": OWNED})),
         ({"toolUse": {"toolUseId": "t", "name": "f", "input": {"a": [1]}}}, ToolUse("t", "f", '{"a":[1]}')),
+        ({"toolUse": {"toolUseId": "t", "name": "f", "input": {}, "x": 1}}, ToolUse("t", "f", "{}", extra=(("x", b"1"),))),
         ({"toolUse": {"toolUseId": "t", "name": "f", "input": {}, "type": "server_tool_use"}}, foreign("toolUse", {"toolUseId": "t", "name": "f", "input": {}, "type": "server_tool_use"})),
         ({"toolResult": {"toolUseId": "t", "content": [{"text": "a"}, {"json": {"b": 1}}], "status": "error", "x": 1}}, ToolResult("t", (Text("a"), Text('{"b":1}')), is_error=True, extra=(("x", b"1"),))),
         ({"toolResult": {"toolUseId": "t", "content": [], "status": "success"}}, ToolResult("t", ())),

@@ -187,6 +187,10 @@ def test_the_signature_of_a_tool_call_stays_with_its_family() -> None:
     assert dropped == ()
 
 
+def test_a_picture_in_whatever_detail_the_model_likes_loses_nothing() -> None:
+    assert messages(Message("user", (Image(data=PIXEL, detail="auto"),)))[1] == ()
+
+
 @pytest.mark.parametrize(
     ("part", "name"),
     [

@@ -52,7 +52,7 @@ def test_a_written_reply_is_read_back_the_same(seed: int) -> None:
     EmbedResponse(**decode(data))
     again = fold(DIALECT.read_reply(data))
     assert (again.embeddings, again.usage, again.model, again.ended) == (reply.embeddings, reply.usage, "e", True)
-    assert fold(DIALECT.tap_reply(data)) == replace(again, embeddings=())
+    assert fold(DIALECT.tap_reply(data)) == replace(again, embeddings=again.embeddings[:1])
 
 
 def test_a_request_of_either_form_is_read() -> None:

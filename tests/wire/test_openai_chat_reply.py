@@ -274,6 +274,18 @@ def test_every_ending_has_a_neutral_and_a_written_form(native: str | None, reaso
     assert again["choices"][0]["finish_reason"] == written  # type: ignore[index]
 
 
+def test_a_refusal_ends_as_one_though_openai_says_stop() -> None:
+    body = choice("stop", content=None, refusal="No.")
+    assert said(body)[:2] == (RefusalDelta("No."), Finished("refusal", "stop"))
+    assert accepted(write_reply(fold(read_reply(body))))["choices"][0]["finish_reason"] == "stop"  # type: ignore[index]
+
+
+def test_another_apis_word_is_not_taken_for_openais() -> None:
+    """Ollama says `stop` after calls of tools."""
+    whole = Reply(id="r", model="m", choices=(Choice((ToolUse("a", "f", "{}"),), "tool_calls", "stop"),))
+    assert accepted(write_reply(whole))["choices"][0]["finish_reason"] == "tool_calls"  # type: ignore[index]
+
+
 def test_a_strange_usage_does_not_cost_the_answer() -> None:
     assert said(reply(usage={"prompt_tokens": {"deep": "x"}})) == (TextDelta("Hi"), Finished("stop", "stop"))
 

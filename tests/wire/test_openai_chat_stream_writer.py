@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from msgspec.json import decode
 from openai.types.chat import ChatCompletionChunk
 
-from penstock.call import Call
+from penstock.call import Call, Citation
 from penstock.errors import UpstreamRejected
 from penstock.receipt import Usage
 from penstock.reply import (
     AudioDelta,
+    Cited,
     Ended,
     Event,
     Failed,
@@ -201,6 +202,13 @@ def test_what_is_written_is_read_back_the_same_and_the_sdk_takes_it(seed: int) -
 @given(seed=SEEDS)
 def test_what_is_written_is_read_back_the_same_in_many_cases(seed: int) -> None:
     check(seed)
+
+
+def test_sources_are_numbered_so_that_the_sdk_can_join_them() -> None:
+    writer = ChatStreamWriter(asking())
+    written = writer.send([TextDelta("x"), *[Cited(Citation(f"https://x/{n}", "t")) for n in range(2)]])
+    deltas = [one["choices"][0]["delta"] for one in chunks(written)]  # type: ignore[index]
+    assert [note["index"] for delta in deltas for note in delta.get("annotations", ())] == [0, 1]
 
 
 def test_a_late_start_is_taken_over() -> None:

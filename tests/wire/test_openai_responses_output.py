@@ -10,7 +10,7 @@ from msgspec import structs
 from msgspec.json import decode
 from openai.types.responses import Response
 
-from penstock.call import Audio, Call, Citation, Content, Foreign, Image, Reasoning, Text, ToolUse
+from penstock.call import Audio, Call, Citation, Content, Foreign, Image, Reasoning, Refusal, Text, ToolUse
 from penstock.errors import Internal, RateLimited
 from penstock.receipt import Usage
 from penstock.reply import Choice, Logprob, Reply, fold
@@ -99,6 +99,14 @@ def test_the_end_decides_the_status() -> None:
     for error, code in ((Internal("no"), "server_error"), (RateLimited("no"), "rate_limit_exceeded")):
         out = accepted(write_reply(Reply("r", "m", error=error), CALL))
         assert (out["status"], out["error"]) == ("failed", {"code": code, "message": "no"})
+
+
+def test_a_refusal_without_a_part_of_its_own_is_a_content_filters() -> None:
+    """Anthropic's models stop in the middle of a text; the text stays a text."""
+    told = accepted(write_reply(Reply("r", "m", 7, choices=(Choice((Text("I"),), "refusal", "refusal"),)), CALL))
+    assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
+    told = accepted(write_reply(Reply("r", "m", 7, choices=(Choice((Refusal("No."),), "refusal"),)), CALL))
+    assert told["status"] == "completed"
 
 
 def test_other_dialects_answers_have_their_place_or_none() -> None:

@@ -197,7 +197,7 @@ def test_a_failure_is_one_error_event_and_the_last() -> None:
     assert kinds(said).count("error") == 1
     assert said[-1]["message"] == said[-1]["error"]["message"] == "No\nway."
     assert said[-1]["error"]["type"] == "invalid_request_error"
-    assert kinds(write([Failed(UpstreamRejected("No."))])) == ["created", "in_progress", "error"]
+    assert kinds(write([Failed(UpstreamRejected("No."))])) == ["error"]  # what came before may be the provider's own
 
 
 def test_an_empty_reply_is_complete() -> None:

@@ -198,6 +198,8 @@ class Connection(asyncio.Protocol):
             self._hang_up("closed", "closed the connection")
         else:
             why = exc.strerror if isinstance(exc, OSError) else repr(exc)
+            if self.reply is not None and self.reply.sink is not None and not isinstance(exc, OSError):
+                self.reply.defect = exc  # raised by the sink within `data_received`
             self._hang_up("tls" if isinstance(exc, ssl.SSLError) else "reset", f"broke the connection ({why})")
         del self._parser  # it holds our methods: a cycle
 

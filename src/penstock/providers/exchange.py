@@ -92,6 +92,7 @@ class Reply(msgspec.Struct, eq=False):
     rest: bytes = b""  # what was not read when the reply ended
     fault: Fault | None = None
     sink: Callable[[bytes], bool] | None = None  # is handed what arrives, while there is one
+    defect: Exception | None = None  # what the sink raised
 
     def __repr__(self) -> str:
         return f"<Reply {self.status} {'open' if self.connection else 'ended'}>"
@@ -137,7 +138,8 @@ class Reply(msgspec.Struct, eq=False):
     async def relay(self, sink: Callable[[bytes], bool]) -> None:
         """Hand what arrives to `sink`, at once and without a turn of the loop, until it says True or the body ends.
 
-        What has arrived before, and what ended the body, is for `read`. A cancelled relay ends the connection.
+        What has arrived before, and what ended the body, is for `read`. A cancelled relay ends the connection, and so does
+        what the sink raises, which comes out here.
         """
         connection = self.connection
         if connection is None or connection.chunks:
@@ -151,6 +153,8 @@ class Reply(msgspec.Struct, eq=False):
             raise
         finally:
             self.sink = None
+        if self.defect is not None:
+            raise self.defect
 
     def close(self) -> None:
         """Let go of the reply: if it is unfinished, its connection ends at once. Idempotent."""

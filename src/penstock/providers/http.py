@@ -15,12 +15,20 @@ from typing import TypeVar
 from msgspec import Struct, structs
 
 from penstock.call import Call, Operation
-from penstock.errors import Inexpressible, PenstockError, UpstreamAuth, UpstreamError, UpstreamGarbled
+from penstock.errors import (
+    ConfigError,
+    Inexpressible,
+    Mistake,
+    PenstockError,
+    UpstreamAuth,
+    UpstreamError,
+    UpstreamGarbled,
+)
 from penstock.providers.auth import Header, authority, credential_headers, static_key
 from penstock.providers.connection import Fault, Limits, Reply
 from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
 from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
-from penstock.providers.pool import Address, Pool, proxy_for, trust_store
+from penstock.providers.pool import Address, Pool, SSLContext, proxy_for, trust_store
 from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Event, Failed
 from penstock.settings import ProviderSettings
@@ -74,7 +82,7 @@ class HttpProvider:
                 connections=settings.concurrency,
             ),
             proxy=proxy_for(address, {name: value.reveal() for name, value in settings.proxy_environ}),
-            tls=None if settings.ca_file is None else trust_store(str(settings.ca_file)),
+            tls=None if settings.ca_file is None else _trusted(settings.name, str(settings.ca_file)),
         )
         self._authority = authority(settings, address.host_header.decode())
         self._fixed = _fixed_lines(address.host_header, settings)
@@ -343,6 +351,15 @@ def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:
     with suppress(KeyError):
         found["embed"] = dialect(name, "embed")
     return found
+
+
+def _trusted(name: str, ca_file: str) -> SSLContext:
+    """Read the certificates that a provider's own may go back to. Raises ConfigError where there are none."""
+    try:
+        return trust_store(ca_file)
+    except OSError:  # what TLS raises is one
+        mistake = Mistake(f"providers.{name}.ca_file", f"{ca_file} holds no certificate.", None, "Give a file in PEM.")
+        raise ConfigError("the configuration", (mistake,)) from None
 
 
 def _fixed_lines(host: bytes, settings: ProviderSettings) -> bytes:

@@ -6,6 +6,7 @@ It is loaded with the first call, or when the gateway warms up. Place in the lin
 """
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from penstock.call import Call
-from penstock.errors import ConfigError, Mistake, UpstreamFailed
+from penstock.errors import ConfigError, Mistake, UpstreamFailed, UpstreamMissing
 from penstock.plugins import Exchange
 from penstock.providers.http import HttpProvider
 from penstock.settings import ProviderSettings, Secret
@@ -36,7 +37,7 @@ class LlamaCppProvider:
         self._path = _checked(settings)
         self._server: Any = None
         self._http: HttpProvider | None = None
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Task[HttpProvider] | None = None  # one for all calls, whoever of them goes
 
     async def send(self, call: Call, target: Target, deadline: float) -> Exchange:
         """Send the call to llama.cpp and wait until its reply begins. Raises an UpstreamError."""
@@ -47,13 +48,15 @@ class LlamaCppProvider:
         return await (await self._provider()).count(call, target, deadline)
 
     async def warm(self) -> None:
-        """Load the model, so that the first call need not wait for it. Raises UpstreamFailed where that is not possible."""
+        """Load the model, so that the first call need not wait for it. Raises UpstreamMissing where that is not possible."""
         await self._provider()
 
     async def close(self) -> None:
         """Close the connections, then end llama.cpp."""
-        if self._http is not None:
-            await self._http.close()
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            with suppress(UpstreamFailed):
+                await (await loading).close()
         server, self._server, self._http = self._server, None, None
         if server is not None:
             await asyncio.to_thread(_end, [server])
@@ -61,21 +64,28 @@ class LlamaCppProvider:
 
     async def _provider(self) -> HttpProvider:
         if self._http is None:
-            async with self._loading:
-                if self._http is None:
-                    key = token_urlsafe(24)
-                    self._server, address = await asyncio.to_thread(self._load, key)
-                    self._http = HttpProvider(
-                        structs.replace(
-                            self._settings,
-                            kind="openai",
-                            base_url=f"{address}/v1",
-                            api_key=Secret(key, "llama.cpp"),
-                            model=None,
-                            proxy_environ=(),
-                        )
-                    )
+            if self._loading is None:
+                self._loading = asyncio.create_task(self._begin())
+            try:
+                self._http = await asyncio.shield(self._loading)
+            except UpstreamFailed as error:
+                raise UpstreamMissing(error.message) from None  # each call has its own; another try would fail as well
         return self._http
+
+    async def _begin(self) -> HttpProvider:
+        """Start llama.cpp, and give what speaks to it."""
+        key = token_urlsafe(24)
+        self._server, address = await asyncio.to_thread(self._load, key)
+        return HttpProvider(
+            structs.replace(
+                self._settings,
+                kind="openai",
+                base_url=f"{address}/v1",
+                api_key=Secret(key, "llama.cpp"),
+                model=None,
+                proxy_environ=(),
+            )
+        )
 
     def _load(self, key: str) -> tuple[Any, str]:
         """Start llama.cpp on the file; give it and its address."""

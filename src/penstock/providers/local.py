@@ -10,7 +10,7 @@ import time
 from secrets import token_hex
 
 from penstock.call import Call
-from penstock.errors import ConfigError, Mistake, PenstockError, UpstreamTimeout
+from penstock.errors import ConfigError, ContextOverflow, Inexpressible, Mistake, PenstockError, UpstreamTimeout
 from penstock.plugins import Exchange
 from penstock.providers.local_prompt import Order, Piece, order_of
 from penstock.providers.worker import Engine, Job, Step, Worker
@@ -42,6 +42,12 @@ class LocalProvider:
         """Hand the call to the engine and wait for its first token. Raises a CallerError or an UpstreamError."""
         del deadline  # the line keeps it
         order, dropped = order_of(call, target.id)
+        if dropped and (call.strict or target.strict):
+            raise Inexpressible(
+                f"{target.id} cannot express {', '.join(dropped)}.",
+                hint="Leave it out, ask another model, or allow that it is left out (strict = false).",
+                param=dropped[0],
+            )
         exchange = LocalExchange(self._worker, order, target, dropped)
         self._worker.submit(exchange.job)
         try:
@@ -57,13 +63,16 @@ class LocalProvider:
         return exchange
 
     async def count(self, call: Call, target: Target, deadline: float) -> int | None:
-        """Count a prompt as the model reads it, chat template included."""
+        """Count a prompt as the model reads it, chat template included; None for one that no window holds."""
         del deadline
         order, _ = order_of(call, target.id)
-        return await self._worker.run(lambda engine: len(engine.prompt(order)))
+        try:
+            return await self._worker.run(lambda engine: len(engine.prompt(order)))
+        except ContextOverflow:
+            return None
 
     async def warm(self) -> None:
-        """Load the model, so that the first call need not wait for it. Raises UpstreamFailed where that is not possible."""
+        """Load the model, so that the first call need not wait for it. Raises UpstreamMissing where that is not possible."""
         await self._worker.run(lambda _: None)
 
     async def close(self) -> None:

@@ -25,6 +25,11 @@ from penstock.reply import Event, Finished, ForeignDelta, Logprob, LogprobsDelta
 
 T = TypeVar("T")
 
+TOKEN_CHARACTERS = 256
+"""No token of any vocabulary that is known stands for more; a prompt beyond it need not be read to be refused."""
+
+SHORTEN = "Shorten the prompt, or begin a new conversation."
+
 UNBOUNDED = 1_000_000_000
 """More tokens than any window holds: the window is the bound."""
 
@@ -71,10 +76,18 @@ class LocalEngine:
     def prompt(self, order: Order) -> list[int]:
         """Give the prompt's tokens. Raises InvalidRequest where the template refuses the messages.
 
+        What is surely too long raises ContextOverflow unread, since every other call would wait for its reading.
         Only the template may write control tokens: what looks like one in a message is kept apart while the template works,
         and read as plain text.
         """
         model, template = self._model, self._model.template
+        characters = sum(len(message["content"]) for message in order.messages)
+        if characters > self._batch.window * TOKEN_CHARACTERS:
+            raise ContextOverflow(
+                f"The prompt has {characters} characters, more than a context window of {self._batch.window} tokens holds.",
+                hint=SHORTEN,
+                param="messages",
+            )
         if template is None:
             return model.tokenizer.encode("\n".join(message["content"] for message in order.messages))
         said = "".join(message["content"] for message in order.messages)
@@ -153,9 +166,7 @@ class LocalEngine:
 
     def _refused(self, error: ValueError) -> PenstockError:
         if isinstance(error, WindowExceeded):
-            return ContextOverflow(
-                str(error), hint="Shorten the prompt, or begin a new conversation.", param="messages"
-            )
+            return ContextOverflow(str(error), hint=SHORTEN, param="messages")
         if isinstance(error, Full):
             return InvalidRequest(f"This model gives at most {self._batch.slots} choices of an answer.", param="n")
         return InvalidRequest(f"The local model cannot take this: {error}")

@@ -24,6 +24,7 @@ from penstock.errors import Inexpressible, InvalidRequest
 from penstock.reply import Event
 
 MOST_EXPLAINED = 50
+ID_DIGITS = 20
 
 
 class Piece(Struct, frozen=True, gc=False):
@@ -102,7 +103,7 @@ def token_bias(call: Call) -> tuple[tuple[int, float], ...]:
     """Give the bias by token id. Raises InvalidRequest for a key that is no id."""
     pairs = []
     for name, bias in call.sampling.logit_bias:
-        if not (name.isascii() and name.isdigit()):
+        if not (name.isascii() and name.isdigit() and len(name) <= ID_DIGITS):
             raise InvalidRequest(f"logit_bias names the token {name[:32]!r}, which is no id.", param="logit_bias")
         pairs.append((int(name), bias))
     return tuple(pairs)

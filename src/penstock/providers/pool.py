@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from ssl import SSLContext
 from typing import Any, Final
 
 from penstock.providers.address import Address, Proxy, proxy_for
@@ -23,7 +24,7 @@ from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
 from penstock.providers.sweep import Sweep
 
-__all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "proxy_for", "trust_store"]
+__all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "SSLContext", "proxy_for", "trust_store"]
 
 DEFAULTS: Final = Limits()
 _PROXY_HEAD_BYTES: Final = 16_384

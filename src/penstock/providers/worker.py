@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from penstock.errors import PenstockError, UpstreamFailed, UpstreamOverloaded
+from penstock.errors import PenstockError, UpstreamMissing, UpstreamOverloaded
 
 Q = TypeVar("Q")
 """What is ordered: a call, in the engine's terms."""
@@ -99,9 +99,9 @@ class Worker(Generic[Q, T]):
     # -- in the loop --
 
     def submit(self, job: Job[Q, T]) -> None:
-        """Hand a job over. Raises UpstreamOverloaded where too many are open, UpstreamFailed where the model is of no use."""
+        """Hand a job over. Raises UpstreamOverloaded where too many are open, UpstreamMissing where the model is of no use."""
         if self._failure is not None:
-            raise self._failure
+            raise _gone(self._failure)
         if len(self._open) >= self._most:
             raise UpstreamOverloaded(
                 f"{self._name} has {len(self._open)} calls to answer, which is all it takes.", retry_after_s=1.0
@@ -119,7 +119,7 @@ class Worker(Generic[Q, T]):
     async def run(self, work: Callable[[Engine[Q, T]], R]) -> R:
         """Do something with the engine between two tokens. Raises the PenstockError that it raises."""
         if self._failure is not None:
-            raise self._failure
+            raise _gone(self._failure)
         self._begin()
         loop = self._loop
         outcome: asyncio.Future[R] = loop.create_future()
@@ -171,21 +171,21 @@ class Worker(Generic[Q, T]):
     def _die(self, error: PenstockError) -> None:
         """Tell everybody that nothing more will come."""
         self._failure = error
-        self._tell([(job, error) for job in list(self._open)])
+        self._tell([(job, _gone(error)) for job in list(self._open)])
         for outcome in self._asked:
-            _fail(outcome, error)
+            _fail(outcome, _gone(error))
 
     # -- in the thread --
 
     def _live(self) -> None:
         sys.setswitchinterval(SWITCH_S)
-        failure: PenstockError = UpstreamFailed(f"The thread of {self._name} ended; the log says why.")
+        failure: PenstockError = UpstreamMissing(f"The thread of {self._name} ended; the log says why.")
         try:
             self._engine = self._load()
             while self._take():
                 self._admit()
                 self._advance()
-            failure = UpstreamFailed(f"{self._name} was closed.")
+            failure = UpstreamMissing(f"{self._name} was closed.")
         except PenstockError as error:  # the model cannot be loaded, or computes no numbers
             failure = error
         finally:
@@ -241,6 +241,11 @@ class Worker(Generic[Q, T]):
     def _say(self, told: Iterable[tuple[Job[Q, T], list[Step[T]] | PenstockError]]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._tell, told)
+
+
+def _gone(error: PenstockError) -> UpstreamMissing:
+    """Say once more why there is no model: another try would not find one, and each call has an error of its own."""
+    return UpstreamMissing(error.message, hint=error.hint)
 
 
 def _give(outcome: "asyncio.Future[R]", value: R) -> None:

@@ -4,6 +4,8 @@ Every failure leaves in the dialect of the endpoint that was called. What is not
 control plane, an ordinary ASGI application. Nothing here decides about a call; that is the gateway's business.
 """
 
+import re
+from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
 
@@ -27,6 +29,10 @@ from penstock.wire.registry import dialect
 JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain")
 
+LONGEST_NAME, MOST_NAMES = 64, 40
+"""Of what a target could not express, no more is listed in a header."""
+
+_UNFIT: Final = re.compile(r"[^\x21-\x2b\x2d-\x7e]+")
 _LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
 _SHOW: Final = "/api/show"
 _STATES: Final = frozenset({"/healthz", "/readyz"})
@@ -96,7 +102,8 @@ class App:
 
     async def _look_up(self, path: str, request: Request, responder: Responder) -> None:
         model = model_in(path)
-        if path in _LISTS or model is not None:
+        is_question = model is not None and ":" in model and request.method == "POST"  # a verb that is not served
+        if path in _LISTS or (model is not None and not is_question):
             _reading_only(request)
             await self._models(model, request, responder)
         elif path == _SHOW:
@@ -210,6 +217,12 @@ class _ProtocolError(PenstockError):
     """What the HTTP protocol itself refused."""
 
 
+def _listed(names: Sequence[str]) -> bytes:
+    """List names in a header; those of unknown members are the client's own, which could have anything in them."""
+    shown = [_UNFIT.sub("_", name)[:LONGEST_NAME] for name in names[:MOST_NAMES]]
+    return ", ".join(shown).encode()
+
+
 def _headers(opening: Opening) -> list[Header]:
     """Say who answered, how, and what the provider itself said in its headers."""
     headers = [
@@ -219,6 +232,6 @@ def _headers(opening: Opening) -> list[Header]:
         (b"x-penstock-lane", opening.lane.encode()),
     ]
     if opening.dropped:
-        headers.append((b"x-penstock-dropped", ", ".join(opening.dropped).encode()))
+        headers.append((b"x-penstock-dropped", _listed(opening.dropped)))
     headers += opening.headers
     return headers

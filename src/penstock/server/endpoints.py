@@ -75,10 +75,10 @@ def find(path: str, query: bytes) -> Endpoint | None:
 
 
 def model_in(path: str) -> str | None:
-    """Give what stands behind `/v1/models/` or `/v1beta/models/`; None elsewhere."""
+    """Give what stands behind `/v1/models/` or `/v1beta/models/`, without Gemini's `models/`; None elsewhere."""
     for root in _LISTS:
         if path.startswith(root + "/"):
-            return path.removeprefix(root + "/") or None
+            return path.removeprefix(root + "/").removeprefix("models/") or None
     return None
 
 
@@ -93,6 +93,6 @@ def dialect_at(path: str, fields: Mapping[bytes, bytes]) -> str:
     if path.startswith("/v1/models"):
         if b"anthropic-version" in fields:
             return "messages"
-        if b"x-goog-api-key" in fields or b"x-goog-api-client" in fields or ":" in path.rpartition("/")[2]:
+        if b"x-goog-api-key" in fields or b"x-goog-api-client" in fields or path.rpartition(":")[2] in _VERBS:
             return "generate"
     return "chat"

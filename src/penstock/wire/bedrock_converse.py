@@ -64,8 +64,7 @@ class BedrockConverse(Struct, frozen=True):
 
     def splice(self, call: Call, model: str) -> bytes | None:
         """Edit changed options into the client's own bytes; None if that cannot be."""
-        del model  # it stands in the path
-        return bedrock_converse_body.splice_request(call)
+        return bedrock_converse_body.splice_request(call, model)  # whose name stands in the path
 
     def read_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read a whole reply. Raises UpstreamGarbled."""

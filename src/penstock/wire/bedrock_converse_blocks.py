@@ -84,13 +84,14 @@ def cache_point(cache: Cache) -> Object:
 class BlockWriter:
     """Writes the blocks of one request. `own`: the call came in this dialect; `dropped` collects what has no block."""
 
-    __slots__ = ("_caches", "_names", "_signed", "dropped", "own")
+    __slots__ = ("_caches", "_claude", "_names", "_signed", "dropped", "own")
 
     def __init__(self, model: str, *, own: bool) -> None:
         self.own = own
         self.dropped: set[str] = set()
         self._names: set[str] = set()
         self._signed = own or is_claude(model)
+        self._claude = "claude" in model  # which refuses a thought without a signature
         self._caches = self._signed or "amazon.nova" in model
 
     def parts(self, parts: Iterable[Part]) -> Blocks:
@@ -99,6 +100,8 @@ class BlockWriter:
 
     def part(self, part: Part) -> Blocks:
         """Write a part and the cache point behind it; [] if there is no place for it."""
+        if isinstance(part, Text) and not part.extra and not part.citations and part.cache is None:
+            return [{"text": part.text}] if self.own or part.text.strip() else []  # blank text is refused
         match part:
             case Text():
                 blocks = self._text(part)
@@ -123,13 +126,9 @@ class BlockWriter:
 
     def said(self, part: Part) -> Blocks:
         """Write a part of an assistant's turn, where only users may have pictures, sound and files."""
-        match part:
-            case Image() | File():
-                return self._drop(type(part).__name__.lower())
-            case Audio():
-                return self.part(Audio(transcript=part.transcript))
-            case _:
-                return self.part(part)
+        if isinstance(part, Image | File):
+            return self._drop(type(part).__name__.lower())
+        return self.part(Audio(transcript=part.transcript) if isinstance(part, Audio) else part)
 
     def tool_cache(self, cache: Cache | None) -> Blocks:
         """Write the cache point behind a tool."""
@@ -149,6 +148,8 @@ class BlockWriter:
         return []
 
     def _merged(self, out: Object, extra: Members) -> Object:
+        if not extra:
+            return out
         if self.own:
             return merge(out, extra)
         self.dropped.update(name for name, _ in extra)
@@ -167,9 +168,9 @@ class BlockWriter:
         return [{"text": part.text}] if self.own or part.text.strip() else []  # blank text is refused
 
     def _reasoning(self, part: Reasoning) -> Blocks:
-        """Write thinking if the model's family signed it; of a client of this dialect, also unsigned thinking."""
+        """Write thinking if the model's family signed it; of a client of this dialect, also unsigned thinking, but to a Claude."""
         mine = self._signed and part.signature is not None and part.signer == OWN
-        if not mine and not (self.own and part.signer in {"", OWN}):
+        if not mine and not (self.own and part.signer in {"", OWN} and not self._claude):
             return self._drop("reasoning")
         if part.redacted:
             return [{"reasoningContent": {"redactedContent": write_redacted(part.signature or "", part.signer)}}]
@@ -249,6 +250,9 @@ class BlockWriter:
         inner, after = Blocks(), Blocks()
         cache = part.cache
         for piece in part.parts:
+            if isinstance(piece, Text) and not piece.extra and not piece.citations and piece.cache is None:
+                inner += self.part(piece)
+                continue
             if not isinstance(piece, Foreign | Audio | Reasoning | Refusal) and piece.cache is not None:
                 cache = cache or piece.cache
                 piece = structs.replace(piece, cache=None)  # noqa: PLW2901 - the mark goes behind the whole answer

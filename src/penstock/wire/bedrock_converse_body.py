@@ -39,8 +39,12 @@ Turn = tuple[str, Blocks]
 
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _SPLICED: Final = {"temperature": "temperature", "top_p": "topP", "max_tokens": "maxTokens", "stop": "stopSequences"}
+_THOUGHT: Final = b'"reasoningText"'
+_SIGNATURE: Final = b'"signature"'
 _LABEL: Final = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}").fullmatch
 _MOST_LABELS: Final = 16
+_UNSAID: Final = frozenset(NUMBERS) - {"top_k"}
+"""Numbers that no model is told whose client did not say them in its own words."""
 _TIERS: Final = frozenset({"default", "flex", "priority"})
 _NO_SCHEMA: Final = Raw(b'{"type":"object","properties":{}}')
 _OPENING: Final = "(The assistant begins.)"
@@ -49,12 +53,12 @@ _IN_PLACE: Final = frozenset({"toolAddition", "toolRemoval"})
 """Parts of a system turn that stands where it is, rather than among the instructions."""
 
 
-def splice_request(call: Call) -> bytes | None:
+def splice_request(call: Call, model: str = "") -> bytes | None:
     """Give the client's own bytes with changed options edited in; None if that cannot be, or must not."""
     if call.dialect != NAME or not call.raw or call.operation != "generate" or not _SPLICED.keys() >= set(call.changed):
         return None
-    if holds_carried(call.raw):
-        return None
+    if holds_carried(call.raw) or ("claude" in model and call.raw.count(_THOUGHT) > call.raw.count(_SIGNATURE)):
+        return None  # signatures of other families, and thoughts without any, have to be taken out
     if not call.changed:
         return call.raw
     if call.sampling.temperature is not None and call.sampling.temperature > 1:
@@ -109,7 +113,7 @@ def _prompt(call: Call, model: str) -> tuple[Object, set[str]]:
     body: Object = {"messages": [{"role": role, "content": blocks} for role, blocks in turns]}
     if system:
         body["system"] = system
-    written = _options(call, model, writer.dropped, free=own or _may_think(content, turns))
+    written = _options(call, model, writer.dropped, free=_free(content, turns, writer))
     if config := _inference_config(written.sampling):
         body["inferenceConfig"] = config
     if tools := _tool_config(content, writer):
@@ -131,16 +135,15 @@ def _options(call: Call, model: str, dropped: set[str], *, free: bool) -> Writte
     """Say the options; for a client of this dialect, in its own words as far as the gateway changed nothing."""
     sampling, own = call.sampling, call.dialect == NAME
     changed = set(call.changed)
-    foreign = [name for name in NUMBERS if name != "top_k" and name in changed and getattr(sampling, name) is not None]
-    dropped.update(foreign)
-    sampling = structs.replace(sampling, **dict.fromkeys(foreign))
-    for name, value, unset in (
-        ("n", sampling.n, 1),
-        ("logprobs", sampling.logprobs, False),
-        ("logit_bias", sampling.logit_bias, ()),
-    ):
-        if value is not None and value != unset:
-            dropped.add(name)
+    if changed and (foreign := [name for name in changed & _UNSAID if getattr(sampling, name) is not None]):
+        dropped.update(foreign)
+        sampling = structs.replace(sampling, **dict.fromkeys(foreign))
+    if sampling.n not in {None, 1}:
+        dropped.add("n")
+    if sampling.logprobs:
+        dropped.add("logprobs")
+    if sampling.logit_bias:
+        dropped.add("logit_bias")
     if sampling.temperature is not None and sampling.temperature > 1:
         dropped.add("temperature")
         sampling = structs.replace(sampling, temperature=1.0)
@@ -154,6 +157,8 @@ def _options(call: Call, model: str, dropped: set[str], *, free: bool) -> Writte
             written.fields,
             () if rest is None else tuple((name, bytes(json)) for name, json in _MEMBERS.decode(rest).items()),
         )
+    if own and not free and "claude" in model:
+        written.fields.pop("thinking", None)
     if not own and "claude" in model:
         stop = tuple(text for text in sampling.stop if text.strip())
         if stop != sampling.stop:
@@ -211,7 +216,7 @@ def _output(output: OutputFormat, dropped: set[str]) -> Object:
 def _labels(call: Call, dropped: set[str], *, own: bool) -> Mapping[str, str]:
     """Give the caller's labels, as far as the API takes them."""
     labels = dict(call.content.metadata)
-    if own:
+    if own or (not labels and call.user is None):
         return labels
     fine = {key: value for key, value in labels.items() if key and _LABEL(key) and _LABEL(value)}
     kept = dict(list(fine.items())[:_MOST_LABELS])
@@ -233,7 +238,7 @@ def _turns(messages: tuple[Message, ...], writer: BlockWriter) -> tuple[Blocks, 
     system: Blocks = []
     turns: list[tuple[str, Blocks, Blocks]] = []
     for message in messages:
-        if not writer.own:
+        if message.extra and not writer.own:
             writer.dropped.update(name for name, _ in message.extra)
         if message.name is not None:
             writer.dropped.add("name")
@@ -266,6 +271,11 @@ def _as_demanded(system: Blocks, turns: list[Turn], model: str, writer: BlockWri
         elif isinstance(last := blocks[-1], dict) and "text" in last:
             last["text"] = last["text"].rstrip()  # Claude refuses space at its end
     return system, turns
+
+
+def _free(content: Content, turns: list[Turn], writer: BlockWriter) -> bool:
+    """Return whether a model may think; a client of this API knows by itself, as long as no thought was taken out."""
+    return (writer.own and "reasoning" not in writer.dropped) or _may_think(content, turns)
 
 
 def _may_think(content: Content, turns: list[Turn]) -> bool:
@@ -315,11 +325,14 @@ def _with_text(blocks: Blocks, writer: BlockWriter) -> Blocks:
     """See that a document has text beside it, as the API demands: its own name, where there is none."""
     if writer.own:
         return blocks
-    names = [next(iter(block)) for block in blocks if isinstance(block, dict)]
-    if "document" not in names or "text" in names:
-        return blocks
-    document = next(block["document"] for block in blocks if isinstance(block, dict) and "document" in block)
-    return [*blocks, {"text": document["name"]}]
+    document: Object | None = None
+    for block in blocks:
+        if isinstance(block, dict):
+            if "text" in block:
+                return blocks
+            if document is None:
+                document = block.get("document")
+    return blocks if document is None else [*blocks, {"text": document["name"]}]
 
 
 # -- tools --
@@ -328,10 +341,9 @@ def _with_text(blocks: Blocks, writer: BlockWriter) -> Blocks:
 def _tool_config(content: Content, writer: BlockWriter) -> Object:
     if content.parallel_tools is False:
         writer.dropped.add("parallel_tools")
-    used = [part.name for message in content.messages for part in message.parts if isinstance(part, ToolUse)]
-    answered = any(isinstance(part, ToolResult) for message in content.messages for part in message.parts)
     choice = content.tool_choice
     tools = _tools(content, writer)
+    used, answered = ([], False) if tools and choice is None else _used(content)
     if choice is not None and choice.mode == "none" and not used and not answered:
         return {}
     if not tools and not writer.own and (used or answered):
@@ -346,11 +358,19 @@ def _tool_config(content: Content, writer: BlockWriter) -> Object:
     return config
 
 
+def _used(content: Content) -> tuple[list[str], bool]:
+    """Give the names of the tools that were called, and whether one answered."""
+    parts = [part for message in content.messages for part in message.parts]
+    return [part.name for part in parts if isinstance(part, ToolUse)], any(isinstance(p, ToolResult) for p in parts)
+
+
 def _tools(content: Content, writer: BlockWriter) -> Blocks:
     tools: Blocks = []
     for tool in content.tools:
         if isinstance(tool, Tool):
-            tools += [_tool(tool, writer), *writer.tool_cache(tool.cache)]
+            tools.append(_tool(tool, writer))
+            if tool.cache is not None:
+                tools += writer.tool_cache(tool.cache)
         elif tool.dialect == NAME and writer.own:
             tools.append(Raw(tool.json))
         else:
@@ -365,6 +385,8 @@ def _tool(tool: Tool, writer: BlockWriter) -> Object:
     spec["inputSchema"] = {"json": _NO_SCHEMA if tool.parameters is None else Raw(tool.parameters)}
     if tool.strict is not None:
         spec["strict"] = tool.strict
+    if not tool.extra:
+        return {"toolSpec": spec}
     if writer.own:
         merge(spec, tool.extra)
     else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct, ValidationError, structs
 from msgspec.json import Decoder, encode
 
 from penstock.call import (
@@ -52,6 +52,26 @@ class _Tools(Struct):
     tools: list[Own]
 
 
+class _ExactUse(Struct, rename="camel", forbid_unknown_fields=True):
+    """A call of a tool of the client's own, and nothing beside it."""
+
+    tool_use_id: str
+    name: str
+    input: Raw
+
+
+class _ExactResult(Struct, rename="camel", forbid_unknown_fields=True):
+    """What a tool of the client's own answered, and nothing beside it."""
+
+    tool_use_id: str
+    content: list[Own]
+    status: str | None = None
+
+
+class _ExactSpec(wire.ToolSpec, rename="camel", forbid_unknown_fields=True):
+    """A tool, and nothing beside it."""
+
+
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _BLOCKS: Final = Decoder(list[dict[str, Raw]])
 _TURNS: Final = Decoder(list[_Turn])
@@ -66,6 +86,9 @@ _GUARD: Final = Decoder(wire.GuardContent)
 _CACHE: Final = Decoder(wire.CachePoint)
 _CITED: Final = Decoder(wire.CitationsContent)
 _SPEC: Final = Decoder(wire.ToolSpec)
+_EXACT_USE: Final = Decoder(_ExactUse)
+_EXACT_RESULT: Final = Decoder(_ExactResult)
+_EXACT_SPEC: Final = Decoder(_ExactSpec)
 _OPTIONS: Final = Decoder(wire.Request)
 _NEUTRAL: Final = frozenset({"messages", "system", "requestMetadata", MEMBER})
 """Top-level members that are read whole; of the others what is not understood rides along."""
@@ -184,6 +207,12 @@ def _audio(raw: Raw) -> Audio | None:
 
 
 def _tool_use(raw: Raw) -> ToolUse | None:
+    try:
+        exact = _EXACT_USE.decode(raw)
+    except ValidationError:
+        pass
+    else:
+        return ToolUse(exact.tool_use_id, exact.name, bytes(exact.input).decode())
     use = _TOOL_USE.decode(raw)
     if use.type is not None:
         return None
@@ -191,6 +220,12 @@ def _tool_use(raw: Raw) -> ToolUse | None:
 
 
 def _tool_result(raw: Raw) -> ToolResult | None:
+    try:
+        exact = _EXACT_RESULT.decode(raw)
+    except ValidationError:
+        pass
+    else:
+        return ToolResult(exact.tool_use_id, read_parts(exact.content), exact.status == "error")
     result = _RESULT.decode(raw)
     if result.type is not None:
         return None
@@ -279,8 +314,11 @@ def _tools(definitions: list[Own]) -> tuple[Tool | Foreign, ...]:
         name, raw = _said(definition)
         last = tools[-1] if tools else None
         if name == "toolSpec":
-            spec = _SPEC.decode(raw)
-            extra = _unknown(raw, wire.ToolSpec)
+            try:
+                extra: Members = ()
+                spec: wire.ToolSpec = _EXACT_SPEC.decode(raw)
+            except ValidationError:
+                spec, extra = _SPEC.decode(raw), _unknown(raw, wire.ToolSpec)
             tools.append(Tool(spec.name, spec.description, bytes(spec.input_schema.json), spec.strict, extra))
         elif name == "cachePoint" and isinstance(last, Tool) and last.cache is None:
             tools[-1] = structs.replace(last, cache=_CACHE.decode(raw).ttl or "5m")
@@ -324,8 +362,10 @@ def _is_own_tier(name: str, tier: wire.Tier) -> bool:
 
 def _unknown(raw: Raw, kind: type[Struct]) -> Members:
     """Give the members of an object that its struct does not know."""
-    known = kind.__struct_encode_fields__
-    return tuple((name, bytes(value)) for name, value in _MEMBERS.decode(raw).items() if name not in known)
+    own, known = _MEMBERS.decode(raw), kind.__struct_encode_fields__
+    if len(own) <= len(known) and frozenset(known).issuperset(own):
+        return ()
+    return tuple((name, bytes(value)) for name, value in own.items() if name not in known)
 
 
 _PARTLY: Final[Mapping[str, type[Struct]]] = MappingProxyType(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec import DecodeError, Raw, Struct, ValidationError, structs
 from msgspec.json import Decoder
 from msgspec.json import format as indented
 
@@ -178,9 +178,10 @@ def _check(request: wire.Options, outline: Outline) -> _Seen:
         if not message.content:
             raise _wrong(f"messages[{index}].content", f"`messages[{index}].content` is empty.", _HINTS["content"])
         for place, block in enumerate(message.content):
-            text = block.text
-            if text is None or block != wire.Block(text):
-                _check_block(block, f"messages[{index}].content[{place}]", seen)
+            use = block.tool_use
+            if _count(block) == 1 and (block.text is not None or (use is not None and use.type is None)):
+                continue
+            _check_block(block, f"messages[{index}].content[{place}]", seen)
     if seen.unknown:
         _check_unknown(outline, seen)
     for index, system in enumerate(request.system or ()):
@@ -215,12 +216,18 @@ def _check_options(request: wire.Request, outline: Outline, seen: _Seen) -> None
 
 def _members(struct: Struct) -> list[str]:
     """Give the names of the members that are said."""
-    said = []
-    for name in struct.__struct_fields__:
-        value = getattr(struct, name)
-        if value is not None and value is not wire.UNSAID:
-            said.append(name)
-    return said
+    values = structs.astuple(struct)
+    return [
+        name
+        for name, value in zip(struct.__struct_fields__, values, strict=True)
+        if value is not None and value is not wire.UNSAID
+    ]
+
+
+def _count(struct: Struct) -> int:
+    """Count the members that are said."""
+    values = structs.astuple(struct)
+    return len(values) - values.count(None) - values.count(wire.UNSAID)
 
 
 def _only(struct: Struct, place: str) -> str:
@@ -237,20 +244,21 @@ def _one(said: list[str], place: str) -> str:
 
 def _check_block(block: wire.Block, place: str, seen: _Seen) -> None:
     """Check one block that is no plain text; one of a kind that is not known is looked at later."""
+    if block.tool_result is not None and _count(block) == 1:
+        _check_result(block.tool_result, place, seen)
+        return
     said = _members(block)
     if not said:
         seen.unknown = True
         return
     name = _one(said, place)
-    if name not in _TEXTS:
-        seen.text_only = seen.text_only and name == "tool_result"
+    if name not in _TEXTS and name != "guard_content":
+        seen.text_only = False
     if block.tool_use is not None and block.tool_use.type is not None:
         seen.native["toolUse"] = None
-    elif block.tool_result is not None:
-        _check_result(block.tool_result, place, seen)
     elif block.guard_content is not None:
         kind = _only(block.guard_content, f"{place}.guardContent")
-        seen.text_only = seen.text_only or kind == "text"
+        seen.text_only = seen.text_only and kind == "text"
     elif block.reasoning_content is not None:
         _only(block.reasoning_content, f"{place}.reasoningContent")
     elif isinstance(media := getattr(block, name), wire.Media | wire.Document):
@@ -267,6 +275,8 @@ def _check_result(result: wire.ToolResult, place: str, seen: _Seen) -> None:
     if result.type is not None:
         seen.native["toolResult"] = None
     for index, block in enumerate(result.content):
+        if block.text is not None and _count(block) == 1:
+            continue
         where = f"{place}.toolResult.content[{index}]"
         said = _members(block)
         if not said:
@@ -289,6 +299,8 @@ def _check_unknown(outline: Outline, seen: _Seen) -> None:
 
 
 def _check_system(block: wire.SystemBlock, place: str, seen: _Seen) -> None:
+    if block.text and _count(block) == 1:
+        return
     _only(block, place)
     if block.text is not None and not block.text:
         raise _wrong(f"{place}.text", f"`{place}.text` is empty.", "Leave the block out, or send text.")
@@ -300,13 +312,13 @@ def _check_tools(config: wire.ToolConfig, seen: _Seen) -> None:
     if not config.tools:
         raise _wrong("toolConfig.tools", "`toolConfig.tools` is empty.", _HINTS["tools"])
     for index, tool in enumerate(config.tools):
-        place = f"toolConfig.tools[{index}]"
-        _only(tool, place)
+        if _count(tool) != 1:
+            _only(tool, f"toolConfig.tools[{index}]")
         if tool.system_tool is not None:
             seen.native["systemTool"] = None
             seen.text_only = False
         if tool.tool_spec is not None and not _OBJECT(bytes(tool.tool_spec.input_schema.json)):
-            where = f"{place}.toolSpec.inputSchema.json"
+            where = f"toolConfig.tools[{index}].toolSpec.inputSchema.json"
             raise _wrong(where, f"`{where}` is not an object.", "Send a JSON Schema.")
     if config.tool_choice is not None:
         _only(config.tool_choice, "toolConfig.toolChoice")

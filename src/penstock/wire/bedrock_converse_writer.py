@@ -100,16 +100,19 @@ class ConverseStreamWriter:
 
     def send(self, events: Iterable[Event]) -> bytes:
         """Write the frames of some events; b"" if they say nothing yet."""
-        return b"".join([self._write(event) for event in events])
+        out: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta) and event.choice == 0:
+                out.append(self._text(event.text))
+            elif isinstance(event, UsageReported):
+                self._usage = event.usage
+            else:
+                out.append(self._write(event))
+        return b"".join(out)
 
     def _write(self, event: Event) -> bytes:
         match event:
-            case TextDelta(text, 0):
-                return self._text(text)
             case Started():
-                return b""
-            case UsageReported(usage):
-                self._usage = usage
                 return b""
             case Failed(error):
                 return write_exception(error)
@@ -195,7 +198,9 @@ class ConverseStreamWriter:
     def _text(self, text: str) -> bytes:
         begun = b"" if self._open == "text" else self._enter("text")
         payload = b'{"contentBlockIndex":%d,"delta":{"text":%b}}' % (self._block, encode(text))
-        return begun + self._frame("contentBlockDelta", payload)
+        headers = self._kinds.get("contentBlockDelta")
+        frame = self._frame("contentBlockDelta", payload) if headers is None else event_frame(headers, payload)
+        return begun + frame if begun else frame
 
     def _cite(self, citation: Citation) -> bytes:
         """Write a source of the text before it; text that comes after it begins a block of its own."""

@@ -67,9 +67,18 @@ class SseReader:
         Raises UpstreamGarbled when a block exceeds the limit, from the first feed that has no frame before it; the stream
         cannot be read on after that.
         """
-        if not self._plain or _CR in data:
+        if not self._plain:
             return self._any_blocks(data)
         rest = self._rest
+        if _CR in data:
+            frames = None
+            if not rest and data.endswith(b"\r\n\r\n") and len(data) <= self._limit:
+                frames = self._crlf_blocks(data)
+            if frames is None:
+                return self._any_blocks(data)
+            self.leads = 0
+            self.taken = data
+            return frames
         self.leads = 0
         if not rest and data.endswith(b"\n\n") and len(data) <= self._limit:
             self.taken = data
@@ -115,6 +124,22 @@ class SseReader:
             if frame is not None:
                 frames.append(frame)
             start = end + 2
+        return frames
+
+    def _crlf_blocks(self, data: bytes) -> list[Frame] | None:
+        """Split blocks that are all complete and whose lines all end with CRLF, as Google writes them; None if one does not."""
+        frames = []
+        start, last = 0, len(data)
+        while start < last:
+            end = data.find(b"\r\n\r\n", start)
+            block = data[start:end]
+            if block.startswith(b"data: ") and _CR not in block and _LF not in block:
+                frames.append(Frame(block[6:], "", start, end + 4))
+            elif end <= start or block.startswith(b"\r\n") or not _has_only_crlf(block):
+                return None
+            elif (frame := self._block(block, start, end + 4)) is not None:
+                frames.append(frame)
+            start = end + 4
         return frames
 
     def _any_blocks(self, data: bytes) -> list[Frame]:
@@ -166,6 +191,11 @@ class SseReader:
             elif name == b"event":
                 event = value.decode("utf-8", "replace")
         return Frame(b"\n".join(data), event, start, end) if data else None
+
+
+def _has_only_crlf(data: bytes) -> bool:
+    """Return whether no line end is a CR or an LF alone."""
+    return data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")
 
 
 def sse(data: bytes, event: str | None = None) -> bytes:

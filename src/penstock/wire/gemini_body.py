@@ -41,6 +41,7 @@ _OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "top_logprobs": "logprobs",
     }
 )
+_NAMES: Final = tuple(_OPTIONS.items())
 _TIERS: Final[Mapping[str, str]] = MappingProxyType(
     {"auto": "unspecified", "default": "standard", "flex": "flex", "priority": "priority"}
 )
@@ -197,8 +198,9 @@ def _ride_along(body: Object, config: Object, content: Content, dropped: set[str
 def _options(sampling: Sampling, dropped: set[str]) -> Object:
     """Write the options; what is out of range is put to its end, and named."""
     out: Object = {}
-    for name, member in _OPTIONS.items():
-        if (value := _option(sampling, name)) is not None:
+    for name, member in _NAMES:
+        said = getattr(sampling, name)
+        if said is not None and said != () and (value := _option(sampling, name)) is not None:
             out[member] = Raw(value)
     if sampling.min_p is not None:
         dropped.add("min_p")
@@ -242,9 +244,9 @@ def _output(output: OutputFormat) -> Object:
 
 def _thinking(effort: str | None, thinking: Thinking | None, model: str, dropped: set[str], *, own: bool) -> Object:
     """Write how much to think: in a word where the model knows words (Gemini 3), in tokens where it counts them (2.5)."""
-    asked = thinking or Thinking()
     if effort is None and thinking is None:
         return {}
+    asked = thinking or Thinking()
     if _NEVER_THINKS(model) and not own:
         if effort not in {None, "none"}:
             dropped.add("reasoning_effort")
@@ -315,13 +317,15 @@ def _function(tool: Tool, dropped: set[str], *, own: bool) -> Object:
         dropped.add("cache")
     if tool.strict:
         dropped.add("tools.strict")
-    out = {"name": tool.name, **given(description=tool.description)}
+    out: Object = {"name": tool.name}
+    if tool.description is not None:
+        out["description"] = tool.description
     if tool.parameters is not None:
         schema = to_gemini_schema(tool.parameters)
         out["parametersJsonSchema" if schema is None else "parameters"] = Raw(schema or tool.parameters)
     if own:
         merge(out, tool.extra)
-    else:
+    elif tool.extra:
         dropped.update(name for name, _ in tool.extra)
     return out
 

@@ -8,10 +8,11 @@ Place in the line: behind `gemini_request.py`.
 """
 
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar
 
-from msgspec import Raw
-from msgspec.json import Decoder, decode, encode
+from msgspec import Raw, ValidationError
+from msgspec.json import Decoder, encode
 
 from penstock.call import (
     Audio,
@@ -49,9 +50,18 @@ ANSWERED: Final = "name"
 AUDIO_FORMATS: Final = frozenset({"wav", "mp3", "mpeg", "flac", "ogg", "aac", "aiff", "m4a", "opus", "webm", "pcm"})
 
 _PLAIN: Final = Decoder(wire.Request)
+_FUNCTIONS: Final = Decoder(list[wire.ExactToolSet])
+_STRING: Final = Decoder(str)
 _PART_MEMBERS: Final = ("text", "thought", "thoughtSignature")
 _CONFIG: Final = frozenset(name for name in wire.GenerationConfig.__struct_encode_fields__ if "Schema" not in name)
 _SCHEMAS: Final = ("responseSchema", "responseJsonSchema")
+_CONFIG_MEMBERS: Final = _CONFIG - {"responseMimeType"}
+_CONFIG_ALONE: Final = _CONFIG_MEMBERS - {"thinkingConfig"}
+"""Members of the configuration that are read whole, whatever they say."""
+_OF_OUTPUT: Final = frozenset({"responseMimeType", *_SCHEMAS})
+_NO_CONFIG: Final = wire.GenerationConfig()
+_UNFINISHED: Final = frozenset({"partialArgs", "willContinue"})
+"""What a call says whose arguments come in pieces."""
 _TOP: Final = frozenset(
     {
         *("contents", "systemInstruction", "generationConfig", "tools", "toolConfig", "serviceTier", "labels", "model"),
@@ -60,14 +70,16 @@ _TOP: Final = frozenset(
 _TIERS: Final = {"unspecified": "auto", "standard": "default", "flex": "flex", "priority": "priority"}
 _ROLES: Final[dict[str, Role]] = {"model": "assistant", "function": "tool", "tool": "tool", "system": "system"}
 _JSON: Final = "application/json"
+_NOBODY: Final[Own] = MappingProxyType({})
+"""The members of an object in which nothing unknown can be."""
 _T = TypeVar("_T")
 
 
 def turns_of(turns: Sequence[_T] | _T | None) -> Sequence[_T]:
     """Give a list, of one where only one stands there."""
-    if turns is None:
-        return ()
-    return turns if isinstance(turns, list) else (turns,)  # type: ignore[return-value]  # no list: one of them
+    if isinstance(turns, list):
+        return turns
+    return () if turns is None else (turns,)  # type: ignore[return-value]  # no list: one of them
 
 
 class Reading:
@@ -91,13 +103,16 @@ class Reading:
             own = None if self.exact else top["systemInstruction"]
             messages.append(Message("system", _Turns().parts(request.system_instruction, own, 0)))
         _Turns().read(turns_of(request.contents), None if self.exact else top.get("contents"), messages)
-        extra = [(name, bytes(raw)) for name, raw in top.items() if name not in _TOP and bytes(raw) != b"null"]
-        config = request.generation_config or wire.GenerationConfig()
+        extra: list[tuple[str, Json]] = []
+        if not _TOP.issuperset(top):
+            extra += [(name, bytes(raw)) for name, raw in top.items() if name not in _TOP and bytes(raw) != b"null"]
+        config = request.generation_config or _NO_CONFIG
         output, read = _output(config)
-        extra += _config_rest(members(top.get("generationConfig")), read)
-        extra += [
-            (f"toolConfig.{n}", json) for n, json in rest(members(top.get("toolConfig")), "functionCallingConfig")
-        ]
+        if request.generation_config is not None:
+            extra += _config_rest(members(top["generationConfig"]), read)
+        if request.tool_config is not None:
+            more = rest(members(top["toolConfig"]), "functionCallingConfig")
+            extra += [(f"toolConfig.{name}", json) for name, json in more]
         return Content(
             tuple(messages),
             tuple(_tools(request.tools, top.get("tools"))),
@@ -127,7 +142,7 @@ class _Turns:
         for index, (turn, raw) in enumerate(zip(turns, raws, strict=True)):
             role = _ROLES.get((turn.role or "user").lower(), "user")
             parts = self.parts(turn, raw, index)
-            if role == "assistant" and messages and messages[-1].role == "assistant":
+            if role == "assistant" and index and messages[-1].role == "assistant":
                 parts = _joined((*messages.pop().parts, *parts))
             messages.append(Message(role, parts))
 
@@ -138,28 +153,33 @@ class _Turns:
             return (Text(text),)
         raws: Sequence[Raw | None] = [None] * len(parts) if own is None else items(MEMBERS.decode(own).get("parts"))
         out: list[Part] = []
+        thoughts = False
         for index, (part, raw) in enumerate(zip(parts, raws, strict=True)):
             self._part(part, raw, (place, index), out)
-        return _joined(out)
+            thoughts = thoughts or part.thought is True or part.thought_signature is not None
+        return _joined(out) if thoughts else tuple(out)
 
     def _part(self, part: wire.Part, raw: Raw | None, place: tuple[int, int], out: list[Part]) -> None:
-        own = members(raw)
+        own = _NOBODY if raw is None else members(raw)
         signature, signer = read_signature(part.thought_signature)
         call, result = part.function_call, part.function_response
         if part.thought is True and part.text is not None:
             out.append(Reasoning(part.text, signature, False, rest(own, *_PART_MEMBERS), signer))
-        elif call is not None and not {"partialArgs", "willContinue"} & members(own.get("functionCall")).keys():
+        elif call is not None and not (own and _UNFINISHED & members(own.get("functionCall")).keys()):
             ident = call.id or made(wire.NAME, *place, call.name)
             self._open.append((ident, call.name))
-            extra = rest(own, "functionCall", "thoughtSignature") + inner(own, "functionCall", "name", "id", "args")
+            extra: Members = ()
+            if own:
+                extra = rest(own, "functionCall", "thoughtSignature") + inner(own, "functionCall", "name", "id", "args")
             out.append(ToolUse(ident, call.name, arguments_of(call), "function", extra, signature, signer))
         elif result is not None:
             answered = self._answered(result)
             ident = answered or result.id or made(wire.NAME, "result", *place, result.name)
-            extra = rest(own, "functionResponse")
+            extra = rest(own, "functionResponse") if own else ()
             if answered is None:
                 extra += ((ANSWERED, encode(result.name)),)
-            extra += inner(own, "functionResponse", "name", "id", "response", "parts")
+            if own:
+                extra += inner(own, "functionResponse", "name", "id", "response", "parts")
             out.append(_tool_result(result, ident, extra))
         elif _said(part, raw, signature, out):
             _sign(part, out)
@@ -179,7 +199,7 @@ def _plain_text(part: wire.Part) -> str | None:
 
 def _said(part: wire.Part, raw: Raw | None, signature: str | None, out: list[Part]) -> bool:
     """Read a part that is text, a picture, sound, a file, or what only this dialect knows; return whether it is signed."""
-    own = members(raw)
+    own = _NOBODY if raw is None else members(raw)
     if part.text is not None:
         if part.text or signature is None:
             out.append(Text(part.text, rest(own, *_PART_MEMBERS)))
@@ -221,7 +241,8 @@ def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def arguments_of(call: wire.FunctionCall) -> str:
     """Give the arguments of a call as the text of an object."""
-    return bytes(call.args).decode() if call.args and bytes(call.args) != b"null" else "{}"
+    json = bytes(call.args)
+    return json.decode() if json and json != b"null" else "{}"
 
 
 def inline(blob: wire.Blob, extra: Members) -> Image | Audio | File:
@@ -280,7 +301,7 @@ def _result_text(json: Json) -> tuple[str | None, bool]:
         if name in {"output", "error"}:
             said = bytes(value)
             if said.startswith(b'"'):
-                return decode(said, type=str), name == "error"
+                return _STRING.decode(said), name == "error"
             if name == "error" and is_object(said):
                 return said.decode(), True
     return json.decode(), False
@@ -290,6 +311,21 @@ def _result_text(json: Json) -> tuple[str | None, bool]:
 
 
 def _tools(sets: Sequence[wire.ToolSet] | wire.ToolSet | None, raw: Raw | None) -> Iterable[Tool | Foreign]:
+    """Read the tools: nearly always functions with nothing beside them."""
+    if sets is None or raw is None:
+        return ()
+    try:
+        exact = _FUNCTIONS.decode(raw)
+    except ValidationError:
+        return _any_tools(sets, raw)
+    return [
+        Tool(function.name, function.description, _parameters(function))
+        for one in exact
+        for function in one.function_declarations or ()
+    ]
+
+
+def _any_tools(sets: Sequence[wire.ToolSet] | wire.ToolSet, raw: Raw) -> Iterable[Tool | Foreign]:
     hosted: list[Foreign] = []
     for tool, one in zip(turns_of(sets), items(raw), strict=True):
         own = MEMBERS.decode(one)
@@ -343,21 +379,22 @@ def _output(config: wire.GenerationConfig) -> tuple[OutputFormat | None, frozens
     schema = _said_json(config.response_json_schema)
     if schema is None and (own := _said_json(config.response_schema)) is not None:
         schema = to_json_schema(own)
-    known = frozenset({"responseMimeType", *_SCHEMAS})
     match config.response_mime_type:
         case "application/json" if schema is not None:
-            return OutputFormat("json_schema", schema=schema), known
+            return OutputFormat("json_schema", schema=schema), _OF_OUTPUT
         case "application/json":
-            return OutputFormat("json"), known
+            return OutputFormat("json"), _OF_OUTPUT
         case "text/plain" if schema is None:
-            return OutputFormat("text"), known
+            return OutputFormat("text"), _OF_OUTPUT
         case _:
             return None, frozenset()
 
 
 def _config_rest(own: Own, read: frozenset[str]) -> list[tuple[str, Json]]:
     """Give the members of the configuration that have no neutral form; answers in text are what every model gives."""
-    known = (_CONFIG - {"responseMimeType"}) | read
+    if _CONFIG_ALONE.issuperset(own):
+        return []
+    known = _CONFIG_MEMBERS | read
     left = [(name, json) for name, json in rest(own, *known)]
     more = inner(own, "thinkingConfig", "thinkingBudget", "includeThoughts", "thinkingLevel")
     left += more

@@ -104,12 +104,16 @@ def items(raw: Raw | None) -> list[Raw]:
 
 def rest(own: Own, *known: str) -> Members:
     """Give the members that are not known and say something."""
+    if not own or frozenset(known).issuperset(own):
+        return ()
     return tuple((name, bytes(raw)) for name, raw in own.items() if name not in known and bytes(raw) != b"null")
 
 
 def inner(own: Own, name: str, *known: str) -> Members:
     """Give the unknown members of an object within, under its name."""
-    unknown = rest(members(own.get(name)), *known)
+    if name not in own:
+        return ()
+    unknown = rest(members(own[name]), *known)
     return ((name, encode({key: Raw(json) for key, json in unknown})),) if unknown else ()
 
 

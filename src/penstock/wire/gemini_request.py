@@ -33,7 +33,9 @@ _MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
 _OWN_FILES: Final = re.compile(r"gs://|https://[\w.-]*googleapis\.com/|(?:v1\w*/)?files/").match
 """Addresses that only Google can open."""
 _ROLES: Final = frozenset({"user", "model", "function", "tool", "system"})
+_USUAL_ROLES: Final = frozenset({"user", "model"})
 _MODES: Final = frozenset({"", "MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"})
+_OBJECT_OR_NULL: Final = frozenset({b"", b"{", b"n"})
 _NATIVE: Final = ("cachedContent", "continuationToken")
 _NO_CONFIG: Final = wire.GenerationConfig()
 _NO_THINKING: Final = wire.ThinkingConfig()
@@ -189,34 +191,40 @@ def _check(request: wire.Request | wire.ExactRequest, outline: Outline) -> tuple
 def _check_turn(turn: wire.Turn, place: str, native: set[str]) -> bool:
     """Check the parts of a turn; return whether all are text."""
     role = turn.role
-    if role and place != "systemInstruction" and role.lower() not in _ROLES:
+    if role and role not in _USUAL_ROLES and place != "systemInstruction" and role.lower() not in _ROLES:
         raise _wrong(f"{place}.role", f"`{place}.role` is {role!r}.", "Send user or model.")
     parts = turn.parts
     bound = True
     for index, part in enumerate((parts,) if isinstance(parts, wire.Part) else parts or ()):
         if part.text is None:
-            bound = _check_part(part, f"{place}.parts[{index}]", native) and bound
+            bound = _check_part(part, (place, index), native) and bound
     return bound
 
 
-def _check_part(part: wire.Part, place: str, native: set[str]) -> bool:
-    """Check a part that is no text; return whether its tokens are bounded by its length."""
+def _check_part(part: wire.Part, at: tuple[str, int], native: set[str]) -> bool:
+    """Check a part that is no text, of the turn and the number that are given; return whether its length bounds its tokens."""
     call, result = part.function_call, part.function_response
     if call is not None:
-        _check_name(call.name, f"{place}.functionCall")
-        _check_object(call.args, f"{place}.functionCall.args")
+        if not call.name or _is_odd(call.args):
+            place = _part_place(at)
+            _check_name(call.name, f"{place}.functionCall")
+            _check_object(call.args, f"{place}.functionCall.args")
     elif result is not None:
-        _check_name(result.name, f"{place}.functionResponse")
-        _check_object(result.response, f"{place}.functionResponse.response")
+        if not result.name or _is_odd(result.response):
+            place = _part_place(at)
+            _check_name(result.name, f"{place}.functionResponse")
+            _check_object(result.response, f"{place}.functionResponse.response")
         return result.parts is None
     elif part.inline_data is not None:
         if not part.inline_data.mime_type:
+            place = _part_place(at)
             text = f"`{place}.inlineData.mimeType` is missing."
             raise _wrong(f"{place}.inlineData.mimeType", text, "Send the type of the data, such as image/png.")
         return False
     elif part.file_data is not None:
         uri = part.file_data.file_uri
         if not uri:
+            place = _part_place(at)
             text = f"`{place}.fileData.fileUri` is missing."
             raise _wrong(f"{place}.fileData.fileUri", text, "Send the address of the file.")
         if _OWN_FILES(uri):
@@ -225,13 +233,22 @@ def _check_part(part: wire.Part, place: str, native: set[str]) -> bool:
     return True
 
 
+def _part_place(at: tuple[str, int]) -> str:
+    return f"{at[0]}.parts[{at[1]}]"
+
+
 def _check_name(name: str, place: str) -> None:
     if not name:
         raise _wrong(f"{place}.name", f"`{place}.name` is missing.", "Send the name of the function.")
 
 
+def _is_odd(raw: Raw) -> bool:
+    """Return whether something is said that is neither an object nor null."""
+    return bytes(raw)[:1] not in _OBJECT_OR_NULL
+
+
 def _check_object(raw: Raw, place: str) -> None:
-    if raw and memoryview(raw)[0] not in b"{n":
+    if _is_odd(raw):
         raise _wrong(place, f"`{place}` is not an object.", "Send an object.")
 
 
@@ -240,9 +257,10 @@ def _check_tools(tools: Sequence[wire.ToolSet] | wire.ToolSet, outline: Outline)
     for index, tool in enumerate((tools,) if isinstance(tools, wire.ToolSet) else tools):
         declared = tool.function_declarations or ()
         for number, function in enumerate((declared,) if isinstance(declared, wire.FunctionDeclaration) else declared):
-            place = f"tools[{index}].functionDeclarations[{number}]"
-            _check_object(function.parameters, f"{place}.parameters")
-            _check_object(function.parameters_json_schema, f"{place}.parametersJsonSchema")
+            schemas = (("parameters", function.parameters), ("parametersJsonSchema", function.parameters_json_schema))
+            for name, schema in schemas:
+                if _is_odd(schema):
+                    _check_object(schema, f"tools[{index}].functionDeclarations[{number}].{name}")
     hosted: set[str] = set()
     for raw in items(outline.members["tools"]):
         hosted.update(MEMBERS.decode(raw))

@@ -7,18 +7,31 @@ Gemini API's reference; JSON Schema 2020-12.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import DecodeError
-from msgspec.json import decode, encode
+from msgspec.json import Decoder, encode
 
 from penstock.call import Json
 from penstock.wire.gemini_members import camel
 
 Schema = dict[str, Any]
 
+_ANY: Final = Decoder()
+_MAX_KEPT: Final = 256
+"""Schemas of each kind that are remembered: an agent sends the same tools with every step."""
+_MAX_KEPT_BYTES: Final = 8_192
+"""Longer ones are not, so that what is remembered has a bound of a few MiB."""
+
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
+_CAPITALS: Final[Mapping[str, str]] = MappingProxyType({name: name.upper() for name in _TYPES})
+_LETTERS: Final[Mapping[str, str]] = MappingProxyType({large: name for name, large in _CAPITALS.items()})
+_PLAIN: Final = frozenset(
+    {"title", "description", "default", "minimum", "maximum", "pattern", "required", "enum", "format"}
+)
+"""Members that say the same in both forms."""
 _COUNTS: Final = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
 _KEPT: Final = _COUNTS | {"title", "description", "default", "minimum", "maximum", "pattern", "required"}
 _FORMATS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -40,7 +53,16 @@ class _Inexpressible(Exception):
 
 def to_json_schema(schema: Json) -> Json:
     """Write a schema of Gemini's form as JSON Schema. What is JSON Schema already stays as it is."""
-    return encode(_to_json_schema(decode(schema)))
+    return _remembered_json_schema(schema) if len(schema) <= _MAX_KEPT_BYTES else _json_schema(schema)
+
+
+def _json_schema(schema: Json) -> Json:
+    return encode(_to_json_schema(_ANY.decode(schema)))
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _remembered_json_schema(schema: Json) -> Json:
+    return _json_schema(schema)
 
 
 def _to_json_schema(schema: Any) -> Any:
@@ -48,38 +70,47 @@ def _to_json_schema(schema: Any) -> Any:
         return schema
     out: Schema = {}
     for name, value in schema.items():
-        known = camel(name)
-        match known:
-            case "properties" | "defs" | "$defs" if isinstance(value, dict):
-                kept = "properties" if known == "properties" else "$defs"
-                out[kept] = {key: _to_json_schema(item) for key, item in value.items()}
-            case "anyOf" | "oneOf" | "allOf" | "prefixItems" if isinstance(value, list):
-                out[known] = [_to_json_schema(item) for item in value]
-            case "items" | "additionalProperties" | "not":
-                out[known] = _to_json_schema(value)
-            case "type":
-                _read_type(value, out)
-            case "ref" if isinstance(value, str):
-                out["$ref"] = value.replace("#/defs/", "#/$defs/")
-            case "example":
-                out["examples"] = [value]
-            case "nullable" | "propertyOrdering":
-                pass
-            case _ if known in _COUNTS and isinstance(value, str) and value.isdecimal():
-                out[known] = int(value)  # how protocol buffers write 64 bits
-            case _:
-                out[known if known in _KEPT else name] = value
-    _read_order(schema, out)
+        if name in _PLAIN:
+            out[name] = value
+        elif name == "type":
+            _read_type(value, out)
+        else:
+            _read_member(name, value, out)
+    if "propertyOrdering" in schema or "property_ordering" in schema:
+        _read_order(schema, out)
     if schema.get("nullable") is True:
         _read_nullable(out)
     return out
+
+
+def _read_member(name: str, value: Any, out: Schema) -> None:
+    known = camel(name) if "_" in name else name
+    match known:
+        case "properties" | "defs" | "$defs" if isinstance(value, dict):
+            kept = "properties" if known == "properties" else "$defs"
+            out[kept] = {key: _to_json_schema(item) for key, item in value.items()}
+        case "anyOf" | "oneOf" | "allOf" | "prefixItems" if isinstance(value, list):
+            out[known] = [_to_json_schema(item) for item in value]
+        case "items" | "additionalProperties" | "not":
+            out[known] = _to_json_schema(value)
+        case "ref" if isinstance(value, str):
+            out["$ref"] = value.replace("#/defs/", "#/$defs/")
+        case "example":
+            out["examples"] = [value]
+        case "nullable" | "propertyOrdering":
+            pass
+        case _ if known in _COUNTS and isinstance(value, str) and value.isdecimal():
+            out[known] = int(value)  # how protocol buffers write 64 bits
+        case _:
+            out[known if known in _KEPT else name] = value
 
 
 def _read_type(value: Any, out: Schema) -> None:
     if not isinstance(value, str):
         out["type"] = value
     elif value != "TYPE_UNSPECIFIED":
-        out["type"] = value.lower() if value.lower() in _TYPES else value
+        small = _LETTERS.get(value) or value.lower()
+        out["type"] = small if small in _TYPES else value
 
 
 def _read_order(schema: Schema, out: Schema) -> None:
@@ -106,10 +137,19 @@ def _read_nullable(out: Schema) -> None:
 
 def to_gemini_schema(schema: Json) -> Json | None:
     """Write a JSON Schema in Gemini's form; None if that cannot say it."""
+    return _remembered_gemini_schema(schema) if len(schema) <= _MAX_KEPT_BYTES else _gemini_schema(schema)
+
+
+def _gemini_schema(schema: Json) -> Json | None:
     try:
-        return encode(_to_gemini(decode(schema)))
+        return encode(_to_gemini(_ANY.decode(schema)))
     except (_Inexpressible, DecodeError, RecursionError):
         return None
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _remembered_gemini_schema(schema: Json) -> Json | None:
+    return _gemini_schema(schema)
 
 
 def _to_gemini(schema: Any) -> Schema:
@@ -117,8 +157,9 @@ def _to_gemini(schema: Any) -> Schema:
         raise _Inexpressible
     out: Schema = {}
     for name, value in schema.items():
-        writer = _WRITERS.get(name)
-        if writer is not None:
+        if name == "type" and isinstance(value, str) and value in _CAPITALS:
+            out["type"] = _CAPITALS[value]
+        elif (writer := _WRITERS.get(name)) is not None:
             writer(value, schema, out)
         elif name in _KEPT:
             out[name] = value
@@ -138,11 +179,11 @@ def _write_type(value: Any, schema: Schema, out: Schema) -> None:
         value = value[0] if value[1] == "null" else value[1]
     if not isinstance(value, str) or value not in _TYPES:
         raise _Inexpressible
-    out["type"] = value.upper()
+    out["type"] = _CAPITALS[value]
 
 
 def _write_properties(value: Any, schema: Schema, out: Schema) -> None:
-    if not isinstance(value, dict) or "object" not in _kinds(schema):
+    if not isinstance(value, dict) or (schema.get("type") != "object" and "object" not in _kinds(schema)):
         raise _Inexpressible
     out["properties"] = {name: _to_gemini(item) for name, item in value.items()}
     if len(value) > 1:

@@ -89,7 +89,8 @@ class GeminiStreamReader:
             frames = self._sse.feed(data)
         except UpstreamGarbled as error:
             return self._fail(error)
-        self._keep_stray(data)
+        if self._waiting or self._sse.taken is not data:
+            self._keep_stray(data)
         return self._take(frames)
 
     def end(self) -> tuple[Event, ...]:
@@ -193,6 +194,8 @@ class GeminiStreamWriter:
         for event in events:
             if isinstance(event, TextDelta) and event.choice not in self._answers:
                 out.append(self._text(event))
+            elif isinstance(event, ReasoningDelta) and event.choice not in self._answers and _is_unsigned(event):
+                out.append(self._thought(event))
             else:
                 self._write(event, out)
         if self._answers:
@@ -202,6 +205,11 @@ class GeminiStreamWriter:
     def _text(self, event: TextDelta) -> bytes:
         """Write text where nothing waits before it: nearly every chunk of nearly every stream."""
         chunk = b'{"candidates":[{"content":{"parts":[{"text":%b}],"role":"model"},"index":%d}]%b'
+        return self._chunk(chunk % (encode(event.text), event.choice, self._tail or self._ending()))
+
+    def _thought(self, event: ReasoningDelta) -> bytes:
+        """Write thinking where nothing waits before it."""
+        chunk = b'{"candidates":[{"content":{"parts":[{"text":%b,"thought":true}],"role":"model"},"index":%d}]%b'
         return self._chunk(chunk % (encode(event.text), event.choice, self._tail or self._ending()))
 
     def _write(self, event: Event, out: list[bytes]) -> None:
@@ -277,6 +285,10 @@ class GeminiStreamWriter:
         before = b",\r\n" if self._begun else b"["
         self._begun = True
         return before + json
+
+
+def _is_unsigned(event: ReasoningDelta) -> bool:
+    return event.signature is None and not event.redacted and event.text != ""
 
 
 class _Answer:

@@ -71,7 +71,7 @@ class Turns:
         for message in messages:
             if message.name is not None:
                 self._dropped.add("name")
-            if not self._own:
+            if message.extra and not self._own:
                 self._dropped.update(name for name, _ in message.extra)
             if message.role in {"system", "developer"}:
                 self.system += self._parts(message.parts)
@@ -106,10 +106,13 @@ class Turns:
         results = [part for part in parts if isinstance(part, ToolResult)]
         if not results:
             return self._parts(parts)
-        results.sort(key=lambda result: self._order.get(result.id, len(self._order)))
+        if len(results) > 1:
+            results.sort(key=lambda result: self._order.get(result.id, len(self._order)))
         beside: list[Part] = []
         written: list[Object | Raw] = [self._result(result, beside) for result in results]
-        return written + self._parts([*beside, *(part for part in parts if not isinstance(part, ToolResult))])
+        if len(results) < len(parts):
+            beside += [part for part in parts if not isinstance(part, ToolResult)]
+        return written + self._parts(beside) if beside else written
 
     def _result(self, result: ToolResult, beside: list[Part]) -> Object:
         """Write a result; what it may not hold goes `beside` it."""
@@ -129,7 +132,8 @@ class Turns:
         if name is None:  # its call is not among the messages
             name = next((decode(json, type=str) for member, json in extra if member == ANSWERED), result.id)
             extra = tuple(one for one in extra if one[0] != ANSWERED)
-        response: Object = {**_identity(result.id), "name": name}
+        response: Object = _identity(result.id)
+        response["name"] = name
         response["response"] = _response("\n".join(texts) if texts else None, is_error=result.is_error)
         if media:
             response["parts"] = media
@@ -162,7 +166,10 @@ class Turns:
     def _parts(self, parts: Sequence[Part]) -> list[Object | Raw]:
         out: list[Object | Raw] = []
         for part in parts:
-            if isinstance(part, Reasoning):
+            if isinstance(part, Text) and not part.extra and not part.citations and part.cache is None:
+                if part.text or self._own or len(parts) == 1:
+                    out.append({"text": part.text})
+            elif isinstance(part, Reasoning):
                 self._reasoning(part, out)
             elif (written := self._part(part, only=len(parts) == 1)) is not None:
                 out.append(written)
@@ -216,9 +223,13 @@ class Turns:
                 return None
 
     def _call(self, use: ToolUse) -> Object:
-        call: Object = {**_identity(use.id), "name": use.name, "args": Raw(_arguments(use).encode())}
-        signature = use.signature if use.signer == "google" else None
-        return self._merged({"functionCall": call, **given(thoughtSignature=signature)}, use.extra)
+        call: Object = _identity(use.id)
+        call["name"] = use.name
+        call["args"] = Raw(_arguments(use).encode())
+        item: Object = {"functionCall": call}
+        if use.signature is not None and use.signer == "google":
+            item["thoughtSignature"] = use.signature
+        return self._merged(item, use.extra)
 
     def _image(self, part: Image) -> Object | None:
         if part.detail not in {None, "auto"}:
@@ -255,6 +266,8 @@ class Turns:
         return self._merged(item, part.extra)
 
     def _merged(self, out: Object, extra: Members) -> Object:
+        if not extra:
+            return out
         if self._own:
             merge(out, extra)
         else:
@@ -287,7 +300,7 @@ def _response(text: str | None, *, is_error: bool) -> Object | Raw:
     """Write the text of a result as an object: itself where it is one, else in the member that Google names for it."""
     if text is None:
         return {"error": ""} if is_error else {}
-    own = _object(text)
+    own = _object(text) if text[:1] == "{" else None
     if is_error:
         return {"error": text if own is None else Raw(text.encode())}
     if own is None or own.keys() <= {"output"} or own.keys() <= {"error"}:

@@ -341,6 +341,16 @@ class ExactTurn(Turn, gc=False, forbid_unknown_fields=True):
     parts: list[ExactPart] | ExactPart | None = None  # type: ignore[assignment]  # read only
 
 
+class ExactFunctionDeclaration(FunctionDeclaration, gc=False, rename="camel", forbid_unknown_fields=True):
+    """See `FunctionDeclaration`."""
+
+
+class ExactToolSet(ToolSet, gc=False, rename="camel", forbid_unknown_fields=True):
+    """See `ToolSet`; with a list of functions, and nothing that Google hosts."""
+
+    function_declarations: list[ExactFunctionDeclaration] | None = None  # type: ignore[assignment]  # read only
+
+
 class ExactRequest(Options, gc=False, rename="camel"):
     """A request with known members in its turns; unknown ones beside them do not matter."""
 

@@ -53,6 +53,7 @@ _OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Neutral names and those of the options."""
+_NAMES: Final = tuple(_OPTIONS.items())
 _BESIDE: Final = ("logprobs", "top_logprobs")
 """What stands beside the options, under its neutral name."""
 _SPLICED: Final = frozenset({*_OPTIONS, *_BESIDE, "reasoning_effort"})
@@ -141,8 +142,12 @@ def _options(sampling: Sampling, dropped: Dropped) -> Object:
         dropped.add("logit_bias")
     if sampling.n is not None and sampling.n > 1:
         dropped.add("n")
-    values = ((option, getattr(sampling, name)) for name, option in _OPTIONS.items())
-    return {option: value for option, value in values if value is not None and value != ()}
+    out: Object = {}
+    for name, option in _NAMES:
+        value = getattr(sampling, name)
+        if value is not None and value != ():
+            out[option] = value
+    return out
 
 
 def _think(call: Call, model: str, dropped: Dropped, *, own: bool) -> bool | str | None:
@@ -210,12 +215,12 @@ def _tools(content: Content, dropped: Dropped, *, own: bool) -> Object:
 
 def _drop_rest(call: Call, content: Content, dropped: Dropped, *, own: bool) -> None:
     """Name what Ollama has no member for."""
-    said = {
-        "service_tier": content.service_tier not in _NO_TIERS,
-        "metadata": bool(content.metadata),
-        "user": call.user is not None and not own,
-    }
-    dropped.update(name for name, is_said in said.items() if is_said)
+    if content.service_tier not in _NO_TIERS:
+        dropped.add("service_tier")
+    if content.metadata:
+        dropped.add("metadata")
+    if call.user is not None and not own:
+        dropped.add("user")
 
 
 # -- messages --
@@ -228,7 +233,7 @@ def _prompt(messages: Iterable[Message], dropped: Dropped) -> Object:
     images: list[str] = []
     for message in messages:
         turn: Object = {}
-        _said(turn, message, dropped)
+        _said(turn, message.role, message.parts, dropped)
         (system if message.role in {"system", "developer"} else prompt).append(turn["content"])
         images += turn.get("images", ())
         if message.role in {"assistant", "tool"}:
@@ -251,18 +256,20 @@ def _turns(message: Message, names: Mapping[str, str], dropped: Dropped, *, own:
         _note(part, dropped)
         if part.is_error:
             dropped.add("tool_result.is_error")
-        _said(turn, Message("tool", part.parts), dropped)
+        _said(turn, "tool", part.parts, dropped)
         yield _merged(turn, message.extra if message.role == "tool" else part.extra, dropped, own=own)
-    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
-    if results and not rest:
-        return
+    rest = message.parts
+    if results:
+        rest = tuple(part for part in rest if not isinstance(part, ToolResult))
+        if not rest:
+            return
     role = "user" if message.role == "tool" else "system" if message.role == "developer" and not own else message.role
     turn = {"role": role, "content": ""}
     if message.name is not None and message.role != "tool":
         dropped.add("name")
     if role == "assistant":
         _assistant(turn, rest, dropped, own=own)
-    _said(turn, Message(message.role, rest), dropped)
+    _said(turn, message.role, rest, dropped)
     yield _merged(turn, message.extra if message.role != "tool" else (), dropped, own=own)
 
 
@@ -302,18 +309,23 @@ def arguments(use: ToolUse) -> Raw | Object:
         return {"arguments": use.arguments}
 
 
-def _said(turn: Object, message: Message, dropped: Dropped) -> None:
+def _said(turn: Object, role: str, parts: Iterable[Part], dropped: Dropped) -> None:
     """Write content and pictures. Texts of an assistant are pieces of one; those of others stand apart."""
     texts: list[str] = []
     images: list[str] = []
-    for part in message.parts:
+    for part in parts:
+        if isinstance(part, Text):
+            if part.extra or part.citations or part.cache is not None:
+                _note(part, dropped)
+            texts.append(part.text)
+            continue
         _note(part, dropped)
         match part:
-            case Text() | Refusal():
+            case Refusal():
                 texts.append(part.text)
             case Image(data=str(data)):
                 images.append(standard_base64(data) or data)
-                if part.detail is not None:
+                if part.detail not in {None, "auto"}:
                     dropped.add("detail")
             case Image():
                 dropped.add("image")
@@ -325,7 +337,7 @@ def _said(turn: Object, message: Message, dropped: Dropped) -> None:
                 dropped.add(part.kind)
             case _:
                 pass
-    turn["content"] = ("" if message.role == "assistant" else "\n").join(texts)
+    turn["content"] = ("" if role == "assistant" else "\n").join(texts)
     if images:
         turn["images"] = images
 

@@ -148,8 +148,8 @@ class OllamaEmbeddings(Struct, frozen=True):
         return (*events, Ended())
 
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
-        """Read start, usage and end of a whole reply. Raises UpstreamGarbled."""
-        return tuple(event for event in self.read_reply(body) if not isinstance(event, Embedded))
+        """Read start, usage and end of a whole reply, and of its vectors the first, which tells that there are some."""
+        return tuple(event for event in self.read_reply(body) if not isinstance(event, Embedded) or event.index == 0)
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write a whole reply in the form of the call."""

@@ -170,6 +170,9 @@ class OllamaStreamWriter:
             if skip:
                 skip = False  # the log probabilities went along with their text
                 continue
+            if isinstance(event, UsageReported):
+                self._usage = event.usage
+                continue
             after = waiting[index + 1] if index + 1 < len(waiting) else None
             skip = isinstance(after, LogprobsDelta) and isinstance(event, TextDelta) and after.choice == event.choice
             out.append(self._write(event, after if skip else None))
@@ -183,14 +186,9 @@ class OllamaStreamWriter:
         self._text = b"%b,%b" % (self._head, said)
 
     def _write(self, event: Event, after: Event | None) -> bytes:
+        if isinstance(event, TextDelta | RefusalDelta):
+            return self._say(event.text, after) if event.choice == 0 else b""
         match event:
-            case TextDelta(text, number) | RefusalDelta(text, number):
-                if number:
-                    return b""
-                tail = b',"done":false}' if self._generate else b'},"done":false}'
-                if isinstance(after, LogprobsDelta):
-                    tail = tail[:-1] + b',"logprobs":%b}' % encode(write_logprobs(after.tokens))
-                return ndjson(b"%b%b%b" % (self._text, encode(text), tail))
             case Started():
                 self._begin(event.created)
                 return b""
@@ -202,6 +200,13 @@ class OllamaStreamWriter:
                 return self._flush() + self._line({}, last(self._finish, self._foreign, self._usage))
             case _:
                 return self._rare(event) if not getattr(event, "choice", 0) else b""
+
+    def _say(self, text: str, after: Event | None) -> bytes:
+        """Write text, with its log probabilities where they come after it."""
+        tail = b',"done":false}' if self._generate else b'},"done":false}'
+        if isinstance(after, LogprobsDelta):
+            tail = tail[:-1] + b',"logprobs":%b}' % encode(write_logprobs(after.tokens))
+        return ndjson(b"%b%b%b" % (self._text, encode(text), tail))
 
     def _keep(self, event: ToolUseStarted | ToolUseDelta | UsageReported) -> bytes:
         """Keep what is written once it is whole."""

@@ -63,8 +63,9 @@ def write_request(call: Call, model: str, *, ask_usage: bool) -> tuple[bytes, tu
     dropped: Dropped = set()
     said = _outline(call).members if own and call.raw else {}
     body: Object = {"model": model, "messages": MessageWriter(model, dropped, own=own).write(content.messages)}
+    sampling = call.sampling
     for name in _OPTIONS:
-        if (value := _option(call.sampling, name)) is not None:
+        if getattr(sampling, name) is not None and (value := _option(sampling, name)) is not None:
             if name in _NOT_OPENAI and not own and is_openai(model):
                 dropped.add(name)
             else:
@@ -169,15 +170,19 @@ def _tools(content: Content, dropped: Dropped, *, own: bool) -> Object:
     tools: list[Object | Raw] = []
     for tool in content.tools:
         if isinstance(tool, Tool):
-            function = given(
-                name=tool.name, description=tool.description, parameters=raw_json(tool.parameters), strict=tool.strict
-            )
-            written = {"type": "function", "function": function}
+            function: Object = {"name": tool.name}
+            if tool.description is not None:
+                function["description"] = tool.description
+            if tool.parameters is not None:
+                function["parameters"] = Raw(tool.parameters)
+            if tool.strict is not None:
+                function["strict"] = tool.strict
+            written: Object = {"type": "function", "function": function}
             if tool.cache is not None and not own:
                 dropped.add("cache")
             elif tool.cache is not None:
                 written.update(openai_chat_parts.write_mark(tool.cache))
-            tools.append(merged(written, tool.extra, dropped, own=own))
+            tools.append(merged(written, tool.extra, dropped, own=own) if tool.extra else written)
         elif tool.dialect == NAME:
             tools.append(Raw(tool.json))
         elif tool.dialect == "responses" and tool.kind == "custom":

@@ -5,10 +5,11 @@ request was checked when it came in. Members that it does not know ride along in
 inside a known one (such as `image_url`) stand there under that one's name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct, ValidationError, structs
 from msgspec.json import Decoder, encode
 
 from penstock.call import (
@@ -26,6 +27,7 @@ from penstock.call import (
     Part,
     Reasoning,
     Refusal,
+    Role,
     Signer,
     Text,
     Thinking,
@@ -47,7 +49,14 @@ _MEMBERS: Final = Decoder(dict[str, Raw])
 _ITEMS: Final = Decoder(list[Raw])
 _NEUTRAL: Final = frozenset(wire.Request.__struct_fields__) - {"functions", "function_call", "store"}
 """Top-level members that have a neutral form; all others ride along."""
+_READ_WHOLE: Final = _NEUTRAL - {"response_format", "stream_options", "metadata", "reasoning", "thinking"}
+"""Those of them that are read whole, whatever they say."""
 _NULL: Final = b"null"
+_FUNCTIONS: Final = Decoder(list[wire.FunctionTool])
+_ROLES: Final[Mapping[type, Role]] = MappingProxyType(
+    {wire.System: "system", wire.Developer: "developer", wire.User: "user"}
+)
+"""Messages that are nothing but their content."""
 
 Own = dict[str, Raw]
 """The members of an object as they were sent; empty where nothing unknown can be among them."""
@@ -74,27 +83,30 @@ class Reading:
             if self.exact
             else zip(request.messages, map(_MEMBERS.decode, _ITEMS.decode(members["messages"])), strict=True)
         )
-        tools = [_tool(tool, raw) for tool, raw in zip(request.tools or (), _items(members.get("tools")), strict=True)]
-        tools += [_function(function, ()) for function in request.functions or ()]
+        tools = [] if request.tools is None else _tools(request.tools, members["tools"])
+        if request.functions is not None:
+            tools += [_function(function, ()) for function in request.functions]
         choice = _tool_choice(request.tool_choice, members.get("tool_choice"))
         output, kept = _output(request.response_format, members.get("response_format"))
         labels = openai_chat_parts.read_pairs(members["metadata"]) if request.metadata is not None else ()
         thinking = read_thinking(request.reasoning, request.thinking)
-        left = {
-            "response_format": kept,
-            "stream_options": _stream_options(members.get("stream_options")),
-            "metadata": labels is None,
-            "reasoning": _is_left(request.reasoning) and not _is_understood(request, thinking),
-            "thinking": _is_left(request.thinking) and thinking is None,
-        }
-        unread = {name for name, whole in left.items() if whole}
+        unread: Members = ()
+        if not _READ_WHOLE.issuperset(members):
+            left = {
+                "response_format": kept,
+                "stream_options": _stream_options(members.get("stream_options")),
+                "metadata": labels is None,
+                "reasoning": _is_left(request.reasoning) and not _is_understood(request, thinking),
+                "thinking": _is_left(request.thinking) and thinking is None,
+            }
+            unread = tuple((n, bytes(raw)) for n, raw in members.items() if left.get(n, n not in _NEUTRAL))
         return Content(
             tuple(_messages(messages)),
             tuple(tools),
             choice if choice is not None else _function_choice(request.function_call),
             request.parallel_tool_calls,
             output,
-            tuple((name, bytes(raw)) for name, raw in members.items() if name not in _NEUTRAL or name in unread),
+            unread,
             thinking,
             request.service_tier,
             labels or (),
@@ -115,17 +127,18 @@ def _is_understood(request: wire.Request, thinking: Thinking | None) -> bool:
 def _messages(messages: Iterable[tuple[wire.WireMessage, Own]]) -> Iterator[Message]:
     legacy = LEGACY_ID
     for index, (message, own) in enumerate(messages):
+        text = message.content
+        content = (Text(text),) if isinstance(text, str) else tuple(_parts(text, own))
+        role = _ROLES.get(type(message))
+        if role is not None and not own:
+            yield Message(role, content, message.name)
+            continue
         cache, extra = openai_chat_parts.read_mark(_rest(own, type(message), "role"))
-        content = tuple(_parts(message.content, own))
         if cache is not None and not isinstance(message, wire.ToolMessage):
             content, extra = _marked(content, cache, extra)
         match message:
-            case wire.System():
-                yield Message("system", content, message.name, extra)
-            case wire.Developer():
-                yield Message("developer", content, message.name, extra)
-            case wire.User():
-                yield Message("user", content, message.name, extra)
+            case _ if role is not None:
+                yield Message(role, content, message.name, extra)
             case wire.Assistant():
                 if message.function_call is not None:
                     legacy = f"{LEGACY_ID}{index}"
@@ -171,9 +184,10 @@ def _assistant(
     if (raw := own.get("images")) is not None and (images := openai_chat_parts.read_images(raw)) is not None:
         read.add("images")
         parts += images
-    calls = message.tool_calls or ()
-    for call, raw in zip(calls, _items(own.get("tool_calls"), len(calls)), strict=True):
-        parts.append(_tool_use(call, _members(raw)))
+    if message.tool_calls is not None:
+        calls = message.tool_calls
+        raws = _items(own.get("tool_calls"), len(calls))
+        parts += [_tool_use(call, _members(raw)) for call, raw in zip(calls, raws, strict=True)]
     if message.function_call is not None:
         rest = _rest(_members(own.get("function_call")), wire.Function)
         function = message.function_call
@@ -189,6 +203,8 @@ def _cited(content: tuple[Part, ...], citations: Iterable[Citation]) -> tuple[Pa
 
 
 def _tool_use(call: wire.ToolCall, own: Own) -> ToolUse:
+    if not own and call.function is not None and call.type != "custom":
+        return ToolUse(call.id, call.function.name, call.function.arguments)
     cache, extra = openai_chat_parts.read_mark(_rest(own, wire.ToolCall))
     signature: str | None = None
     signer: Signer = ""
@@ -205,10 +221,8 @@ def _tool_use(call: wire.ToolCall, own: Own) -> ToolUse:
     return ToolUse(call.id, call.function.name, call.function.arguments, "function", extra, signature, signer, cache)
 
 
-def _parts(content: str | list[wire.Part] | None, own: Own) -> Iterator[Part]:
-    if isinstance(content, str):
-        yield Text(content)
-    elif content is not None:
+def _parts(content: list[wire.Part] | None, own: Own) -> Iterator[Part]:
+    if content is not None:
         for part, raw in zip(content, _items(own.get("content"), len(content)), strict=True):
             yield _part(part, raw)
 
@@ -237,6 +251,14 @@ def _part(part: wire.Part, raw: Raw | None) -> Part:
 
 
 # -- tools and the form of the answer --
+
+
+def _tools(tools: list[wire.ToolDefinition], raw: Raw) -> list[Tool | Foreign]:
+    """Read the tools: nearly always functions, with nothing beside them."""
+    try:
+        return [_function(tool.function, ()) for tool in _FUNCTIONS.decode(raw)]
+    except ValidationError:
+        return [_tool(tool, one) for tool, one in zip(tools, _items(raw), strict=True)]
 
 
 def _tool(tool: wire.ToolDefinition, raw: Raw | None) -> Tool | Foreign:
@@ -327,7 +349,9 @@ def _rest(own: Own, kind: type[Struct], *more: str) -> Members:
 
 def _inner(own: Own, name: str, kind: type[Struct]) -> Members:
     """Give the unknown members of an object within, under its name."""
-    rest = _rest(_members(own.get(name)), kind)
+    if name not in own:
+        return ()
+    rest = _rest(_members(own[name]), kind)
     return ((name, encode({key: Raw(json) for key, json in rest})),) if rest else ()
 
 

@@ -7,7 +7,7 @@ object are written that no neutral form stands for. Place in the line: below `op
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from msgspec import Raw
 from msgspec.json import Decoder
@@ -76,12 +76,32 @@ class MessageWriter:
         """Write all of them."""
         turns: list[Object] = []
         for message in messages:
-            for turn in self._turns(message):
+            for turn in self._plain(message) or self._turns(message):
                 if self.shown and turn["role"] not in {"tool", "function"}:
                     turns.append(self._pictures())
                 turns.append(turn)
         if self.shown:
             turns.append(self._pictures())
+        return turns
+
+    def _plain(self, message: Message) -> list[Object]:
+        """Write a message that is one plain text, as most are, or results of tools that are; [] for any other."""
+        name = message.name
+        if message.extra or not message.parts or (name is not None and message.role == "tool"):
+            return []
+        turns: list[Object] = []
+        for part in message.parts:
+            if isinstance(part, Text) and len(message.parts) == 1 and is_plain(part):
+                role = "user" if message.role == "tool" else message.role
+                turns.append({"role": role, "content": part.text})
+            elif isinstance(part, ToolResult) and len(part.parts) == 1 and is_plain(text := part.parts[0]):
+                if part.is_error or part.cache is not None or part.id.startswith(LEGACY_ID):
+                    return []
+                turns.append({"role": "tool", "tool_call_id": part.id, "content": text.text})
+            else:
+                return []
+        if name is not None and "tool_call_id" not in turns[-1]:
+            turns[-1]["name"] = name
         return turns
 
     def _pictures(self) -> Object:
@@ -91,12 +111,14 @@ class MessageWriter:
     def _turns(self, message: Message) -> Iterator[Object]:
         """Write one neutral message as messages: each tool result is one of its own here."""
         extra = message.extra if self.own else ()
-        if not self.own:
+        if message.extra and not self.own:
             self.dropped.update(name for name, _ in message.extra)
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         for part in results:
             yield self._tool_message(part, message, extra)
-        rest: tuple[Part, ...] = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+        rest = message.parts
+        if results:
+            rest = tuple(part for part in rest if not isinstance(part, ToolResult))
         if results and not rest:
             return
         turn: Object = {"role": "user" if message.role == "tool" else message.role}
@@ -162,12 +184,10 @@ class MessageWriter:
                     rest.append(part)
         if thoughts:
             self._think(turn, thoughts)
-        said = {
-            "images": images and openai_chat_parts.write_images(images),
-            "refusal": refusals and "".join(refusals),
-            "tool_calls": calls,
-        }
-        turn.update((name, value) for name, value in said.items() if value != [])
+        if images or refusals:
+            turn.update(_beside(images, refusals))
+        if calls:
+            turn["tool_calls"] = calls
         if any(isinstance(part, Text) and part.citations for part in rest):
             self._cite(turn, rest)
         return tuple(rest)
@@ -246,7 +266,16 @@ class MessageWriter:
         return openai_chat_parts.write_mark(cache)
 
     def _merged(self, out: Object, extra: Members) -> Object:
+        if not extra:
+            return out
         return merged(out, extra, self.dropped, own=self.own)
+
+
+def _beside(images: Iterable[Image], refusals: Iterable[str]) -> Object:
+    """Write the pictures and the refusal of an assistant's message."""
+    shown, refusal = openai_chat_parts.write_images(images), "".join(refusals)
+    out: Object = {"images": shown} if shown else {}
+    return {**out, "refusal": refusal} if refusals else out
 
 
 def _image(part: Image) -> Object:
@@ -255,6 +284,11 @@ def _image(part: Image) -> Object:
 
 def _is_image(media_type: str) -> bool:
     return media_type.startswith("image/")
+
+
+def is_plain(part: Part) -> TypeGuard[Text]:
+    """Return whether a part is text and nothing beside it."""
+    return isinstance(part, Text) and not part.extra and not part.citations and part.cache is None
 
 
 # -- members --

@@ -72,6 +72,7 @@ _FINISH: Final[Mapping[str, Finish]] = MappingProxyType(
 _NATIVE: Final[Mapping[str, str]] = MappingProxyType(
     {"length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter", "refusal": "content_filter"}
 )
+_REFUSED: Final = ("refusal", "stop")
 _SERVER_ERROR: Final = 500
 _KINDS: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -113,7 +114,7 @@ def read_reply(body: bytes) -> tuple[Event, ...]:
         _read_choice(choice, reply.id or "", events)
         if own:
             _read_unknown(own[index], choice.index, events)
-        events.append(finished(choice.finish_reason or "", choice.index))
+        events.append(finished(choice.finish_reason or "", choice.index, refused=bool(choice.message.refusal)))
     if len(reply.usage) > NULL and (usage := read_usage(reply.usage)) is not None:
         events.append(UsageReported(usage))
     events.append(Ended())
@@ -315,14 +316,17 @@ def _write_alternative(token: Logprob) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.logprob, "bytes": token.bytes}
 
 
-def finished(native: str, choice: int) -> Finished:
-    """Read why a choice ended."""
-    return Finished(_FINISH.get(native, "other"), native, choice)
+def finished(native: str, choice: int, *, refused: bool = False) -> Finished:
+    """Read why a choice ended. OpenAI says `stop` after a refusal as well, which stands in a member of its own."""
+    reason = _FINISH.get(native, "other")
+    return Finished("refusal" if refused and reason == "stop" else reason, native, choice)
 
 
 def native_finish(reason: Finish, native: str) -> str:
-    """Give the schema's word for why a choice ended: the provider's own if it is one of them."""
-    return native if native in _OFFICIAL else _NATIVE.get(reason, "stop")
+    """Give the schema's word for why a choice ended: the provider's own if it is one of them and means the same here."""
+    if native in _OFFICIAL and (_FINISH[native] == reason or reason not in _NATIVE or (reason, native) == _REFUSED):
+        return native
+    return _NATIVE.get(reason, "stop")
 
 
 def read_in_band(error: Raw | bytes) -> UpstreamError:

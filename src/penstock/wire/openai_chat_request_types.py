@@ -346,6 +346,17 @@ class ExactFunctionMessage(FunctionMessage, gc=False, forbid_unknown_fields=True
 ExactMessage = ExactSystem | ExactDeveloper | ExactUser | ExactAssistant | ExactToolMessage | ExactFunctionMessage
 
 
+class ExactFunctionDefinition(FunctionDefinition, gc=False, forbid_unknown_fields=True):
+    """See `FunctionDefinition`."""
+
+
+class FunctionTool(Struct, gc=False, forbid_unknown_fields=True):
+    """A function and nothing beside it. See `ToolDefinition`."""
+
+    type: Literal["function"]
+    function: ExactFunctionDefinition
+
+
 class ExactRequest(Options, gc=False, kw_only=True):
     """A request with known members in its messages; unknown ones beside the messages do not matter."""
 

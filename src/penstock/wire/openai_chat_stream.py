@@ -190,6 +190,7 @@ class ChatStreamReader:
                 events.append(ForeignDelta(NAME, "reasoning_details", bytes(delta.reasoning_details), number))
         elif text := delta.reasoning_content or delta.reasoning:
             state.told.append(text)
+        state.refused = state.refused or bool(delta.refusal)
         read_delta(delta, number, events)
         for call in delta.tool_calls or ():
             state.read(call, number, self._id, events)
@@ -204,7 +205,7 @@ class ChatStreamReader:
         state = self._choices.setdefault(number, _ChoiceState())
         if not state.finished:
             state.finished = True
-            events.append(finished(native, number))
+            events.append(finished(native, number, refused=state.refused))
 
 
 def _in_band(chunk: wire.StreamChunk, frame: Frame) -> UpstreamError | None:
@@ -217,10 +218,11 @@ def _in_band(chunk: wire.StreamChunk, frame: Frame) -> UpstreamError | None:
 class _ChoiceState:
     """One choice while it streams: whether it has ended, and which pieces of tool calls belong together."""
 
-    __slots__ = ("_at", "_ids", "_last", "finished", "told")
+    __slots__ = ("_at", "_ids", "_last", "finished", "refused", "told")
 
     def __init__(self) -> None:
         self.finished = False
+        self.refused = False
         self.told: list[str] = []  # thoughts without a signature, so far
         self._at: dict[int, int] = {}  # the server's index -> ours
         self._ids: list[str] = []

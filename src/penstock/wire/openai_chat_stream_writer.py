@@ -81,15 +81,44 @@ class ChatStreamWriter:
         """Write the chunks of some events; b"" if they say nothing yet."""
         waiting = list(events)
         out: list[bytes] = []
+        last = len(waiting) - 1
         for index, event in enumerate(waiting):
+            if isinstance(event, TextDelta) and event.choice in self._roles:
+                after = waiting[index + 1] if index < last else None
+                out.append(self._text(event, after if isinstance(after, LogprobsDelta) else None))
+                continue
+            if isinstance(event, ToolUseDelta) and (delta := self._arguments(event)):
+                out.append(delta)
+                continue
+            if isinstance(event, UsageReported):
+                self._usage = event.usage
+                continue
             if isinstance(event, LogprobsDelta):
                 before = waiting[index - 1] if index else None
                 if not isinstance(before, TextDelta | RefusalDelta) or before.choice != event.choice:
                     out.append(self._delta(event.choice, b"{}", _logprobs(event)))
                 continue  # else it went along with the text
-            after = waiting[index + 1] if index + 1 < len(waiting) else None
+            after = waiting[index + 1] if index < last else None
             out.append(self._write(event, after))
         return b"".join(out)
+
+    def _text(self, event: TextDelta, after: LogprobsDelta | None) -> bytes:
+        """Write text of a choice whose role is told: nearly every chunk of nearly every stream."""
+        text, number = event.text, event.choice
+        self._said[number] = self._said.get(number, 0) + len(text)
+        if self._thoughts:
+            self._thoughts.pop(number, None)
+        chunk = b'data: %b{"index":%d,"delta":{"content":%b},"logprobs":%b,"finish_reason":null}]%b\n\n'
+        logprobs = b"null" if after is None else _logprobs(after, number)
+        return chunk % (self._head or self._heading(), number, encode(text), logprobs, self._tail)
+
+    def _arguments(self, event: ToolUseDelta) -> bytes:
+        """Write more arguments of a call that has begun; b"" where it is none of a function, or of the deprecated kind."""
+        start = self._tools.get((event.choice, event.index))
+        if start is None or start.kind != "function" or start.id.startswith(LEGACY_ID):
+            return b""
+        delta = b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (event.index, encode(event.arguments))
+        return self._delta(event.choice, delta)
 
     def _write(self, event: Event, after: Event | None) -> bytes:
         match event:
@@ -109,20 +138,14 @@ class ChatStreamWriter:
                 return self._end()
             case ReasoningDelta():
                 return self._think(event)
-            case Started() | UsageReported() | Embedded():
-                return self._note(event)
+            case Started() | Embedded() | UsageReported():
+                if isinstance(event, Started):
+                    self._start = event
+                    self._head = b""
+                return b""
             case _:
                 number, delta = event.choice, self._rare(event)
                 return self._delta(number, encode(delta)) if delta else b""
-
-    def _note(self, event: Started | UsageReported | Embedded) -> bytes:
-        """Keep what is said later, or in every chunk."""
-        if isinstance(event, Started):
-            self._start = event
-            self._head = b""
-        elif isinstance(event, UsageReported):
-            self._usage = event.usage
-        return b""
 
     def _think(self, event: ReasoningDelta) -> bytes:
         """Write thoughts as they come, and again as a whole with the signature that closes them."""
@@ -152,6 +175,8 @@ class ChatStreamWriter:
         match event:
             case Cited(citation, number):
                 item = write_citation(citation, self._begun.get(number, 0))
+                if isinstance(item, dict):
+                    item["index"] = self._count(number, "annotations", 1)  # without it OpenAI's SDK cannot join them
                 return {} if item is None else {"annotations": [item]}
             case PartAdded(Image() as image, number):
                 self._begun[number] = self._said.get(number, 0)

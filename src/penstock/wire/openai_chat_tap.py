@@ -10,17 +10,19 @@ from typing import Final
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
-from penstock.event import Ended, Event, Started, UsageReported
+from penstock.event import Ended, Event, Finished, Started, UsageReported
 from penstock.receipt import Usage
 from penstock.wire.openai_chat_reply import finished, read_reply
 
 
-class _Object(Struct):
-    """Some object; what is in it does not matter here."""
+class _Message(Struct):
+    """What was said; only whether it is a refusal matters here."""
+
+    refusal: str | None = None
 
 
 class _Choice(Struct):
-    message: _Object
+    message: _Message
     finish_reason: str
     index: int = 0
 
@@ -89,5 +91,9 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     started = Started(reply.id, reply.model, reply.created, reply.system_fingerprint, reply.service_tier)
     counted = UsageReported(Usage(into, out, cached, written, 0, thought, heard, said, right, wrong))
     if len(choices) == 1:
-        return started, finished(choices[0].finish_reason, choices[0].index), counted, _ENDED
-    return started, *[finished(choice.finish_reason, choice.index) for choice in choices], counted, _ENDED
+        return started, _finished(choices[0]), counted, _ENDED
+    return started, *[_finished(choice) for choice in choices], counted, _ENDED
+
+
+def _finished(choice: _Choice) -> Finished:
+    return finished(choice.finish_reason, choice.index, refused=bool(choice.message.refusal))

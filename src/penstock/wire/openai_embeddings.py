@@ -18,7 +18,8 @@ from msgspec.json import Decoder, encode
 from penstock.call import NOTHING_ASKED, Asked, Call, Content, Embed, Sampling
 from penstock.errors import InvalidRequest, PenstockError, UpstreamError, UpstreamGarbled
 from penstock.receipt import Usage
-from penstock.reply import Embedded, Ended, Event, Failed, Reply, Started, UsageReported
+from penstock.event import Embedded, Ended, Event, Failed, Started, UsageReported
+from penstock.reply import Reply
 from penstock.wire.dialect import ModelRow
 from penstock.wire.openai_chat import OpenAIChat
 from penstock.wire.openai_chat_reply import check_utf8, read_in_band
@@ -68,6 +69,8 @@ class _Reply(_Head, gc=False):
 _REQUEST: Final = Decoder(_Request)
 _REPLY: Final = Decoder(_Reply)
 _HEAD: Final = Decoder(_Head)
+_ARRIVED: Final = Embedded(0, ())
+"""Tells the line that there is an answer, where its vectors pass unread."""
 
 
 class _Reading:
@@ -172,7 +175,7 @@ class OpenAIEmbeddings(Struct, frozen=True):
             raise _garbled(error) from None
         if is_said(reply.error) or reply.usage is None:
             return self.read_reply(body)
-        return Started(model=reply.model or ""), *_used(reply.usage), Ended()
+        return Started(model=reply.model or ""), _ARRIVED, *_used(reply.usage), Ended()
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write all vectors, in the form that the call asked for."""

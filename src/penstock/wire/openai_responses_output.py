@@ -55,18 +55,23 @@ def write_reply(reply: Reply, call: Call) -> bytes:
     """Write a whole reply; every member that OpenAI's schema requires is there."""
     choice = reply.choices[0] if reply.choices else Choice()
     start = Started(reply.id, reply.model, reply.created, None, reply.service_tier, reply.extra)
+    refused = any(isinstance(part, Refusal) for part in choice.parts)
     output = write_items(choice, reply.id)
-    end = Ending(choice.finish, choice.native_finish, reply.usage, reply.error)
+    end = Ending(choice.finish, choice.native_finish, reply.usage, reply.error, refused=refused)
     return encode(Response(start, call).write(output, end))
 
 
 class Ending:
     """How a reply ended: its status, why, and what it cost."""
 
-    def __init__(self, finish: Finish, native: str, usage: Usage | None, error: PenstockError | None) -> None:
+    def __init__(
+        self, finish: Finish, native: str, usage: Usage | None, error: PenstockError | None, *, refused: bool
+    ) -> None:
+        """Say why; a refusal that no part of the answer tells of (`refused`) is a content filter's here."""
         self.error = error
         self.usage = usage
-        self.reason = native if native in _REASONS else _INCOMPLETE.get(finish)
+        reason: Finish = "content_filter" if finish == "refusal" and not refused else finish
+        self.reason = native if native in _REASONS else _INCOMPLETE.get(reason)
         failed = error is not None or finish == "error"
         self.status = "failed" if failed else "incomplete" if self.reason is not None else "completed"
 

@@ -51,6 +51,11 @@ _LINES: Final = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (
 """Characters at which some readers break lines, although the standard does not."""
 
 
+_INPUT_DELTA: Final = b"response.custom_tool_call_input.delta"
+_ARGUMENTS_DELTA: Final = b"response.function_call_arguments.delta"
+_SUMMARY_DELTA: Final = b"response.reasoning_summary_text.delta"
+
+
 class _Thought:
     """A thought that is open. Its text goes out as a summary."""
 
@@ -100,6 +105,7 @@ class ResponsesStreamWriter:
         "_items",
         "_open",
         "_out",
+        "_refused",
         "_response",
         "_sequence",
         "_start",
@@ -113,6 +119,7 @@ class ResponsesStreamWriter:
         self._call = call
         self._start = Started(model=call.model)
         self._response: Response | None = None
+        self._refused = False
         self._sequence = 0
         self._items: list[bytes] = []  # as they are when done; b"" until then
         self._open: _Thought | _Message | None = None
@@ -127,13 +134,15 @@ class ResponsesStreamWriter:
         waiting = list(events)
         logprobs = _logprobs(waiting)
         for index, event in enumerate(waiting):
+            if isinstance(event, TextDelta) and event.choice == 0:
+                self._text(event.text, logprobs.get(index, ()))
+                continue
+            if isinstance(event, UsageReported):
+                self._usage = event.usage
+                continue
             match event:
-                case TextDelta(text, 0):
-                    self._text(text, logprobs.get(index, ()))
                 case Started():
                     self._start = event
-                case UsageReported(usage):
-                    self._usage = usage
                 case Failed(error):
                     self._fail(error)
                 case Ended():
@@ -153,6 +162,7 @@ class ResponsesStreamWriter:
             case ReasoningDelta(choice=0):
                 self._think(event)
             case RefusalDelta(text, 0):
+                self._refused = True
                 self._refuse(text)
             case ToolUseStarted(choice=0):
                 self._call_tool(event)
@@ -176,6 +186,12 @@ class ResponsesStreamWriter:
         data = encode({"type": kind, **members, "sequence_number": self._sequence})
         self._sequence += 1
         self._out.append(sse(_one_line(data), kind))
+
+    def _delta(self, kind: bytes, place: bytes, text: str) -> None:
+        """Write a piece of what has begun; `place` are the members that say of what."""
+        event = b'event: %b\ndata: {"type":"%b",%b,"delta":%b,"sequence_number":%d}\n\n'
+        self._out.append(event % (kind, kind, place, _one_line(encode(text)), self._sequence))
+        self._sequence += 1
 
     def _begin(self) -> None:
         self._response = Response(self._start, self._call)
@@ -280,7 +296,8 @@ class ResponsesStreamWriter:
                 part = {"type": "summary_text", "text": ""}
                 self._event("response.reasoning_summary_part.added", **place, part=part)
             opened.said.append(event.text)
-            self._event("response.reasoning_summary_text.delta", **place, delta=event.text)
+            at = b'"item_id":%b,"output_index":%d,"summary_index":0' % (encode(opened.ident), opened.place)
+            self._delta(_SUMMARY_DELTA, at, event.text)
         if event.signature is not None or event.redacted:
             self._close_thought(opened, event)
 
@@ -321,8 +338,8 @@ class ResponsesStreamWriter:
             tool = self._tools[index]
         if arguments:
             tool.said.append(arguments)
-            name = "custom_tool_call_input" if tool.started.kind == "custom" else "function_call_arguments"
-            self._event(f"response.{name}.delta", item_id=tool.ident, output_index=tool.place, delta=arguments)
+            kind = _INPUT_DELTA if tool.started.kind == "custom" else _ARGUMENTS_DELTA
+            self._delta(kind, b'"item_id":%b,"output_index":%d' % (encode(tool.ident), tool.place), arguments)
 
     def _close_tools(self) -> None:
         for tool in self._tools.values():
@@ -352,7 +369,7 @@ class ResponsesStreamWriter:
         if self._failed:
             return
         finish = self._finish or Finished("stop")
-        end = Ending(finish.reason, finish.native, self._usage, None)
+        end = Ending(finish.reason, finish.native, self._usage, None, refused=self._refused)
         self._close("incomplete" if end.status == "incomplete" else "completed")
         self._close_tools()
         if self._response is None:
@@ -362,10 +379,14 @@ class ResponsesStreamWriter:
         self._event(f"response.{end.status}", response=whole)
 
     def _fail(self, error: PenstockError) -> None:
-        """Write the error in the event's own members, and as the object for which OpenAI's SDK raises."""
+        """Write the error in the event's own members, and as the object for which OpenAI's SDK raises.
+
+        It begins nothing: on the verbatim lane what came before is the provider's own.
+        """
         said = error_object(error)
         flat = {name: said[name] for name in ("code", "message", "param")}
-        self._event("error", **flat, error=said)
+        data = encode({"type": "error", **flat, "error": said, "sequence_number": self._sequence})
+        self._out.append(sse(_one_line(data), "error"))
         self._failed = True
 
 
@@ -375,6 +396,8 @@ def _logprobs(events: list[Event]) -> dict[int, tuple[Logprob, ...]]:
     Where no text is there, they stand at their own place.
     """
     found: dict[int, tuple[Logprob, ...]] = {}
+    if LogprobsDelta not in map(type, events):
+        return found
     first: int | None = None
     before: Event | None = None
     for index, event in enumerate(events):
