@@ -46,7 +46,11 @@ DOORS = (
     Door("templates", ("jinja2",), ("engine/fuel.py", "engine/sandbox.py", "engine/template.py")),
     Door("Unicode patterns", ("regex",), ("engine/pretokenize.py",)),
     Door("the terminal", ("typer", "rich"), ("cli.py", "cli/*.py")),
-    Door("HTTP by other means", ("urllib.request", "http.client", "http.server", "socketserver", "xmlrpc"), ("providers/google_credentials.py",)),
+    Door(
+        "HTTP by other means",
+        ("urllib.request", "http.client", "http.server", "socketserver", "xmlrpc"),
+        ("providers/google_credentials.py",),
+    ),
 )
 SOCKET_CALLS = {
     *("create_connection", "create_server", "create_unix_connection", "create_unix_server"),

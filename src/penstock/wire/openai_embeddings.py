@@ -17,8 +17,8 @@ from msgspec.json import Decoder, encode
 
 from penstock.call import NOTHING_ASKED, Asked, Call, Content, Embed, Sampling
 from penstock.errors import InvalidRequest, PenstockError, UpstreamError, UpstreamGarbled
-from penstock.receipt import Usage
 from penstock.event import Embedded, Ended, Event, Failed, Started, UsageReported
+from penstock.receipt import Usage
 from penstock.reply import Reply
 from penstock.wire.dialect import ModelRow
 from penstock.wire.openai_chat import OpenAIChat
