@@ -678,3 +678,12 @@ print("parent:", gateway.ask("Hi").text)
 
     assert (code, out, err) == (0, "child: You said: Hi\nparent: You said: Hi\n", "")
     assert statuses() == ["ok", "ok"]
+
+
+async def test_without_a_model_of_ones_own_one_has_to_be_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    (tmp_path / "bare.toml").write_text('[providers.fake]\nkind = "scripted"\n')
+    async with AsyncGateway(tmp_path / "bare.toml") as gateway:
+        with pytest.raises(InvalidRequest, match="model has to be a name"):
+            await gateway.ask("Hi")
+        assert (await gateway.ask("Hi", model="fake/demo")).receipt.target == "fake/demo"

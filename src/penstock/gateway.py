@@ -104,8 +104,8 @@ class Gateway:
 
     @property
     def default_model(self) -> str:
-        """The model that is meant where none is named: the first of the configuration."""
-        return next(iter(self.router.models))
+        """The model that is meant where none is named: the first of the configuration; "" where it names none."""
+        return next(iter(self.router.models), "")
 
     # -- the line --
 

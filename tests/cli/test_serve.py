@@ -68,6 +68,18 @@ def test_it_says_where_it_answers_and_how_to_try_it_and_a_signal_ends_it(serve):
     assert "make one: penstock keys create" in said
 
 
+def test_without_a_model_of_ones_own_it_serves_what_its_providers_have(serve, write):
+    write('[providers.fake]\nkind = "scripted"\n')
+    one = serve()
+    answer = one.get("/readyz")
+    one.process.send_signal(signal.SIGTERM)
+    rest, err, code = one.end()
+
+    assert (answer, code, err) == ((200, "ready\n"), 0, "")
+    assert "models   none by a name of your own" in one.said + rest
+    assert '"model": "fake/..."' in one.said + rest
+
+
 def test_with_keys_the_line_to_try_asks_for_one_and_calls_of_a_dead_process_are_told(
     serve, penstock, process, receipts
 ):

@@ -56,12 +56,12 @@ def _refuse(config: Configuration, why: str) -> NoReturn:
 
 def _announce(url: str, gateway: Gateway) -> None:
     """Say where the gateway answers and how to try it."""
-    name, keyless = gateway.default_model, gateway.keys.empty
+    name, keyless = gateway.default_model or f"{gateway.config.providers[0].name}/...", gateway.keys.empty
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "What is penstock?"}}]}}'
     key = "" if keyless else " -H 'authorization: Bearer ps-...'"
     recovered = gateway.ledger.recovered
     say(("penstock", "bold"), " serves on ", (url, "bold"), f"  ({gateway.config.source})")
-    say(f"  models   {', '.join(gateway.router.models)}")
+    say(f"  models   {', '.join(gateway.router.models) or 'none by a name of your own; ask for provider/model'}")
     say(f"  try      curl {url}/v1/chat/completions{key} -d '{body}'")
     say(f"  control  {url}/admin/v1/openapi.json, {url}/metrics")
     if keyless:

@@ -69,8 +69,6 @@ class _Reply(_Head, gc=False):
 _REQUEST: Final = Decoder(_Request)
 _REPLY: Final = Decoder(_Reply)
 _HEAD: Final = Decoder(_Head)
-_ARRIVED: Final = Embedded(0, ())
-"""Tells the line that there is an answer, where its vectors pass unread."""
 
 
 class _Reading:
@@ -175,7 +173,8 @@ class OpenAIEmbeddings(Struct, frozen=True):
             raise _garbled(error) from None
         if is_said(reply.error) or reply.usage is None:
             return self.read_reply(body)
-        return Started(model=reply.model or ""), _ARRIVED, *_used(reply.usage), Ended()
+        arrived = Embedded(0, ())  # tells the line that there is an answer, whose vectors pass unread
+        return Started(model=reply.model or ""), arrived, *_used(reply.usage), Ended()
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write all vectors, in the form that the call asked for."""
