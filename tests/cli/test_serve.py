@@ -68,8 +68,8 @@ def test_it_says_where_it_answers_and_how_to_try_it_and_a_signal_ends_it(serve):
     assert "make one: penstock keys create" in said
 
 
-def test_without_a_model_of_ones_own_it_serves_what_its_providers_have(serve, write):
-    write('[providers.fake]\nkind = "scripted"\n')
+def test_without_a_model_of_ones_own_it_serves_what_its_providers_have(serve, folder):
+    (folder / "penstock.toml").write_text('[providers.fake]\nkind = "scripted"\n')
     one = serve()
     answer = one.get("/readyz")
     one.process.send_signal(signal.SIGTERM)
