@@ -173,6 +173,13 @@ def test_pictures_of_several_results_are_shown_after_the_last() -> None:
     assert [turn["role"] for turn in turns(together)[0]] == ["tool", "user"]
 
 
+def test_members_of_a_result_that_only_its_own_dialect_knows_are_named() -> None:
+    foreign = ToolResult("a", (Text("1"),), extra=(("scheduling", b'"SILENT"'),))
+    written, dropped = turns(Message("tool", (foreign,)), own=False)
+    assert written == [{"role": "tool", "tool_call_id": "a", "content": "1"}]
+    assert dropped == ["scheduling"]
+
+
 def test_members_are_kept_merged_or_named() -> None:
     assert kept(a=1, b=None) == {"a": 1}
     assert raw_json(None) is None

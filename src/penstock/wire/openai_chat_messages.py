@@ -95,7 +95,7 @@ class MessageWriter:
                 role = "user" if message.role == "tool" else message.role
                 turns.append({"role": role, "content": part.text})
             elif isinstance(part, ToolResult) and len(part.parts) == 1 and is_plain(text := part.parts[0]):
-                if part.is_error or part.cache is not None or part.id.startswith(LEGACY_ID):
+                if part.is_error or part.extra or part.cache is not None or part.id.startswith(LEGACY_ID):
                     return []
                 turns.append({"role": "tool", "tool_call_id": part.id, "content": text.text})
             else:
@@ -137,6 +137,8 @@ class MessageWriter:
     def _tool_message(self, part: ToolResult, message: Message, extra: Members) -> Object:
         if part.is_error:
             self.dropped.add("tool_result.is_error")
+        if part.extra:  # in this dialect they stand in the message
+            self.dropped.update(name for name, _ in part.extra)
         parts = part.parts
         shown = [item for item in parts if isinstance(item, Image | Audio | File)]
         if shown:
