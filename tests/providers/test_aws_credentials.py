@@ -18,7 +18,6 @@ from penstock.providers.aws_credentials import (
     CredentialSource,
     bearer_token,
     file_credentials,
-    find_region,
     plain_credentials,
 )
 from penstock.providers.sigv4 import Credentials
@@ -102,16 +101,6 @@ def test_the_shared_files_are_read_by_profile(tmp_path: Path) -> None:
     assert file_credentials(access(home, profile="work")) == Credentials(KEY, SECRET, "t")
     assert file_credentials(access(home, AWS_PROFILE="config")) == Credentials(KEY, SECRET)
     assert file_credentials(access(home, AWS_DEFAULT_PROFILE="nobody")) is None
-    assert find_region(access(home)) == "eu-west-1"
-    assert find_region(access(home, profile="work")) == "us-west-2"
-    assert find_region(access(home, profile="nobody")) is None
-
-
-def test_the_region_is_what_is_said_first() -> None:
-    assert find_region(access(None, region="a", AWS_REGION="b")) == "a"
-    assert find_region(access(None, AWS_REGION="b", AWS_DEFAULT_REGION="c")) == "b"
-    assert find_region(access(None, AWS_DEFAULT_REGION="c")) == "c"
-    assert find_region(access()) is None
 
 
 def test_files_are_found_where_the_environment_says(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ from penstock.errors import (
 )
 from penstock.receipt import Usage
 from penstock.reply import Choice, Ended, Event, Failed, Reply, fold
-from penstock.wire.anthropic_messages import MAX_ERROR_BYTES, AnthropicMessages
+from penstock.wire.anthropic_messages import AnthropicMessages
 from penstock.wire.dialect import Asked, Dialect, ModelRow
 from penstock.wire.framing import SseReader
+from penstock.wire.provider_error import MAX_SHOWN_BYTES
 
 GOLDEN = Path(__file__).parent / "golden" / "messages"
 REQUESTS = sorted(GOLDEN.glob("*.request.json"))
@@ -444,7 +445,7 @@ def test_an_error_has_the_type_that_the_sdk_knows_for_its_status(error: Penstock
         b'{"type":"error","error":{"type":"x","message":1}}',
         b'{"type":"error","error":{"type":"x","message":"\xff"}}',
         b'{"type":"error","error":{"type":"x","message":"key sk-ant-abcdefgh12345678 is bad"}}',
-        b'{"type":"error","error":{"type":"x","message":"' + b"x " * MAX_ERROR_BYTES + b'"}}',
+        b'{"type":"error","error":{"type":"x","message":"' + b"x " * MAX_SHOWN_BYTES + b'"}}',
         b'{"type":"error","error":{"type":"x","message":"x","deep":' + b"[" * 5_000,
     ],
 )

@@ -19,7 +19,8 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from penstock.wire.gemini_errors import MAX_ERROR_BYTES, read_error, read_in_band, write_error
+from penstock.wire.gemini_errors import read_error, read_in_band, write_error
+from penstock.wire.provider_error import MAX_SHOWN_BYTES
 
 TYPE = "type.googleapis.com/google.rpc."
 
@@ -95,7 +96,7 @@ def test_what_a_provider_says_about_the_request_reaches_the_client_as_it_is() ->
         b'{"error":{"message":"x"}}',
         b'{"error":{"code":400,"message":"key AIzaSyA1234567890abcdefgh is bad"}}',
         b'{"error":{"code":400,"message":"\xff"}}',
-        b'{"error":{"code":400,"message":"' + b"x " * MAX_ERROR_BYTES + b'"}}',
+        b'{"error":{"code":400,"message":"' + b"x " * MAX_SHOWN_BYTES + b'"}}',
     ],
 )
 def test_a_body_that_may_not_be_shown_is_replaced(raw: bytes) -> None:

@@ -53,8 +53,9 @@ from penstock.reply import (
     unfold,
 )
 from penstock.wire.dialect import Asked, ModelRow
-from penstock.wire.ollama import MAX_ERROR_BYTES, Ollama
+from penstock.wire.ollama import Ollama
 from penstock.wire.ollama_embeddings import OllamaEmbeddings
+from penstock.wire.provider_error import MAX_SHOWN_BYTES
 
 GOLDEN = Path(__file__).parent / "golden" / "ollama"
 REPLIES = sorted(path for path in GOLDEN.glob("*.json") if not path.name.endswith((".request.json", ".error.json")))
@@ -264,7 +265,7 @@ def test_an_overflow_says_so() -> None:
 @pytest.mark.parametrize(
     "raw",
     [b"", b"<html>", b'{"error":{"message":"x"}}', b'{"error":"\xff"}', b'{"error":"key sk-abcdefgh12345678 is bad"}',
-     b'{"error":"' + b"x " * MAX_ERROR_BYTES + b'"}', b'{"error":"x","deep":' + b"[" * 5_000],
+     b'{"error":"' + b"x " * MAX_SHOWN_BYTES + b'"}', b'{"error":"x","deep":' + b"[" * 5_000],
 )  # fmt: skip
 def test_a_body_that_may_not_be_shown_is_replaced(raw: bytes) -> None:
     error = OLLAMA.read_error(400, raw)

@@ -27,7 +27,8 @@ from penstock.errors import (
 from penstock.reply import Ended, Event, Failed, fold
 from penstock.wire.dialect import ModelRow
 from penstock.wire.framing import SseReader
-from penstock.wire.openai_chat import MAX_ERROR_BYTES, OpenAIChat
+from penstock.wire.openai_chat import OpenAIChat
+from penstock.wire.provider_error import MAX_SHOWN_BYTES
 from wire.chat_cases import body
 
 GOLDEN = Path(__file__).parent / "golden" / "chat"
@@ -237,7 +238,7 @@ def test_what_a_provider_says_about_the_request_reaches_the_client_as_it_is() ->
         b'{"error":{"code":1}}',
         b'{"error":{"message":"\xff"}}',
         b'{"error":{"message":"key sk-abcdefgh12345678 is bad"}}',
-        b'{"error":{"message":"' + b"x " * MAX_ERROR_BYTES + b'"}}',
+        b'{"error":{"message":"' + b"x " * MAX_SHOWN_BYTES + b'"}}',
         b'{"error":{"message":"x","deep":' + b"[" * 5_000,
         b"\x00" * 10_000_000,
     ],

@@ -83,7 +83,7 @@ class AwsSigner:
         """Prepare; keys are looked for with the first request."""
         self._region = region_of(settings) or "us-east-1"  # a proxy with an address of its own needs none
         environ = tuple(_environ(settings).items())
-        self._source = CredentialSource(AwsAccess(profile=settings.profile or "", region=self._region, environ=environ))
+        self._source = CredentialSource(AwsAccess(profile=settings.profile or "", environ=environ))
         self._host = host.encode()
 
     async def lines(self, path: str, body: bytes) -> bytes:

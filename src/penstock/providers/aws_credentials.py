@@ -43,11 +43,10 @@ class AwsAccess(Struct, frozen=True):
     secret_access_key: str = ""
     session_token: str = ""
     profile: str = ""
-    region: str = ""
     environ: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
-        return f"AwsAccess(profile={self.profile!r}, region={self.region!r})"
+        return f"AwsAccess(profile={self.profile!r})"
 
     __str__ = __repr__
 
@@ -66,13 +65,6 @@ class Source(Protocol):
 def bearer_token(environ: Mapping[str, str]) -> str | None:
     """Give the API key of Bedrock, which is sent as a bearer token instead of a signature; None if there is none."""
     return environ.get("AWS_BEARER_TOKEN_BEDROCK", "").strip() or None
-
-
-def find_region(access: AwsAccess) -> str | None:
-    """Give the region: settings, environment, then the profile in the shared config file. Reads that file."""
-    environ = dict(access.environ)
-    said = access.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    return said or _config_section(access).get("region") or None
 
 
 def plain_credentials(access: AwsAccess) -> Credentials | None:

@@ -35,10 +35,7 @@ from penstock.wire.anthropic_messages_stream import MessagesStreamReader
 from penstock.wire.anthropic_messages_tap import tap_reply
 from penstock.wire.anthropic_messages_writer import MessagesStreamWriter
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
-from penstock.wire.provider_error import holds_key, read_said
-
-MAX_ERROR_BYTES: Final = 16_384
-"""An error of a provider that is larger is not passed on whole."""
+from penstock.wire.provider_error import may_be_shown, read_said
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_S: Final = 253_402_300_799
@@ -104,7 +101,7 @@ class AnthropicMessages(Struct, frozen=True):
     def read_error(self, status: int, body: bytes) -> UpstreamError:
         """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
         error = anthropic_messages_errors.read_said(status, read_said(body))
-        if isinstance(error, UpstreamRejected) and _may_be_shown(body):
+        if isinstance(error, UpstreamRejected) and may_be_shown(body, _ErrorBody):
             error.body = body
             error.dialect = NAME
         return error
@@ -168,15 +165,3 @@ def _model(model: ModelRow) -> dict[str, Any]:
         "max_input_tokens": model.input_tokens,
         "max_tokens": model.output_tokens,
     }
-
-
-def _may_be_shown(body: bytes) -> bool:
-    """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
-    if len(body) > MAX_ERROR_BYTES:
-        return False
-    try:
-        text = body.decode()
-        decode(body, type=_ErrorBody)
-    except GARBLED:
-        return False
-    return not holds_key(text)

@@ -5,7 +5,6 @@ their types and ranges; messages are turned into the neutral form on first use o
 InvalidRequest that names the member. Place in the line: behind `anthropic_messages.py`, on the client's side.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +18,7 @@ from penstock.errors import InvalidRequest
 from penstock.wire import anthropic_messages_request_types as wire
 from penstock.wire.anthropic_messages_content import Reading
 from penstock.wire.dialect import Asked
+from penstock.wire.request_error import refuse
 from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
@@ -26,9 +26,6 @@ MAX_DEPTH: Final = 64
 _REQUEST: Final = Decoder(wire.Request)
 _CONTENT: Final = Decoder(str | list[wire.Block] | None)
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH + 1)
-_PLACE: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
-_LAST_NAME: Final = re.compile(r".*\.|\[\d*\]")
 
 _NATIVE_MEMBERS: Final = ("container", "mcp_servers")
 """Only Anthropic runs containers and calls MCP servers."""
@@ -87,7 +84,7 @@ def read_request(body: bytes, asked: Asked) -> Call:
         _check_depth(body)
         seen = _check(request, outline)
     except (ValidationError, RecursionError) as error:
-        raise _refuse(error) from None
+        raise refuse(error, _EXPECTED, "Send it as Anthropic's API reference has it.") from None
     model = asked.model if asked.model is not None else request.model
     if not model:
         raise _wrong("model", "`model` is missing.", _EXPECTED["model"])
@@ -238,17 +235,3 @@ def _is_object(json: Raw) -> bool:
 
 def _wrong(param: str, text: str, hint: str) -> InvalidRequest:
     return InvalidRequest(text, param=param, hint=hint)
-
-
-def _refuse(error: Exception) -> InvalidRequest:
-    """Name the member that the decoder objects to, and say what it may be."""
-    text, param = str(error), ""
-    if (found := _PLACE.match(text)) is not None:
-        text, param = found[1], found[2].replace("[...]", "")
-    if (missing := _MISSING.match(text)) is not None:
-        param = f"{param}.{missing[1]}".lstrip(".")
-        text = f"`{param}` is missing."
-    elif param:
-        text = f"`{param}`: {text[:1].lower()}{text[1:]}."
-    hint = _EXPECTED.get(_LAST_NAME.sub("", param), "Send it as Anthropic's API reference has it.")
-    return InvalidRequest(text, param=param or None, hint=hint)

@@ -37,8 +37,9 @@ from penstock.wire.anthropic_messages_reply import (
 )
 from penstock.wire.anthropic_messages_request_types import NAME
 from penstock.wire.anthropic_messages_usage import OF_USAGE, WireUsage, neutral_usage, read_usage, strange_usage
-from penstock.wire.framing import MAX_FRAME_BYTES, Frame, SseReader
+from penstock.wire.framing import MAX_FRAME_BYTES, Frame
 from penstock.wire.signatures import take
+from penstock.wire.sse_stream import MarkedStreamReader
 
 
 class _Delta(Struct, gc=False):
@@ -98,69 +99,20 @@ class _OpenBlock:
         self.pieces: list[str | bytes] = []
 
 
-class MessagesStreamReader:
+class MessagesStreamReader(MarkedStreamReader):
     """Events of one stream; see `dialect.StreamReader`. From the frame that fails on, and after the end mark, nothing passes."""
 
-    __slots__ = (
-        "_blocks",
-        "_finished",
-        "_held",
-        "_late_lf",
-        "_over",
-        "_reading",
-        "_sse",
-        "_started",
-        "_usage",
-        "passed",
-    )
+    __slots__ = ("_blocks", "_finished", "_held", "_reading", "_started", "_usage")
+
+    MARK = "message_stop"
 
     def __init__(self) -> None:
-        self.passed = b""
-        self._sse = SseReader()
-        self._over = False
-        self._late_lf = False  # the end mark's frame ended with a CR: its LF may follow
+        super().__init__()
         self._started = self._finished = False
         self._reading = BlockReader()
         self._blocks: dict[int, _OpenBlock] = {}
         self._held = 0  # bytes of blocks that wait until they are whole
         self._usage = WireUsage()
-
-    def feed(self, data: bytes) -> tuple[Event, ...]:
-        """Give the events that these bytes complete; a stream that cannot be read ends in a `Failed`."""
-        if self._over:
-            self.passed = b"\n" if self._late_lf and data.startswith(b"\n") else b""
-            self._late_lf = self._late_lf and not data
-            return ()
-        try:
-            frames = self._sse.feed(data)
-        except UpstreamGarbled as error:
-            return self._fail(error)
-        return self._take(frames)
-
-    def end(self) -> tuple[Event, ...]:
-        """Say what the end of the bytes means: without the end mark the reply was cut short."""
-        if self._over:
-            self.passed = b""
-            return ()
-        try:
-            frames = self._sse.end()
-        except UpstreamGarbled as error:
-            return self._fail(error)
-        events = self._take(frames)
-        last = events[-1] if events else None
-        if isinstance(last, Ended):
-            return events
-        if isinstance(last, Failed):
-            if not isinstance(last.error, UpstreamGarbled):
-                return events
-            events = events[:-1]  # half a frame: what matters is that the rest is missing
-        self._over = True
-        return (*events, Failed(UpstreamGarbled("The provider's stream stopped before its end mark, message_stop.")))
-
-    def _fail(self, error: UpstreamError) -> tuple[Event, ...]:
-        self.passed = self._sse.taken
-        self._over = True
-        return (Failed(error),)
 
     def _take(self, frames: list[Frame]) -> tuple[Event, ...]:
         """Read the frames, and settle which of their bytes are passed."""

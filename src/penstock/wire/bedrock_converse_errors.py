@@ -16,10 +16,8 @@ from msgspec.json import Decoder, encode
 from penstock.errors import PenstockError, UpstreamAuth, UpstreamError, UpstreamFailed, UpstreamRejected
 from penstock.wire.bedrock_converse_request_types import NAME
 from penstock.wire.eventstream import Headers, event_frame, header_block
-from penstock.wire.provider_error import MAX_JSON_BYTES, Said, classify, clean, holds_key, read_said
+from penstock.wire.provider_error import MAX_JSON_BYTES, Said, classify, clean, may_be_shown, read_said
 
-MAX_ERROR_BYTES: Final = 16_384
-"""An error of a provider that is larger is not passed on whole."""
 HEADER: Final = b"x-amzn-errortype"
 
 _BY_STATUS: Final[Mapping[int, str]] = MappingProxyType(
@@ -74,6 +72,12 @@ class _Body(Struct, rename={"kind": "__type"}):
     kind: str | None = None
 
 
+class _Shown(_Body, kw_only=True):
+    """The least that makes an error body one of this dialect."""
+
+    message: str
+
+
 _BODY: Final = Decoder(_Body)
 
 
@@ -117,7 +121,7 @@ def read_error(status: int, body: bytes) -> UpstreamError:
     """Say what an error means, by its status and words; its own body is kept where it may be shown."""
     said = _said(body)
     error = _classify(status, said)
-    if isinstance(error, UpstreamRejected) and _may_be_shown(body):
+    if isinstance(error, UpstreamRejected) and may_be_shown(body, _Shown):
         error.body = body
         error.dialect = NAME
     return error
@@ -168,15 +172,3 @@ def _classify(status: int, said: Said) -> UpstreamError:
         text = f"The provider answered {status}" + (f": {said.message}" if said.message else ".")
         return UpstreamFailed(text)
     return classify(status, Said(said.message, code))
-
-
-def _may_be_shown(body: bytes) -> bool:
-    """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
-    if len(body) > MAX_ERROR_BYTES:
-        return False
-    try:
-        text = body.decode()
-        fine = _BODY.decode(body).message is not None
-    except (DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return fine and not holds_key(text)

@@ -20,6 +20,7 @@ from penstock.wire import bedrock_converse_request_types as wire
 from penstock.wire.bedrock_converse_content import CountReading, Reading
 from penstock.wire.bedrock_converse_fields import NOTHING, Fields, read_fields
 from penstock.wire.dialect import Asked
+from penstock.wire.request_error import refuse
 from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
@@ -28,8 +29,6 @@ _REQUEST: Final = Decoder(wire.Request)
 _COUNT: Final = Decoder(wire.CountRequest)
 _COUNTED: Final = Decoder(wire.Options)
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH - 1)
-_PLACE: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
 _PROMPT: Final = re.compile(r":prompt/").search
 _OBJECT: Final = re.compile(rb"\s*\{").match
 
@@ -330,14 +329,6 @@ def _wrong(param: str, text: str, hint: str) -> InvalidRequest:
 
 def _refuse(error: Exception) -> InvalidRequest:
     """Name the member that the decoder objects to, and say what it may be."""
-    text, param = str(error), ""
-    if (found := _PLACE.match(text)) is not None:
-        text, param = found[1], found[2].replace("[...]", "")
-    if (missing := _MISSING.match(text)) is not None:
-        param = f"{param}.{missing[1]}".lstrip(".")
-        text = f"`{param}` is missing."
-    elif param:
-        text = f"`{param}`: {text[:1].lower()}{text[1:]}."
-    elif not isinstance(error, ValidationError):
-        text = "The body is not JSON, or nested too deeply."
-    return InvalidRequest(text, param=param or None, hint=_HINTS.get(re.sub(r".*\.|\[\d+\]", "", param), _HINT))
+    if not isinstance(error, ValidationError):
+        return InvalidRequest("The body is not JSON, or nested too deeply.", hint=_HINT)
+    return refuse(error, _HINTS, _HINT)

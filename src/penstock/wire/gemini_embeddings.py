@@ -13,16 +13,15 @@ from msgspec import DecodeError, Meta, Raw, Struct, ValidationError
 from msgspec.json import Decoder, decode, encode
 
 from penstock.call import Call, Content, Embed, Members, Sampling
-from penstock.errors import InvalidRequest, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.errors import InvalidRequest, UpstreamGarbled
 from penstock.reply import Embedded, Ended, Event, Failed, Reply, Started
 from penstock.wire import gemini_errors
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
-from penstock.wire.gemini import model_object
+from penstock.wire.gemini import Gemini, model_object
 from penstock.wire.gemini_content import turns_of
 from penstock.wire.gemini_members import ITEMS, Object, given, rest
 from penstock.wire.gemini_reply import SILENT, garbled
 from penstock.wire.gemini_request import in_one_spelling, refuse
-from penstock.wire.gemini_stream import SSE_TYPE, GeminiStreamReader, GeminiStreamWriter
 from penstock.wire.gemini_types import NAME, Turn
 from penstock.wire.splice import Outline, splice
 
@@ -76,15 +75,8 @@ class _Reading:
         return Content((), extra=self._extra, embed=embed)
 
 
-class GeminiEmbeddings(Struct, frozen=True):
-    """See `dialect.Dialect`."""
-
-    stream_type: bytes = SSE_TYPE
-
-    @property
-    def name(self) -> str:
-        """The name in configurations, receipts and `Call.dialect`."""
-        return NAME
+class GeminiEmbeddings(Gemini, frozen=True):
+    """See `dialect.Dialect`. Errors are those of Gemini's other methods; streams and counts there are none."""
 
     def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
@@ -175,28 +167,6 @@ class GeminiEmbeddings(Struct, frozen=True):
             {"embedding": vectors[0] if vectors else {"values": []}} if call.form == "one" else {"embeddings": vectors}
         )
 
-    def read_error(self, status: int, body: bytes) -> UpstreamError:
-        """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
-        return gemini_errors.read_error(status, body)
-
-    def write_error(self, error: PenstockError) -> bytes:
-        """Write an error in Google's form."""
-        return gemini_errors.write_error(error)
-
-    def error_headers(self, error: PenstockError) -> tuple[tuple[bytes, bytes], ...]:
-        """Give nothing: the body says all."""
-        del error
-        return ()
-
-    def stream_reader(self, *, strip_usage: bool = False) -> GeminiStreamReader:
-        """Make a reader, although embeddings are never streamed."""
-        del strip_usage
-        return GeminiStreamReader()
-
-    def stream_writer(self, call: Call) -> GeminiStreamWriter:
-        """Make a writer, although embeddings are never streamed."""
-        return GeminiStreamWriter(call)
-
     def write_count_request(self, call: Call, model: str) -> bytes | None:
         """Give None: what is embedded is not counted beforehand."""
         del call, model
@@ -206,10 +176,6 @@ class GeminiEmbeddings(Struct, frozen=True):
         """Refuse: what is embedded is not counted beforehand."""
         del body
         raise UpstreamGarbled("This API has no counts of tokens for embeddings.")
-
-    def write_count(self, tokens: int) -> bytes:
-        """Write a count as `countTokens` does."""
-        return encode({"totalTokens": tokens})
 
     def write_models(self, models: Sequence[ModelRow]) -> bytes:
         """Write a list of models."""

@@ -21,13 +21,11 @@ from penstock.wire.provider_error import (
     Said,
     classify,
     classify_in_stream,
-    holds_key,
+    may_be_shown,
     read_said,
     said_by,
 )
 
-MAX_ERROR_BYTES: Final = 16_384
-"""An error of a provider that is larger is not passed on whole."""
 MAX_WAIT_S: Final = 86_400.0
 
 _TYPE: Final = "type.googleapis.com/google.rpc."
@@ -90,7 +88,7 @@ def read_error(status: int, body: bytes) -> UpstreamError:
             found = _look(decode(body))
     error = classify(_status(status, found), _told(read_said(body)))
     error.retry_after_s = _delay(found)
-    if isinstance(error, UpstreamRejected) and _may_be_shown(body):
+    if isinstance(error, UpstreamRejected) and may_be_shown(body, _ErrorBody):
         error.body = body
         error.dialect = NAME
     return error
@@ -138,18 +136,6 @@ def _delay(found: _Found) -> float | None:
         if isinstance(delay, str) and (time := _DELAY(delay)) is not None:
             return min(float(time[1]), MAX_WAIT_S)
     return None
-
-
-def _may_be_shown(body: bytes) -> bool:
-    """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
-    if len(body) > MAX_ERROR_BYTES:
-        return False
-    try:
-        text = body.decode()
-        decode(body, type=_ErrorBody)
-    except (DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return not holds_key(text)
 
 
 def write_error(error: PenstockError) -> bytes:

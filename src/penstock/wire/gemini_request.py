@@ -18,6 +18,7 @@ from msgspec.json import format as indented
 from penstock.call import Call, Sampling
 from penstock.errors import InvalidRequest
 from penstock.wire import gemini_types as wire
+from penstock.wire import request_error
 from penstock.wire.dialect import Asked
 from penstock.wire.gemini_content import Reading, turns_of
 from penstock.wire.gemini_members import MEMBERS, in_camel, items
@@ -28,8 +29,6 @@ MAX_DEPTH: Final = 64
 _EXACT: Final = Decoder(wire.ExactRequest)
 _PLAIN: Final = Decoder(wire.Request)
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH - 1)
-_PLACE: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
 _OWN_FILES: Final = re.compile(r"gs://|https://[\w.-]*googleapis\.com/|(?:v1\w*/)?files/").match
 """Addresses that only Google can open."""
 _ROLES: Final = frozenset({"user", "model", "function", "tool", "system"})
@@ -281,13 +280,4 @@ def refuse(error: Exception) -> InvalidRequest:
     """Name the member that the decoder objects to, and say what it may be."""
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", hint=f"Send JSON of at most {MAX_DEPTH} levels.")
-    text, param = str(error), ""
-    if (found := _PLACE.match(text)) is not None:
-        text, param = found[1], found[2].replace("[...]", "")
-    if (missing := _MISSING.match(text)) is not None:
-        param = f"{param}.{missing[1]}".lstrip(".")
-        text = f"`{param}` is missing."
-    elif param:
-        text = f"`{param}`: {text[:1].lower()}{text[1:]}."
-    hint = _EXPECTED.get(re.sub(r".*\.|\[\d+\]", "", param), "Send it as the Gemini API's reference has it.")
-    return InvalidRequest(text, param=param or None, hint=hint)
+    return request_error.refuse(error, _EXPECTED, "Send it as the Gemini API's reference has it.")

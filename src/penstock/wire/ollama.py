@@ -16,8 +16,8 @@ Place in the line: `server/app.py` and `providers/http.py` reach it through `reg
 from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import DecodeError, Struct
-from msgspec.json import decode, encode
+from msgspec import Struct
+from msgspec.json import encode
 
 from penstock.call import Call
 from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, UpstreamRejected
@@ -26,10 +26,7 @@ from penstock.wire import ollama_body, ollama_reply, ollama_request
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
 from penstock.wire.ollama_request_types import NAME
 from penstock.wire.ollama_stream import CONTENT_TYPE, OllamaStreamReader, OllamaStreamWriter
-from penstock.wire.provider_error import classify, holds_key, read_said
-
-MAX_ERROR_BYTES: Final = 16_384
-"""An error of a provider that is larger is not passed on whole."""
+from penstock.wire.provider_error import classify, may_be_shown, read_said
 
 
 class _ErrorBody(Struct):
@@ -74,11 +71,17 @@ class Ollama(Struct, frozen=True):
 
     def read_error(self, status: int, body: bytes) -> UpstreamError:
         """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
-        return read_error(status, body)
+        error = classify(status, read_said(body))
+        if isinstance(error, UpstreamRejected) and may_be_shown(body, _ErrorBody):
+            error.body = body
+            error.dialect = NAME
+        return error
 
     def write_error(self, error: PenstockError) -> bytes:
         """Write an error in Ollama's form; what a provider of this dialect said about the request goes on as it is."""
-        return write_error(error)
+        if isinstance(error, UpstreamRejected) and error.dialect == NAME and error.body:
+            return error.body
+        return ollama_reply.write_error(error)
 
     def error_headers(self, error: PenstockError) -> tuple[tuple[bytes, bytes], ...]:
         """Give nothing: the body says all."""
@@ -110,61 +113,35 @@ class Ollama(Struct, frozen=True):
 
     def write_models(self, models: Sequence[ModelRow]) -> bytes:
         """Write the answer of `GET /api/tags`."""
-        return write_models(models)
+        rows = [
+            {
+                "name": model.id,
+                "model": model.id,
+                "modified_at": ollama_reply.write_time(model.created),
+                "size": 0,
+                "digest": "",
+                "details": _details(model),
+            }
+            for model in models
+        ]
+        return encode({"models": rows})
 
     def write_model(self, model: ModelRow) -> bytes:
         """Write the answer of `POST /api/show`."""
-        return write_model(model)
-
-
-def read_error(status: int, body: bytes) -> UpstreamError:
-    """Say what an error of an Ollama server means."""
-    error = classify(status, read_said(body))
-    if isinstance(error, UpstreamRejected) and _may_be_shown(body):
-        error.body = body
-        error.dialect = NAME
-    return error
-
-
-def write_error(error: PenstockError) -> bytes:
-    """Write an error for a client of Ollama's."""
-    if isinstance(error, UpstreamRejected) and error.dialect == NAME and error.body:
-        return error.body
-    return ollama_reply.write_error(error)
-
-
-def write_models(models: Sequence[ModelRow]) -> bytes:
-    """Write a list of models; size and digest of their files are nobody's here."""
-    rows = [
-        {
-            "name": model.id,
-            "model": model.id,
-            "modified_at": ollama_reply.write_time(model.created),
-            "size": 0,
-            "digest": "",
-            "details": _details(model),
-        }
-        for model in models
-    ]
-    return encode({"models": rows})
-
-
-def write_model(model: ModelRow) -> bytes:
-    """Write one model, with the length of its context where Ollama's clients look for it."""
-    info: dict[str, Any] = {"general.architecture": "penstock", "general.basename": model.id}
-    if model.input_tokens is not None:
-        info["penstock.context_length"] = model.input_tokens
-    return encode(
-        {
-            "modelfile": "",
-            "parameters": "",
-            "template": "",
-            "details": _details(model),
-            "model_info": info,
-            "capabilities": ["completion", *(word for name, word in _CAPABILITIES if name in model.capabilities)],
-            "modified_at": ollama_reply.write_time(model.created),
-        }
-    )
+        info: dict[str, Any] = {"general.architecture": "penstock", "general.basename": model.id}
+        if model.input_tokens is not None:
+            info["penstock.context_length"] = model.input_tokens
+        return encode(
+            {
+                "modelfile": "",
+                "parameters": "",
+                "template": "",
+                "details": _details(model),
+                "model_info": info,
+                "capabilities": ["completion", *(word for name, word in _CAPABILITIES if name in model.capabilities)],
+                "modified_at": ollama_reply.write_time(model.created),
+            }
+        )
 
 
 _CAPABILITIES: Final = (("tools", "tools"), ("vision", "vision"), ("reasoning", "thinking"))
@@ -180,15 +157,3 @@ def _details(model: ModelRow) -> dict[str, Any]:
         "parameter_size": "",
         "quantization_level": "",
     }
-
-
-def _may_be_shown(body: bytes) -> bool:
-    """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
-    if len(body) > MAX_ERROR_BYTES:
-        return False
-    try:
-        text = body.decode()
-        decode(body, type=_ErrorBody)
-    except (DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return not holds_key(text)

@@ -5,23 +5,21 @@ written as such and goes to `/api/embeddings`, any other to `/api/embed`. Nothin
 Place in the line: `server/app.py` and `providers/http.py` reach it through `registry.py`. Source: Ollama's API documentation.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec import DecodeError, Raw, ValidationError
 from msgspec.json import Decoder, encode
 
 from penstock.call import Call, Content, Embed, Sampling
-from penstock.errors import InvalidRequest, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.errors import InvalidRequest, UpstreamGarbled
 from penstock.receipt import Usage
 from penstock.reply import Embedded, Ended, Event, Failed, Reply, Started, UsageReported
-from penstock.wire import ollama
-from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
+from penstock.wire.dialect import NOTHING_ASKED, Asked
+from penstock.wire.ollama import Ollama
 from penstock.wire.ollama_reply import read_in_band
 from penstock.wire.ollama_reply_types import EmbedReply
 from penstock.wire.ollama_request import check_depth, refuse
 from penstock.wire.ollama_request_types import NAME, EmbedRequest
-from penstock.wire.ollama_stream import CONTENT_TYPE, OllamaStreamReader, OllamaStreamWriter
 from penstock.wire.provider_error import clean
 from penstock.wire.splice import Outline
 
@@ -52,15 +50,8 @@ class _Reading:
         return Content((), extra=extra, embed=Embed(inputs, request.dimensions))
 
 
-class OllamaEmbeddings(Struct, frozen=True):
-    """See `dialect.Dialect`."""
-
-    stream_type: bytes = CONTENT_TYPE
-
-    @property
-    def name(self) -> str:
-        """The name in configurations, receipts and `Call.dialect`."""
-        return NAME
+class OllamaEmbeddings(Ollama, frozen=True):
+    """See `dialect.Dialect`. Errors and lists of models are those of Ollama's other endpoints; streams there are none."""
 
     def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
@@ -159,47 +150,3 @@ class OllamaEmbeddings(Struct, frozen=True):
         if reply.usage is not None:
             out["prompt_eval_count"] = reply.usage.input_tokens
         return encode(out)
-
-    def read_error(self, status: int, body: bytes) -> UpstreamError:
-        """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
-        return ollama.read_error(status, body)
-
-    def write_error(self, error: PenstockError) -> bytes:
-        """Write an error in Ollama's form."""
-        return ollama.write_error(error)
-
-    def error_headers(self, error: PenstockError) -> tuple[tuple[bytes, bytes], ...]:
-        """Give nothing: the body says all."""
-        del error
-        return ()
-
-    def stream_reader(self, *, strip_usage: bool = False) -> OllamaStreamReader:
-        """Make the reader of Ollama's other streams, since embeddings have none."""
-        del strip_usage
-        return OllamaStreamReader()
-
-    def stream_writer(self, call: Call) -> OllamaStreamWriter:
-        """Make the writer of Ollama's other streams, since embeddings have none."""
-        return OllamaStreamWriter(call)
-
-    def write_count_request(self, call: Call, model: str) -> bytes | None:
-        """Give None: this API counts nothing beforehand."""
-        del call, model
-        return None
-
-    def read_count(self, body: bytes) -> int:
-        """Refuse: this API counts nothing beforehand."""
-        del body
-        raise UpstreamGarbled("This API has no counts of tokens.")
-
-    def write_count(self, tokens: int) -> bytes:
-        """Write a count under the name that it has in a reply; Ollama's clients never ask."""
-        return encode({"prompt_eval_count": tokens})
-
-    def write_models(self, models: Sequence[ModelRow]) -> bytes:
-        """Write the answer of `GET /api/tags`."""
-        return ollama.write_models(models)
-
-    def write_model(self, model: ModelRow) -> bytes:
-        """Write the answer of `POST /api/show`."""
-        return ollama.write_model(model)

@@ -17,6 +17,7 @@ from msgspec.json import format as indented
 from penstock.call import Call, Sampling
 from penstock.errors import InvalidRequest
 from penstock.wire import ollama_request_types as wire
+from penstock.wire import request_error
 from penstock.wire.ollama_content import Reading
 from penstock.wire.splice import Outline
 
@@ -26,8 +27,6 @@ _CHAT: Final = Decoder(wire.ChatRequest)
 _GENERATE: Final = Decoder(wire.GenerateRequest)
 _NO_OPTIONS: Final = wire.Options()
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH - 1)
-_PLACE: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*\Z").match
 _LOOK: Final = 64
 """So many characters of a picture tell base64 from a URL or the name of a file."""
@@ -183,13 +182,4 @@ def _wrong(param: str, text: str, hint: str) -> InvalidRequest:
 
 def refuse(error: Exception) -> InvalidRequest:
     """Name the member that the decoder objects to, and say what it may be."""
-    text, param = str(error), ""
-    if (found := _PLACE.match(text)) is not None:
-        text, param = found[1], found[2].replace("[...]", "")
-    if (missing := _MISSING.match(text)) is not None:
-        param = f"{param}.{missing[1]}".lstrip(".")
-        text = f"`{param}` is missing."
-    elif param:
-        text = f"`{param}`: {text[:1].lower()}{text[1:]}."
-    hint = _EXPECTED.get(re.sub(r".*\.|\[\d+\]", "", param), "Send it as Ollama's API reference has it.")
-    return InvalidRequest(text, param=param or None, hint=hint)
+    return request_error.refuse(error, _EXPECTED, "Send it as Ollama's API reference has it.")

@@ -13,8 +13,8 @@ Place in the line: `server/app.py` and `providers/http.py` reach it through `dia
 from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import DecodeError, Struct
-from msgspec.json import decode, encode
+from msgspec import Struct
+from msgspec.json import encode
 
 from penstock.call import Call
 from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, UpstreamRejected
@@ -25,16 +25,13 @@ from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_stream import ChatStreamReader
 from penstock.wire.openai_chat_stream_writer import ChatStreamWriter
 from penstock.wire.openai_chat_tap import tap_reply
-from penstock.wire.provider_error import classify, holds_key, read_said
-
-MAX_ERROR_BYTES: Final = 16_384
-"""An error of a provider that is larger is not passed on whole."""
+from penstock.wire.provider_error import classify, may_be_shown, read_said
 
 _FAMILY: Final = frozenset({NAME, "responses"})
 """Dialects whose errors have one shape."""
 
 
-class _ErrorBody(Struct):
+class ErrorBody(Struct):
     """The least that makes an error body one of this dialect."""
 
     error: "_ErrorObject"
@@ -84,7 +81,7 @@ class OpenAIChat(Struct, frozen=True):
     def read_error(self, status: int, body: bytes) -> UpstreamError:
         """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
         error = classify(status, read_said(body))
-        if isinstance(error, UpstreamRejected) and may_be_shown(body):
+        if isinstance(error, UpstreamRejected) and may_be_shown(body, ErrorBody):
             error.body = body
             error.dialect = NAME
         return error
@@ -133,15 +130,3 @@ class OpenAIChat(Struct, frozen=True):
 
 def _model(model: ModelRow) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owner}
-
-
-def may_be_shown(body: bytes) -> bool:
-    """Return whether a body is a small error of this dialect that has nothing in it that looks like a key."""
-    if len(body) > MAX_ERROR_BYTES:
-        return False
-    try:
-        text = body.decode()
-        decode(body, type=_ErrorBody)
-    except (DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return not holds_key(text)

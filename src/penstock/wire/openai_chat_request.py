@@ -5,7 +5,6 @@ their types and ranges; messages are turned into the neutral form on first use o
 InvalidRequest that names the member. Place in the line: behind `openai_chat.py`, on the client's side.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -20,6 +19,7 @@ from penstock.wire import openai_chat_native
 from penstock.wire import openai_chat_request_types as wire
 from penstock.wire.openai_chat_content import Reading
 from penstock.wire.openai_chat_native import read_reasoning
+from penstock.wire.request_error import refuse
 from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
@@ -27,8 +27,6 @@ MAX_DEPTH: Final = 64
 _EXACT: Final = Decoder(wire.ExactRequest)
 _PLAIN: Final = Decoder(wire.Request)
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH - 1)
-_PLACE: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
 
 _FLAT: Final = frozenset(wire.ExactRequest.__struct_fields__) - {
     *("tools", "tool_choice", "response_format", "functions", "function_call", "metadata", "stream_options")
@@ -81,7 +79,7 @@ def read_request(body: bytes) -> Call:
             request = _PLAIN.decode(body)
         _check_depth(outline, exact=exact)
     except (ValidationError, RecursionError) as error:
-        raise _refuse(error) from None
+        raise refuse(error, _EXPECTED, "Send it as OpenAI's API reference has it.") from None
     bound = _check(request, outline)
     members = outline.members
     plain = bound and openai_chat_native.MAY_HAVE.isdisjoint(members)
@@ -224,17 +222,3 @@ def _check_tool_choice(choice: wire.ToolChoiceObject) -> None:
 
 def _wrong(param: str, text: str, hint: str) -> InvalidRequest:
     return InvalidRequest(text, param=param, hint=hint)
-
-
-def _refuse(error: Exception) -> InvalidRequest:
-    """Name the member that the decoder objects to, and say what it may be."""
-    text, param = str(error), ""
-    if (found := _PLACE.match(text)) is not None:
-        text, param = found[1], found[2].replace("[...]", "")
-    if (missing := _MISSING.match(text)) is not None:
-        param = f"{param}.{missing[1]}".lstrip(".")
-        text = f"`{param}` is missing."
-    elif param:
-        text = f"`{param}`: {text[:1].lower()}{text[1:]}."
-    hint = _EXPECTED.get(re.sub(r".*\.|\[\d+\]", "", param), "Send it as OpenAI's API reference has it.")
-    return InvalidRequest(text, param=param or None, hint=hint)

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import DecodeError
 from msgspec.json import Decoder
 
-from penstock.errors import UpstreamError, UpstreamGarbled
+from penstock.errors import UpstreamError
 from penstock.reply import (
     Ended,
     Event,
@@ -22,7 +22,7 @@ from penstock.reply import (
     UsageReported,
 )
 from penstock.wire import openai_chat_reply_types as wire
-from penstock.wire.framing import Frame, SseReader
+from penstock.wire.framing import Frame
 from penstock.wire.openai_chat_content import LEGACY_ID
 from penstock.wire.openai_chat_reply import (
     UNSIGNED,
@@ -41,6 +41,7 @@ from penstock.wire.openai_chat_reply import (
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_thoughts import read_pieces, read_signature
 from penstock.wire.openai_chat_usage import NULL, is_said, read_usage
+from penstock.wire.sse_stream import MarkedStreamReader
 
 _CHUNK: Final = Decoder(wire.StreamChunk)
 _DONE: Final = b"[DONE]"
@@ -48,7 +49,7 @@ _LEGACY: Final = -1
 """Stands for the index of a deprecated `function_call`, which has none."""
 
 
-class ChatStreamReader:
+class ChatStreamReader(MarkedStreamReader):
     """Events of one stream.
 
     `passed` is what of the fed bytes goes on to a client of the same dialect: whole frames, as they came, and the very
@@ -56,55 +57,17 @@ class ChatStreamReader:
     With `strip_usage` the frame that carries usage alone is left out: it was asked for by us, not by the client.
     """
 
-    __slots__ = ("_choices", "_cut", "_id", "_late_lf", "_named", "_over", "_sse", "_started", "_strip", "passed")
+    __slots__ = ("_choices", "_cut", "_id", "_named", "_started", "_strip")
+
+    MARK = "[DONE]"
 
     def __init__(self, *, strip_usage: bool) -> None:
-        self.passed = b""
-        self._sse = SseReader()
+        super().__init__()
         self._strip = strip_usage
         self._started = self._named = False
-        self._over = False
         self._cut = False  # the last frame was left out: the LF of its CRLF may follow
-        self._late_lf = False  # the same of the end mark, which was not left out
         self._id = ""
         self._choices: dict[int, _ChoiceState] = {}
-
-    def feed(self, data: bytes) -> tuple[Event, ...]:
-        """Give the events that these bytes complete; a stream that cannot be read ends in a `Failed`."""
-        if self._over:
-            self.passed = b"\n" if self._late_lf and data.startswith(b"\n") else b""
-            self._late_lf = self._late_lf and not data
-            return ()
-        try:
-            frames = self._sse.feed(data)
-        except UpstreamGarbled as error:
-            return self._fail(error)
-        return self._take(frames)
-
-    def end(self) -> tuple[Event, ...]:
-        """Say what the end of the bytes means: without the end mark the reply was cut short."""
-        if self._over:
-            self.passed = b""
-            return ()
-        try:
-            frames = self._sse.end()
-        except UpstreamGarbled as error:
-            return self._fail(error)
-        events = self._take(frames)
-        last = events[-1] if events else None
-        if isinstance(last, Ended):
-            return events
-        if isinstance(last, Failed):
-            if not isinstance(last.error, UpstreamGarbled):
-                return events
-            events = events[:-1]  # half a frame: what matters is that the rest is missing
-        self._over = True
-        return (*events, Failed(UpstreamGarbled("The provider's stream stopped before its end mark, [DONE].")))
-
-    def _fail(self, error: UpstreamError) -> tuple[Event, ...]:
-        self.passed = self._sse.taken
-        self._over = True
-        return (Failed(error),)
 
     def _take(self, frames: list[Frame]) -> tuple[Event, ...]:
         """Read the frames, and settle which of their bytes are passed."""

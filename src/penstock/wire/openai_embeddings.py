@@ -9,23 +9,19 @@ reference.
 import struct
 from binascii import Error as BadBase64
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import DecodeError, Meta, Raw, Struct, ValidationError
 from msgspec.json import Decoder, encode
 
 from penstock.call import NOTHING_ASKED, Asked, Call, Content, Embed, Sampling
-from penstock.errors import InvalidRequest, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.errors import InvalidRequest, UpstreamGarbled
 from penstock.event import Embedded, Ended, Event, Failed, Started, UsageReported
 from penstock.receipt import Usage
 from penstock.reply import Reply
-from penstock.wire.dialect import ModelRow
 from penstock.wire.openai_chat import OpenAIChat
 from penstock.wire.openai_chat_reply import check_utf8, read_in_band
 from penstock.wire.openai_chat_request_types import NAME
-from penstock.wire.openai_chat_stream import ChatStreamReader
-from penstock.wire.openai_chat_stream_writer import ChatStreamWriter
 from penstock.wire.openai_chat_usage import is_said
 from penstock.wire.openai_responses_request import refuse, wrong
 from penstock.wire.provider_error import clean
@@ -89,15 +85,8 @@ class _Reading:
         )
 
 
-class OpenAIEmbeddings(Struct, frozen=True):
-    """See `dialect.Dialect`."""
-
-    stream_type: bytes = b"text/event-stream"
-
-    @property
-    def name(self) -> str:
-        """The name in configurations, receipts and `Call.dialect`."""
-        return NAME
+class OpenAIEmbeddings(OpenAIChat, frozen=True):
+    """See `dialect.Dialect`. Errors and lists of models are those of the chat API; streams there are none."""
 
     def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
@@ -187,48 +176,6 @@ class OpenAIEmbeddings(Struct, frozen=True):
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return encode({"object": "list", "data": data, "model": reply.model or call.model, "usage": usage})
-
-    def read_error(self, status: int, body: bytes) -> UpstreamError:
-        """Say what a provider's error means, as the chat API has it."""
-        return OpenAIChat().read_error(status, body)
-
-    def write_error(self, error: PenstockError) -> bytes:
-        """Write an error as the chat API does."""
-        return OpenAIChat().write_error(error)
-
-    def error_headers(self, error: PenstockError) -> tuple[tuple[bytes, bytes], ...]:
-        """Give nothing: the body says all."""
-        del error
-        return ()
-
-    def stream_reader(self, *, strip_usage: bool = False) -> ChatStreamReader:
-        """Make the reader of the chat API's streams, since embeddings have none."""
-        return ChatStreamReader(strip_usage=strip_usage)
-
-    def stream_writer(self, call: Call) -> ChatStreamWriter:
-        """Make the writer of the chat API's streams, since embeddings have none."""
-        return ChatStreamWriter(call)
-
-    def write_count_request(self, call: Call, model: str) -> bytes | None:
-        """Give None: this API counts nothing beforehand."""
-        del call, model
-        return None
-
-    def read_count(self, body: bytes) -> int:
-        """Refuse: this API counts nothing beforehand."""
-        return OpenAIChat().read_count(body)
-
-    def write_count(self, tokens: int) -> bytes:
-        """Write a count as OpenAI's newer API does."""
-        return OpenAIChat().write_count(tokens)
-
-    def write_models(self, models: Sequence[ModelRow]) -> bytes:
-        """Write the answer of `GET /v1/models`."""
-        return OpenAIChat().write_models(models)
-
-    def write_model(self, model: ModelRow) -> bytes:
-        """Write the answer of `GET /v1/models/{id}`."""
-        return OpenAIChat().write_model(model)
 
 
 def _check(said: str | list[str | int | list[int]]) -> None:

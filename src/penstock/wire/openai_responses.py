@@ -31,11 +31,11 @@ from penstock.wire import (
     openai_responses_request,
 )
 from penstock.wire.dialect import ModelRow
-from penstock.wire.openai_chat import OpenAIChat, may_be_shown
+from penstock.wire.openai_chat import ErrorBody, OpenAIChat
 from penstock.wire.openai_responses_request_types import NAME
 from penstock.wire.openai_responses_stream import ResponsesStreamReader
 from penstock.wire.openai_responses_stream_writer import ResponsesStreamWriter
-from penstock.wire.provider_error import classify, read_said
+from penstock.wire.provider_error import classify, may_be_shown, read_said
 
 _FAMILY: Final = frozenset({NAME, "chat"})
 """Dialects whose errors have one shape."""
@@ -82,7 +82,7 @@ class OpenAIResponses(Struct, frozen=True):
     def read_error(self, status: int, body: bytes) -> UpstreamError:
         """Say what a provider's error means. Its own body is kept where a client of this dialect may see it."""
         error = classify(status, read_said(body))
-        if isinstance(error, UpstreamRejected) and may_be_shown(body):
+        if isinstance(error, UpstreamRejected) and may_be_shown(body, ErrorBody):
             error.body = body
             error.dialect = NAME
         return error

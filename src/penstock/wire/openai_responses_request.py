@@ -5,7 +5,6 @@ use only, by `Reading`. Whatever is wrong is an InvalidRequest that names the me
 `openai_responses.py`, on the client's side.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -17,6 +16,7 @@ from msgspec.json import format as indented
 from penstock.call import Call, Operation, Sampling
 from penstock.errors import InvalidRequest
 from penstock.wire import openai_responses_request_types as wire
+from penstock.wire import request_error
 from penstock.wire.openai_responses_content import Reading
 from penstock.wire.splice import Outline
 
@@ -26,8 +26,6 @@ LOGPROBS: Final = "message.output_text.logprobs"
 _REQUEST: Final = Decoder(wire.Request)
 _CONTENT: Final = Decoder(str | list[wire.Part] | None)
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH - 1)
-_PLACE: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`$", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`$")
 _ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
 _PART_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -215,14 +213,4 @@ def wrong(param: str, text: str, hint: str) -> InvalidRequest:
 
 def refuse(error: Exception, place: str) -> InvalidRequest:
     """Name the member that the decoder objects to, within `place`, and say what it may be."""
-    text, param = str(error), place
-    if (found := _PLACE.match(text)) is not None:
-        inner = found[2].replace("[...]", "")
-        text, param = found[1], f"{place}{'' if inner.startswith('[') or not place else '.'}{inner}"
-    if (missing := _MISSING.match(text)) is not None:
-        param = f"{param}.{missing[1]}".lstrip(".")
-        text = f"`{param}` is missing."
-    elif param:
-        text = f"`{param}`: {text[:1].lower()}{text[1:]}."
-    hint = _EXPECTED.get(re.sub(r".*\.|\[\d+\]", "", param), "Send it as OpenAI's API reference has it.")
-    return InvalidRequest(text, param=param or None, hint=hint)
+    return request_error.refuse(error, _EXPECTED, "Send it as OpenAI's API reference has it.", place)

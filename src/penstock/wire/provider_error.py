@@ -26,6 +26,8 @@ from penstock.errors import (
 
 MAX_JSON_BYTES: Final = 65_536
 """A larger error is not looked into."""
+MAX_SHOWN_BYTES: Final = 16_384
+"""An error of a provider that is larger is not passed on whole."""
 MAX_TEXT: Final = 400
 
 _SNIPPET_BYTES: Final = 2_048
@@ -91,6 +93,18 @@ def clean(text: str, limit: int = MAX_TEXT) -> str:
 def holds_key(text: str) -> bool:
     """Return whether anything in a text looks like a key."""
     return _KEY.search(text) is not None
+
+
+def may_be_shown(body: bytes, form: type[Struct]) -> bool:
+    """Return whether a body is a small error of this form that has nothing in it that looks like a key."""
+    if len(body) > MAX_SHOWN_BYTES:
+        return False
+    try:
+        text = body.decode()
+        decode(body, type=form)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return not holds_key(text)
 
 
 def read_said(body: bytes) -> Said:
