@@ -128,6 +128,7 @@ BESIDE_KEY = {
     "retry_after_s": {"status": "429"},
     "message": {"status": "429"},
     "after_chunks": {"text": "'a'", "fault": "'reset'"},
+    "pause_ms": {"text": "'a'", "fault": "'pause'"},
 }
 PROVIDER_KEY = {
     "model": {"kind": "'llamacpp'"},

@@ -48,7 +48,13 @@ def test_a_status_may_be_narrowed():
 
 @pytest.mark.parametrize(
     ("kind", "then"),
-    [("UpstreamRejected", "stop"), ("UpstreamAuth", "next"), ("UpstreamFailed", "retry"), ("DeadlineExceeded", "stop")],
+    [
+        ("UpstreamRejected", "stop"),
+        ("UpstreamAuth", "next"),
+        ("UpstreamFailed", "retry"),
+        ("DeadlineExceeded", "stop"),
+        ("UpstreamInvalid", "model"),
+    ],
 )
 def test_each_failure_says_what_the_line_does_then(kind, then):
     assert getattr(errors, kind).then == then

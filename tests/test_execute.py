@@ -1,6 +1,7 @@
 """Driving the tries of a call: the commit point, the verdict, what is left open."""
 
 import asyncio
+import time
 from random import Random
 
 import pytest
@@ -13,9 +14,10 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from penstock.execute import Driver, LiveTry
+from penstock.execute import Driver, LiveTry, Rules
 from penstock.reply import Chunk, Ended, Failed, Finished, Started, TextDelta
 from penstock.routing.attempts import Patience
+from penstock.routing.health import Health, HealthSettings
 from penstock.target import Target
 
 CALL = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()))
@@ -67,14 +69,26 @@ class Asked:
         self.call = CALL
         self.deadline = deadline
         self.tries: list[LiveTry] = []
+        self.asked_tokens = 0
         self._driver = driver
 
     async def run(self, targets):
         return await self._driver.run(self, targets)
 
 
+class NobodyStands:
+    """A line that nobody has to stand in."""
+
+    waiting = 0
+
+
+def driver(providers, patience=NOW, clock=time.monotonic, again=lambda _: None):
+    health = Health({name: HealthSettings() for name in ("a", "b")}, clock())
+    return Driver(providers, Rules(health, patience, Random(1)), NobodyStands(), clock, again)
+
+
 def execution(deadline=1e9, patience=NOW, **providers):
-    return Asked(Driver(providers, Random(1), lambda: 0.0, patience), deadline)
+    return Asked(driver(providers, patience), deadline)
 
 
 HELLO = Chunk((TextDelta("hello"),), b"hello")

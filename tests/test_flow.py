@@ -34,6 +34,9 @@ class Line:
             self.settled.append(flight.receipt)
         return flight.receipt
 
+    def abandon(self, flight):
+        self.settle(flight)
+
     async def guard(self, flight, work):
         try:
             return await work

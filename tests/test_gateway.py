@@ -43,7 +43,8 @@ from penstock.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from penstock.gateway import OPEN_DOOR, Gateway
+from penstock.gateway import Gateway, process
+from penstock.identity import OPEN_DOOR
 from penstock.ledger.journal import Disk
 from penstock.ledger.keys import Grant, Keyring, read_pepper
 from penstock.ledger.ledger import Ledger, LedgerSettings
@@ -266,7 +267,10 @@ class World:
         ledger = Ledger.open(self.home, now_ns=self.wall_ns(), settings=LedgerSettings(disk=disk))
         loop = asyncio.get_running_loop()
         with patch("penstock.gateway.find", self.find):
-            self.gateway = Gateway(self.config, ledger, catalog(), clock=loop.time, wall_ns=self.wall_ns, rng=Still(1))
+            lasting = process(
+                self.config, ledger, catalog(), clock=loop.time, wall_ns=self.wall_ns, rng=Still(1)
+            )
+            self.gateway = Gateway(self.config, lasting)
         self.taken = []
 
     def find(self, group, kind):
@@ -342,10 +346,12 @@ class World:
         return [exchange for provider in self.played.values() for exchange in provider.exchanges]
 
     def held(self):
-        return [state.held_nano_usd for state in self.gateway._budgets.states(self.wall_ns())]
+        return [state.held_nano_usd for state in self.gateway.reservations.budgets.states(self.wall_ns())]
 
     def inside(self):
-        return {name: room.inside for name, room in self.gateway._admission._rooms.items()}
+        admission = self.gateway.admission
+        kinds = (admission.teams, admission.features, admission.models, admission.keys)
+        return {name: room.inside for rooms in kinds for name, room in rooms.items()}
 
     def check(self):
         """Nothing is left of any call but its receipt."""
@@ -358,7 +364,7 @@ class World:
         assert not any(self.held()), "money is held that nobody can spend any more"
         assert not any(self.inside().values()), "room is taken by nobody"
         assert all(exchange.closed for exchange in self.exchanges), "an exchange was left open"
-        for state in self.gateway._budgets.states(self.wall_ns()):
+        for state in self.gateway.reservations.budgets.states(self.wall_ns()):
             scope = state.limit.scope
             mine = [one for one in receipts if getattr(one, scope.kind) == scope.name]
             assert state.spent_nano_usd == sum(one.cost_nano_usd or 0 for one in mine), "spent is not what was billed"

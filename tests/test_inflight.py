@@ -301,7 +301,7 @@ def test_a_tries_status_is_the_replys_or_the_errors_or_none():
 def test_the_static_text_is_the_target_of_a_degraded_call():
     flight = begun()
     flight.tries = [ended(UpstreamFailed("refused"))]
-    flight.status = "degraded"
+    flight.status, flight.stands_for = "degraded", STATIC
     receipt = closed(flight)
 
     assert (receipt.status, receipt.target, receipt.http_status, receipt.error) == ("degraded", STATIC, 200, None)

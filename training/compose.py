@@ -45,6 +45,8 @@ SMALL_WORDS = frozenset(
 )
 TALK_SHARES = {"outside": 0.55, "greeting": 0.15, "thanks": 0.1, "farewell": 0.05, "insult": 0.06, "unclear": 0.09}
 TALK_SHARE = 0.2
+SELF_SHARE = 0.05
+"""Turns about the model itself, beside those that its facts have as all others do."""
 TURNS = ((1, 0.6), (2, 0.2), (3, 0.12), (4, 0.05), (7, 0.025), (16, 0.005))
 
 
@@ -219,9 +221,13 @@ class Writer:
 
     def scatter(self, text: str) -> str:
         """Lose some words and shake the others."""
-        words = [word for word in text.split() if not self.chance(0.15)] or text.split()
+        words = self.thin(text).split()
         self.rng.shuffle(words)
         return " ".join(words)
+
+    def thin(self, text: str) -> str:
+        """Lose some words."""
+        return " ".join([word for word in text.split() if not self.chance(0.18)] or text.split())
 
     def slip(self, text: str) -> str:
         """Make a typing error or two."""
@@ -283,12 +289,13 @@ class Writer:
         if self.chance(TALK_SHARE):
             name = self.rng.choices(list(TALK_SHARES), list(TALK_SHARES.values()))[0]
             return self.talk(name)
-        fact = self.rng.choice(list(self.facts.values()))
+        of_itself = [fact for fact in self.facts.values() if fact.topic == "self"] if self.chance(SELF_SHARE) else []
+        fact = self.rng.choice(of_itself or list(self.facts.values()))
         return Turn(self.ask(fact), self.say(fact), fact)
 
     def say(self, fact: Fact) -> str:
-        """Choose one of the answers of a fact."""
-        return self.rng.choice(fact.say)
+        """Choose one of the answers of a fact, mostly the first: who hesitates between two beginnings takes a third."""
+        return fact.say[0] if self.chance(0.8) else self.rng.choice(fact.say)
 
     def conversation(self, turns: int | None = None) -> Conversation:
         """Write a conversation of some turns."""
@@ -311,18 +318,19 @@ class Writer:
         return [*dict.fromkeys(fact.group for fact in self.facts.values()), *self.talks]
 
     def lessons(self, count: int, drills_until: float, scattered: float = 0.0) -> Iterator[Conversation]:
-        """Write this many lessons: mostly drills, which are cheap, up to this share, and from there on conversations.
-
-        So many drills have their words scattered: what is asked for is told more by the words than by their order.
-        """
+        """Write this many lessons: mostly drills, which are cheap, up to this share, and from there on conversations."""
         for number in range(count):
             if number < drills_until * count and self.chance(0.95):
-                turn = self.turn(None)
-                if scattered and self.chance(scattered):
-                    turn = replace(turn, ask=self.scatter(turn.ask))
-                yield Conversation((turn,), drill=True)
+                yield self.drill(scattered)
             else:
                 yield self.conversation()
+
+    def drill(self, scattered: float) -> Conversation:
+        """Write a drill. So many have their words scattered, and as many lose some words: no single word may decide."""
+        turn = self.turn(None)
+        if self.chance(2 * scattered):
+            turn = replace(turn, ask=self.scatter(turn.ask) if self.chance(0.5) else self.thin(turn.ask))
+        return Conversation((turn,), drill=True)
 
     def document(self) -> str:
         """Write a page of prose: an essay, a page of facts, a glossary, or questions with answers."""

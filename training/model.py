@@ -15,12 +15,12 @@ from torch.nn import functional
 class Shape:
     """The size of the network. `width` is `heads` x `head`."""
 
-    vocabulary: int = 2048
+    vocabulary: int = 4096
     width: int = 256
     layers: int = 3
     heads: int = 8
-    kv_heads: int = 2
-    inner: int = 512
+    kv_heads: int = 8
+    inner: int = 160
     window: int = 1024
     theta: float = 10_000.0
     epsilon: float = 1e-5
@@ -62,6 +62,7 @@ class Shape:
 
 def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotate queries or keys by their positions: halves, as Llama does. `x` is (batch, heads, time, head)."""
+    cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
     left, right = x.chunk(2, dim=-1)
     return x * cosine + torch.cat((-right, left), dim=-1) * sine
 
@@ -86,7 +87,7 @@ class Attention(nn.Module):
         q = self.q_proj(x).view(batch, time, shape.heads, shape.head).transpose(1, 2)
         k = self.k_proj(x).view(batch, time, shape.kv_heads, shape.head).transpose(1, 2)
         v = self.v_proj(x).view(batch, time, shape.kv_heads, shape.head).transpose(1, 2)
-        q, k = turned(q, cosine, sine).to(v.dtype), turned(k, cosine, sine).to(v.dtype)
+        q, k = turned(q, cosine, sine), turned(k, cosine, sine)
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         # Written out, since PyTorch's fused attention is twice as slow on a CPU for lines as short as these.
         scores = (q * shape.head**-0.5) @ k.transpose(2, 3) + self.later[:time, :time]

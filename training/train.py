@@ -14,6 +14,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -44,7 +45,7 @@ class Round:
     lessons: int
     drills_until: float
     scattered: float = 0.0
-    dropout: float = 0.0
+    rate: float = 1.2e-3
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Recipe:
     pretrain_steps: int = 250
     block: int = 256
     rows: int = 8
-    pretrain_rate: float = 3e-3
-    sft_rounds: tuple[Round, ...] = (Round(50_000, 0.6, scattered=0.4),)
-    warm_up_steps: int = 2500
-    sft_tokens: int = 1536
-    sft_rate: float = 1.2e-3
+    pretrain_rate: float = 2e-3
+    sft_rounds: tuple[Round, ...] = (Round(480_000, 0.85, scattered=0.2),)
+    warm_up_steps: int = 4000
+    lost_tokens: float = 0.15
+    sft_tokens: int = 2048
     sft_topic_weight: float = 1.0
-    dpo_pairs: int = 800
+    dpo_pairs: int = 400
     dpo_rate: float = 4e-6
     dpo_beta: float = 0.1
     every: int = 25
@@ -72,7 +73,7 @@ QUICK = Recipe(
     warm_up_steps=20,
     vocabulary_from=300,
     pretrain_steps=8,
-    sft_rounds=(Round(200, 0.87), Round(100, 0.9, scattered=0.5, dropout=0.05)),
+    sft_rounds=(Round(200, 0.87), Round(100, 0.9, scattered=0.5)),
     dpo_pairs=40,
     every=2,
 )
@@ -85,6 +86,10 @@ class Run:
     recipe: Recipe
     encoder: Encoder
     model: Mini
+    namer: nn.Linear
+    """A second head, which names what an answer is about where it begins. Only for training."""
+    classes: dict[str, int]
+    """What it can name, and the place of each."""
     figures: dict[str, Any]
     folder: Path
 
@@ -96,7 +101,7 @@ class Run:
 
     def save(self, stage: str) -> None:
         """Keep the weights of a stage and all figures."""
-        torch.save(self.model.state_dict(), self.folder / f"{stage}.pt")
+        torch.save({"model": self.model.state_dict(), "namer": self.namer.state_dict()}, self.folder / f"{stage}.pt")
         (self.folder / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.figures)) + b"\n")
 
 
@@ -130,52 +135,63 @@ def step_with(run: Run, using: torch.optim.AdamW, loss: torch.Tensor, learning_r
 def warm_up(run: Run) -> None:
     """Before stage 1: let the embeddings learn which words belong to which topic, from questions without any order.
 
-    A mean of embeddings and one linear map name the topic of a question; the map is thrown away. It takes a minute, and the
-    layers above begin with words that mean something: what they learn then holds for questions in other words, too.
+    A mean of normalized embeddings and one linear map name the topic of a question. The first layer then takes over the
+    mean: its queries are zero, so that it looks at all words alike, and what it passes on is turned back to what it was.
+    So the whole network begins as a bag of words that knows the topics, and `run.namer` is the map.
     """
-    recipe, weights = run.recipe, run.model.embed_tokens.weight
-    writer = Writer.open(recipe.seed + 5)
-    classes = {topic: place for place, topic in enumerate(writer.topics())}
-    head = nn.Linear(weights.shape[1], len(classes))
-    with torch.no_grad():
-        weights.mul_(5.0)
-    using = torch.optim.Adam([weights, *head.parameters()], lr=3e-3)
+    recipe, model = run.recipe, run.model
+    writer, chance = Writer.open(recipe.seed + 5), Random(recipe.seed + 6)
+    weights, width = model.embed_tokens.weight, model.shape.width
+    nn.init.normal_(weights, std=0.1)
+    using = torch.optim.Adam([weights, *run.namer.parameters()])
     for step in range(recipe.warm_up_steps):
-        turns = [writer.turn(None) for _ in range(96)]
-        loss = topic_loss(run, turns, classes, head)[0]
+        turns = [writer.turn(None) for _ in range(128)]
+        loss, _ = bag_loss(run, turns, lambda: chance.random() < recipe.lost_tokens)
+        using.param_groups[0]["lr"] = 3e-3 * (1.02 - step / recipe.warm_up_steps)
         using.zero_grad(set_to_none=True)
         loss.backward()
         using.step()
         if step % (20 * recipe.every) == 20 * recipe.every - 1:
             with torch.no_grad():
-                asked = dev_turns(writer)
-                named = topic_loss(run, asked, classes, head)[1]
-            run.log("warm_up", step + 1, topic=loss.item(), named=named)
+                run.log("warm_up", step + 1, topic=loss.item(), named=bag_loss(run, dev_turns(writer))[1])
     with torch.no_grad():
-        weights.mul_(0.04 / weights.std())
+        weights.copy_(0.3 * functional.rms_norm(weights, (width,), eps=model.shape.epsilon))
+        first = model.layers[0].self_attn
+        turn = torch.linalg.qr(torch.randn(width, width))[0]
+        first.q_proj.weight.zero_()
+        first.v_proj.weight.copy_(turn)
+        first.o_proj.weight.copy_(3.0 * turn.T)
+        model.norm.weight.fill_(0.3)
 
 
-def topic_loss(run: Run, turns: list[Turn], classes: dict[str, int], head: nn.Linear) -> tuple[torch.Tensor, float]:
-    """Give the loss of naming the topics by the mean of the words, and the share that is named rightly."""
+def bag_loss(run: Run, turns: list[Turn], lost: Callable[[], bool] = bool) -> tuple[torch.Tensor, float]:
+    """Give the loss of naming the topics by the mean of the words that are not lost, and the share named rightly."""
+    model = run.model
     ids = [run.encoder.tokenizer.encode(turn.ask) for turn in turns]
+    ids = [[token for token in one if not lost()] or one for one in ids]
     starts = torch.tensor([0, *accumulate(len(one) for one in ids[:-1])])
     flat = torch.tensor([token for one in ids for token in one])
-    scores = head(functional.embedding_bag(flat, run.model.embed_tokens.weight, starts, mode="mean"))
-    topics = torch.tensor([classes[turn.topic] for turn in turns])
+    words = functional.rms_norm(model.embed_tokens.weight, (model.shape.width,), eps=model.shape.epsilon)
+    scores = run.namer(functional.embedding_bag(flat, words, starts, mode="mean"))
+    topics = torch.tensor([run.classes[turn.topic] for turn in turns])
     return functional.cross_entropy(scores, topics), (scores.argmax(-1) == topics).float().mean().item()
 
 
 def pretrain(run: Run) -> None:
-    """Stage 1: predict the next token of prose and conversations."""
-    recipe = run.recipe
+    """Stage 1: predict the next token of prose and conversations, and go on naming topics beside it."""
+    recipe, encoder = run.recipe, run.encoder
     warm_up(run)
-    text = blocks(run.encoder, Writer.open(recipe.seed + 1), recipe.block, recipe.rows)
-    unseen = next(blocks(run.encoder, Writer.open(recipe.seed + 1001), recipe.block, 16))
-    using, recent = optimizer(run.model), []
+    text = blocks(encoder, Writer.open(recipe.seed + 1), recipe.block, recipe.rows)
+    unseen = next(blocks(encoder, Writer.open(recipe.seed + 1001), recipe.block, 16))
+    drills = batches(
+        encoder, Writer.open(recipe.seed + 8).lessons(10**9, 1.0, 0.2), recipe.sft_tokens, Random(recipe.seed)
+    )
+    using, recent = optimizer(run.model, run.namer), []
     for step in range(recipe.pretrain_steps):
         run.model.train()
         loss = text_loss(run.model, next(text))
-        step_with(run, using, loss, rate(step, recipe.pretrain_steps, recipe.pretrain_rate))
+        answering, naming, _ = answer_loss(run, next(drills))
+        step_with(run, using, loss + answering + naming, rate(step, recipe.pretrain_steps, recipe.pretrain_rate))
         recent.append(loss.item())
         if step % recipe.every == recipe.every - 1 or step == recipe.pretrain_steps - 1:
             run.model.eval()
@@ -192,16 +208,20 @@ def text_loss(model: Mini, ids: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
 
 
-def answer_loss(model: Mini, samples: list[Sample], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the mean loss of the tokens that are the model's own, and the hidden states where each answer begins."""
-    ids, targets = padded(samples, pad)
+def answer_loss(run: Run, samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Give the mean loss of the tokens that are the model's own, that of naming each answer's topic, and the share named rightly."""
+    model = run.model
+    ids, targets = padded(samples, run.encoder.end)
     starts = [(row, at) for row, sample in enumerate(samples) for at, _ in sample.starts]
     rows, places = (torch.tensor(column) for column in zip(*starts, strict=True))
+    topics = torch.tensor([run.classes[topic] for sample in samples for _, topic in sample.starts])
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.hidden(ids)
         own = targets != IGNORED
         logits = model.logits(hidden[own])
-    return functional.cross_entropy(logits.float(), targets[own]), hidden[rows, places].float()
+    scores = run.namer(hidden[rows, places].float())
+    named = (scores.argmax(-1) == topics).float().mean().item()
+    return functional.cross_entropy(logits.float(), targets[own]), functional.cross_entropy(scores, topics), named
 
 
 def dev_turns(writer: Writer) -> list[Turn]:
@@ -218,8 +238,7 @@ def sft(run: Run, first: int = 0) -> None:
     """Stage 2: learn the answers of conversations; questions are read, not learned.
 
     Most of an answer follows from its beginning, so the one choice that matters, which fact is meant, is a small part of
-    the loss. A second head, which is thrown away afterwards, learns to name the fact where each answer begins, and a third
-    one keeps in the embeddings what `warm_up` put there.
+    the loss. A second head, which is thrown away afterwards, therefore names the fact where each answer begins.
     """
     writer = Writer.open(run.recipe.seed)
     dev = [run.encoder.conversation(Conversation((turn,))) for turn in dev_turns(writer)]
@@ -231,41 +250,21 @@ def sft(run: Run, first: int = 0) -> None:
 
 def sft_round(run: Run, number: int, dev: list[Sample]) -> None:
     """Go through the lessons of one round."""
-    recipe, model = run.recipe, run.model
-    this = recipe.sft_rounds[number]
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = this.dropout
-    writer = Writer.open(recipe.seed + 2 + 100 * number)
-    classes = {topic: place for place, topic in enumerate(writer.topics())}
-    head, words = (nn.Linear(model.shape.width, len(classes)) for _ in range(2))
-    asker = Writer.open(recipe.seed + 4 + 100 * number)
-    dev_topics = torch.tensor([classes[topic] for sample in dev for _, topic in sample.starts])
-    lessons, order = (
-        writer.lessons(this.lessons, this.drills_until, this.scattered),
-        Random(recipe.seed + 3 + 100 * number),
-    )
-    using, recent, done = optimizer(model, head, words), [], 0
+    recipe, this = run.recipe, run.recipe.sft_rounds[number]
+    lessons = Writer.open(recipe.seed + 2 + 100 * number).lessons(this.lessons, this.drills_until, this.scattered)
+    order = Random(recipe.seed + 3 + 100 * number)
+    using, recent, done = optimizer(run.model, run.namer), [], 0
     before = max((point["step"] for point in run.figures["stages"].get("sft", [])), default=0)
     for step, samples in enumerate(batches(run.encoder, lessons, recipe.sft_tokens, order)):
-        model.train()
-        loss, begun = answer_loss(model, samples, run.encoder.end)
-        topics = torch.tensor([classes[topic] for sample in samples for _, topic in sample.starts])
-        naming = functional.cross_entropy(head(begun), topics)
-        by_words, _ = topic_loss(run, [asker.turn(None) for _ in range(48)], classes, words)
-        step_with(
-            run,
-            using,
-            loss + recipe.sft_topic_weight * naming + 0.5 * by_words,
-            rate(done, this.lessons, recipe.sft_rate),
-        )
+        run.model.train()
+        loss, naming, _ = answer_loss(run, samples)
+        step_with(run, using, loss + recipe.sft_topic_weight * naming, rate(done, this.lessons, this.rate))
         done += len(samples)
         recent.append((loss.item(), naming.item()))
-        if step % (2 * recipe.every) == 2 * recipe.every - 1 or done == this.lessons:
-            model.eval()
+        if step % (20 * recipe.every) == 20 * recipe.every - 1 or done == this.lessons:
+            run.model.eval()
             with torch.no_grad():
-                check, begun = answer_loss(model, dev, run.encoder.end)
-                named = (head(begun).argmax(-1) == dev_topics).float().mean().item()
+                check, _, named = answer_loss(run, dev)
             train, topic = (sum(column) / len(recent) for column in zip(*recent, strict=True))
             run.log("sft", before + step + 1, train=train, topic=topic, check=check.item(), named=named)
             recent.clear()
@@ -344,10 +343,14 @@ def open_run(recipe: Recipe, stage: str, folder: Path) -> Run:
         figures = msgspec.json.decode((folder / "figures.json").read_bytes())
     torch.manual_seed(recipe.seed)
     model = Mini(Shape())
+    classes = {topic: place for place, topic in enumerate(Writer.open(recipe.seed).topics())}
+    namer = nn.Linear(model.shape.width, len(classes))
     if stage in {"sft", "dpo"}:
-        model.load_state_dict(torch.load(folder / f"{'pretrain' if stage == 'sft' else 'sft'}.pt", weights_only=True))
+        saved = torch.load(folder / f"{'pretrain' if stage == 'sft' else 'sft'}.pt", weights_only=True)
+        model.load_state_dict(saved["model"])
+        namer.load_state_dict(saved["namer"])
     figures["parameters"] = sum(weight.numel() for weight in model.parameters())
-    return Run(recipe, Encoder(tokenizer), model, figures, folder)
+    return Run(recipe, Encoder(tokenizer), model, namer, classes, figures, folder)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ the bytes of one JSON text.
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -303,7 +303,10 @@ class Call(Struct, frozen=True, dict=True):
 
 
 class Caller(Struct, frozen=True):
-    """What a request says about itself outside its body: nothing here is trusted before admission."""
+    """What a request says about itself outside its body: nothing here is trusted before admission.
+
+    `cache` is `no-store` (neither look for an answer there nor keep this one), `refresh` (keep it, but do not look) or "".
+    """
 
     key: str | None = None
     feature: str | None = None
@@ -312,10 +315,19 @@ class Caller(Struct, frozen=True):
     deadline_s: float | None = None
     peer: str = ""
     trace: str | None = None
+    cache: str = ""
+
+
+class Limits(Struct, frozen=True, gc=False):
+    """Requests and tokens per minute, and calls at once; None means: no limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
 
 
 class Who(Struct, frozen=True):
-    """Who is calling, after admission. `user` is a keyed hash; the plain id is never kept."""
+    """Who is calling, after admission. `user` is a keyed hash; the plain id is never kept. `limits` are the key's own."""
 
     key_id: str | None = None
     team: str | None = None
@@ -323,10 +335,15 @@ class Who(Struct, frozen=True):
     user: str | None = None
     session: str | None = None
     admin: bool = False
+    limits: Limits | None = None
 
 
 class Ticket(Struct, frozen=True):
-    """A place taken; it has to be given back once. `tokens` is what was taken from the tokens' bucket."""
+    """The places that a call has taken, one in each room with a limit that applies to it; to be given back once.
 
-    team: str | None
-    tokens: int
+    `places` belong to admission, `tokens` is the estimate that was taken, `entered` the moment in the loop's seconds.
+    """
+
+    places: tuple[Any, ...] = ()
+    tokens: int = 0
+    entered: float = 0.0

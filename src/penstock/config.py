@@ -171,6 +171,12 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
     return _config(source, settings, environ, folder)
 
 
+def home(environ: Mapping[str, str] | None = None) -> Path:
+    """Give the folder where state lives; `environ` stands for the process's environment."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("PENSTOCK_HOME") or ".penstock").absolute()
+
+
 def catalog_text() -> bytes:
     """Give the packaged catalogue of models, TOML."""
     return files("penstock").joinpath("routing", "models.toml").read_bytes()
@@ -235,6 +241,8 @@ def _check(document: Document, settings: Settings, environ: Mapping[str, str]) -
             document.wrong(place, "`targets` is missing.", 'Example: targets = ["openai/gpt-4o-mini"]')
         elif document.given(*place, "targets", empty=True):
             document.wrong((*place, "targets"), "must name at least one target.", "Remove the model if it has none.")
+        if model.when_busy == model.name:
+            document.wrong((*place, "when_busy"), "must be another model.", "Name a cheaper one.")
 
 
 def _check_provider(document: Document, provider: ProviderSettings, environ: Mapping[str, str]) -> None:
@@ -268,7 +276,7 @@ def _config(source: str, settings: Settings, environ: Mapping[str, str], folder:
     )
     return Config(
         source=source,
-        home=Path(environ.get("PENSTOCK_HOME") or ".penstock").absolute(),
+        home=home(environ),
         hash=_hash(settings, folder),
         server=settings.server,
         providers=tuple(

@@ -1,6 +1,6 @@
 """Keeps the deadlines that nobody else keeps: of a provider that ignores its own, of a caller that does not read on.
 
-One look at all calls every 50 ms, only while there are any; never a timer per call. It ends nothing itself: `over` says
+One look at all calls every 20 ms, only while there are any; never a timer per call. It ends nothing itself: `over` says
 what happens to a call whose time is past. Place in the line: beside `gateway.py`.
 """
 
@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-LOOK_S = 0.05
+LOOK_S = 0.02
 
 
 class Timed(Protocol):

@@ -1,8 +1,9 @@
 """Everything that can go wrong with a call, as one tree.
 
 Each leaf fixes a stable `code`, the HTTP status that the caller sees and what the line does `then`: `stop`, `retry` the
-same target, or go on to the `next` one. The message says what was wrong, the hint what to do. Dialects write these in
-the client's own form; nothing here knows a dialect, and no message ever holds a key or a prompt.
+same target, go on to the `next` one, or to the next one of another `model`. The message says what was wrong, the hint what
+to do. Dialects write these in the client's own form; nothing here knows a dialect, and no message ever holds a key or a
+prompt.
 
     PenstockError
     ├── CallerError                      then = stop: the caller has to change something
@@ -27,7 +28,8 @@ the client's own form; nothing here knows a dialect, and no message ever holds a
     │   ├── UpstreamOverloaded      503  upstream_overloaded     retry (503 and 529 keep their number)
     │   ├── UpstreamFailed          502  upstream_failed         retry: 5xx, refused, reset, DNS, TLS
     │   ├── UpstreamTimeout         504  upstream_timeout        next: no first byte, or silence in between
-    │   └── UpstreamGarbled         502  upstream_garbled        next: not what it says it is, or cut short
+    │   ├── UpstreamGarbled         502  upstream_garbled        next: not what it says it is, or cut short
+    │   └── UpstreamInvalid         502  upstream_invalid_output model: the answer is not of the form that was asked for
     ├── NoTarget                    503  no_target               nothing in the plan can serve this call
     ├── DeadlineExceeded            504  deadline_exceeded
     ├── ClientClosed                499  client_closed           the caller hung up (the status is nginx's)
@@ -39,7 +41,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-Then = Literal["stop", "retry", "next"]
+Then = Literal["stop", "retry", "next", "model"]
 
 
 class PenstockError(Exception):
@@ -236,6 +238,13 @@ class UpstreamGarbled(UpstreamError):
 
     code = "upstream_garbled"
     then: ClassVar[Then] = "next"
+
+
+class UpstreamInvalid(UpstreamError):
+    """The answer is whole and not of the form that was asked for; the same model elsewhere would do no better."""
+
+    code = "upstream_invalid_output"
+    then: ClassVar[Then] = "model"
 
 
 class NoTarget(PenstockError):

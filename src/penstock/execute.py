@@ -2,41 +2,79 @@
 
 It sends, waits, keeps the deadline and looks at the beginning of each reply: a try counts as answered when its first
 content is there, not when its status is. Until then nothing has been given out and another try may take over. It never
-decides what to try, and never touches money, bytes or dialects.
+decides what to try, and never touches money, bytes or dialects. Each try takes room at its target, and says when it gives
+that back how the target did.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
+from types import MappingProxyType
 from typing import Generic, Literal, Protocol, TypeVar
 
+from msgspec import Struct
+
 from penstock.call import Call
-from penstock.errors import BudgetExhausted, DeadlineExceeded, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.continuation import Continuation
+from penstock.errors import (
+    BudgetExhausted,
+    CallerError,
+    DeadlineExceeded,
+    LimitError,
+    Overloaded,
+    PenstockError,
+    UpstreamError,
+    UpstreamGarbled,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
 from penstock.meter import Meter
-from penstock.plugins import Exchange, Provider
+from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
 from penstock.routing.attempts import Outcome, Patience, Try, Wait, attempts
+from penstock.routing.health import Ending, Health, Slot
 from penstock.target import Target
 
 TryStatus = Literal["open", "ok", "error", "cancelled"]
+
+SILENT_S = 10.0
+"""A target that said nothing for so long is at fault, even if the caller's deadline was shorter than its own limit."""
+BYTES_PER_TOKEN = 4
 
 
 class LiveTry:
     """One try while it lasts: what the `Attempt` row of the receipt is made of. Times are the loop's seconds."""
 
-    __slots__ = ("began", "closed", "ended", "error", "exchange", "first_at", "kind", "meter", "status", "target")
+    __slots__ = (
+        *("began", "closed", "ended", "error", "exchange", "first_at", "kind", "meter", "sent", "status", "target"),
+        *("_freed", "_slot"),
+    )
 
-    def __init__(self, move: Try, now: float) -> None:
+    def __init__(
+        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin; `slot` is its room at the target, `freed` is told when it is given back."""
         self.target: Target = move.target
         self.kind = move.kind
         self.began = now
         self.closed = False
+        self.sent = True
         self.first_at: float | None = None
         self.ended: float | None = None
         self.meter = Meter()
         self.exchange: Exchange | None = None
         self.status: TryStatus = "open"
         self.error: PenstockError | None = None
+        self._slot = slot
+        self._freed = freed
+
+    def first(self, now: float, *, streamed: bool) -> None:
+        """Note that the first content is there; that of a whole reply says nothing of how soon a stream would begin."""
+        self.first_at = now
+        if streamed and self._slot is not None:
+            self._slot.first(now)
 
     def end(self, status: TryStatus, now: float, error: PenstockError | None = None) -> None:
         """Close the try and whatever it still holds; only the first ending counts."""
@@ -44,82 +82,227 @@ class LiveTry:
             self.status = status
             self.ended = now
             self.error = error
+            self._leave(status, now, error)
         if self.exchange is not None and not self.closed:
             self.closed = True
             self.exchange.close()
 
+    def _leave(self, status: TryStatus, now: float, error: PenstockError | None) -> None:
+        """Give the room at the target back, and say how the target did."""
+        if self._slot is None:
+            return
+        usage, meter = self.meter.usage, self.meter
+        out = (meter.kept + meter.beyond) // BYTES_PER_TOKEN if usage is None else usage.output_tokens
+        used = out if usage is None else out + usage.input_tokens
+        ending: Ending = "ok" if status == "ok" else "cancelled" if error is None else self._ending(status, now, error)
+        asked = None if error is None else error.retry_after_s
+        self._slot.leave(now, ending, retry_after_s=asked, output_tokens=out, tokens=used)
+        self._freed()
+
+    def _ending(self, status: TryStatus, now: float, error: PenstockError) -> Ending:
+        if status == "cancelled":
+            return "cancelled"
+        if isinstance(error, DeadlineExceeded):
+            silent = self.first_at is None and now - self.began >= SILENT_S
+            return "timeout" if silent else "cancelled"
+        return _ending(error)
+
     @property
     def billed(self) -> bool:
         """Whether the provider may have spent tokens on it: it answered, or was asked and never said no."""
-        if self.exchange is not None or self.status == "cancelled":
+        if self.exchange is not None or (self.status == "cancelled" and self.sent):
             return True
         return self.error is not None and self.error.worked
 
 
+def _ending(error: PenstockError) -> Ending:
+    """Say what an error tells about the health of its target."""
+    match error:
+        case UpstreamRateLimited():
+            return "limited"
+        case UpstreamOverloaded():
+            return "failed" if error.status == 503 and error.retry_after_s is None else "limited"
+        case UpstreamTimeout():
+            return "timeout"
+        case UpstreamRejected() | CallerError() | LimitError():
+            return "rejected"
+        case UpstreamError():
+            return "failed"
+        case _:
+            return "cancelled"
+
+
 class Pursuit(Protocol):
-    """A call that is to be answered: its tries are added in the order in which they are made."""
+    """A call that is to be answered: its tries are added in the order in which they are made.
+
+    `plan` are all targets that it may go to; `waiting` tells that a provider is waited for, rather than the caller.
+    """
 
     call: Call
     deadline: float
+    plan: tuple[Target, ...]
     tries: list[LiveTry]
+    waiting: bool
+
+    @property
+    def asked_tokens(self) -> int:
+        """How many tokens the call may take, roughly."""
+        ...
 
 
 P = TypeVar("P", bound=Pursuit)
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+class Rules(Struct, frozen=True):
+    """What tries go by: the health of targets, the patience with each provider, and chance for jitter.
+
+    `content_s` is how long each provider may take to its first content while another target stands ready.
+    """
+
+    health: Health
+    patience: Mapping[str, Patience]
+    rng: Random
+    content_s: Mapping[str, float] = MappingProxyType({})
+
+
+class Standing(Protocol[C_contra]):
+    """Where calls stand that wait for room at a target."""
+
+    @property
+    def waiting(self) -> int:
+        """How many stand there."""
+        ...
+
+    async def stand(self, call: C_contra, targets: tuple[Target, ...]) -> tuple[Target, Slot]:
+        """Wait until one of the targets has room for this call, and take it. Raises Overloaded."""
+        ...
+
+    def move(self) -> None:
+        """Let go whoever has room now."""
+        ...
 
 
 class Driver(Generic[P]):
     """Makes the tries of calls, at the providers of one configuration."""
 
-    __slots__ = ("_again", "_clock", "_patience", "_providers", "_rng")
+    __slots__ = ("_again", "_clock", "_line", "_providers", "_rules")
 
     def __init__(
         self,
         providers: Mapping[str, Provider],
-        rng: Random,
+        rules: Rules,
+        line: Standing[P],
         clock: Callable[[], float],
-        patience: Patience | Mapping[str, Patience],
         again: Callable[[P], None] = lambda _: None,
     ) -> None:
         """Prepare; `again` is asked before a further try of a call of which an earlier one may be billed."""
         self._again = again
         self._providers = providers
-        self._rng = rng
+        self._rules = rules
+        self._line = line
         self._clock = clock
-        self._patience = patience
 
-    async def run(self, call: P, targets: tuple[Target, ...]) -> tuple[LiveTry, Chunk]:
-        """Make tries until one answers; give it with its first chunk, or raise what the caller has to know."""
-        moves = attempts(targets, call.deadline, self._rng, self._patience)
-        move = next(moves)
-        tries = call.tries
-        while True:
-            if isinstance(move, Wait):
+    async def run(self, call: P, targets: tuple[Target, ...], since: int = 0) -> tuple[LiveTry, Chunk]:
+        """Make tries until one answers; give it with its first chunk, or raise what the caller has to know.
+
+        `since` says how many tries a call had before it came here once more, to have a cut answer gone on with.
+        """
+        rules, tries = self._rules, call.tries
+        moves = attempts(targets, call.deadline, rules, self._clock(), since)
+        taken: tuple[Target, Slot] | None = None
+        refused: PenstockError | None = None
+        move = next(moves, None)
+        while move is not None:
+            if isinstance(move, Try):
+                live = self._enter(call, move, taken)
+                taken = None
+                try:
+                    if len(targets) == 1 or len({one.target.id for one in tries[since:]}) == len(targets):
+                        return live, await self._begin(live, call)
+                    return live, await self._begin_soon(live, call)
+                except PenstockError as error:
+                    live.end("error", self._clock(), name_target(error, live.target))
+                    outcome = Outcome(live.ended or 0.0, error)
+            elif isinstance(move, Wait):
                 await asyncio.sleep(move.seconds)
                 outcome = Outcome(self._clock())
             else:
-                if tries and tries[-1].billed:
-                    try:
-                        self._again(call)
-                    except BudgetExhausted:
-                        raise _verdict(tries) from None
-                live = LiveTry(move, self._clock())
-                tries.append(live)
                 try:
-                    return live, await self._begin(live, call)
+                    taken = await self._line.stand(call, move.targets)
+                    outcome = Outcome(self._clock(), None, taken[0])
                 except PenstockError as error:
-                    live.end("error", self._clock(), error)
-                    outcome = Outcome(live.ended or 0.0, error)
+                    refused = error
+                    outcome = Outcome(self._clock(), error)
             try:
                 move = moves.send(outcome)
             except StopIteration:
+                move = None
+        if taken is not None:
+            taken[1].leave(self._clock(), "cancelled")
+        raise (_verdict(tries[since:]) if len(tries) > since else refused or _nothing(targets))
+
+    def _enter(self, call: P, move: Try, taken: tuple[Target, Slot] | None) -> LiveTry:
+        """Take room at the target, unless the call has it already, and hold the money for a further try."""
+        tries, now = call.tries, self._clock()
+        if taken is not None and taken[0] is move.target:
+            slot = taken[1]
+        else:
+            slot = self._rules.health.enter(move.target, now, call.asked_tokens)
+            if taken is not None:
+                taken[1].leave(now, "cancelled")
+        if tries and tries[-1].billed:
+            try:
+                self._again(call)
+            except BudgetExhausted:
+                slot.leave(now, "cancelled")
                 raise _verdict(tries) from None
+        live = LiveTry(move, now, slot, self._freed)
+        tries.append(live)
+        return live
+
+    async def resume(self, call: P, error: PenstockError, going_on: Continuation) -> tuple[LiveTry, Chunk] | None:
+        """Have another target go on with an answer that was cut; None where none does."""
+        cut = call.tries[-1]
+        others = tuple(target for target in call.plan if target.id != cut.target.id)
+        if not others or error.then == "stop" or cut.meter.finish is not None:
+            return None
+        cut.end("error", self._clock(), error)
+        asked, call.call = call.call, going_on.begin(call.call)
+        call.waiting = True
+        try:
+            return await self.run(call, others, len(call.tries))
+        except PenstockError:
+            return None
+        finally:
+            call.call, call.waiting = asked, False
+
+    def _freed(self) -> None:
+        if self._line.waiting:
+            self._line.move()
+
+    async def _begin_soon(self, live: LiveTry, pursuit: P) -> Chunk:
+        """Do as `_begin`, but give a target up that only trickles while another one stands ready."""
+        limit_s = self._rules.content_s.get(live.target.provider)
+        limit = asyncio.timeout(limit_s)
+        try:
+            async with limit:
+                return await self._begin(live, pursuit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise UpstreamTimeout(f"{live.target.id} gave no content within {limit_s:g} s.") from None
 
     async def _begin(self, live: LiveTry, pursuit: P) -> Chunk:
         """Send, and read until there is content; what came before it (a role, an id) goes along."""
         if live.began >= pursuit.deadline:
             raise DeadlineExceeded("The deadline passed before this target could be tried.")
         provider = self._providers[live.target.provider]
-        exchange = live.exchange = await provider.send(pursuit.call, live.target, pursuit.deadline)
+        try:
+            exchange = live.exchange = await provider.send(pursuit.call, live.target, pursuit.deadline)
+        except asyncio.CancelledError as why:
+            live.sent = UNSENT not in why.args
+            raise
         chunk = await exchange.read()
         meter = live.meter
         held: list[Chunk] = []
@@ -129,12 +312,25 @@ class Driver(Generic[P]):
                 raise meter.error
             held.append(chunk)
             if meter.begun:
-                live.first_at = self._clock()
+                live.first(self._clock(), streamed=pursuit.call.stream)
                 return chunk if len(held) == 1 else _join(held)
             if meter.ended:
                 break
             chunk = await exchange.read()
         raise UpstreamGarbled(f"{live.target.id} ended its reply without any content.")
+
+
+def name_target(error: PenstockError, target: Target) -> PenstockError:
+    """See that an error of a provider says whose it is."""
+    if isinstance(error, UpstreamError) and target.id not in error.message:
+        error.message = f"{target.id}: {error.message}"
+    return error
+
+
+def _nothing(targets: tuple[Target, ...]) -> PenstockError:
+    """Say that no target could even be tried."""
+    names = ", ".join(target.id for target in targets)
+    return Overloaded(f"There is no room at {names} now.", hint="Come again shortly.", retry_after_s=1.0)
 
 
 def _verdict(tries: list[LiveTry]) -> PenstockError:
@@ -144,7 +340,7 @@ def _verdict(tries: list[LiveTry]) -> PenstockError:
     if len(tries) == 1 or not isinstance(last, UpstreamError) or last.then == "stop":
         return last
     waits = [t.error.retry_after_s for t in tries if t.error is not None and t.error.retry_after_s is not None]
-    told = dict.fromkeys(f"{t.target.id}: {t.error.message.rstrip('.')}" for t in tries if t.error is not None)
+    told = dict.fromkeys(t.error.message.rstrip(".") for t in tries if t.error is not None)
     return type(last)(
         f"All {len(tries)} tries failed. {'; '.join(told)}.",
         hint=last.hint,

@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
-from penstock.errors import ClientClosed, PenstockError, UpstreamGarbled
-from penstock.execute import LiveTry
+from penstock.continuation import Continuation
+from penstock.errors import ClientClosed, PenstockError, UpstreamError, UpstreamGarbled
+from penstock.event import Event, Failed
+from penstock.execute import LiveTry, name_target
 from penstock.inflight import InFlight
 from penstock.receipt import Receipt
-from penstock.reply import Chunk, Failed, Opening
+from penstock.reply import Chunk, Opening
 
 H = TypeVar("H")
 T = TypeVar("T")
@@ -34,11 +36,21 @@ class Line(Protocol[H]):
         """Do some work of the call; whatever it raises is noted and comes out as a PenstockError, or a cancellation."""
         ...
 
+    async def resume(
+        self, flight: InFlight[H], error: PenstockError, going_on: Continuation
+    ) -> tuple[LiveTry, Chunk] | None:
+        """Have another target go on with an answer that was cut; None where none does."""
+        ...
+
+    def abandon(self, flight: InFlight[H]) -> None:
+        """Settle a call that nobody waits for any more, at once or when its reply has been read to the end."""
+        ...
+
 
 class Flow(Generic[H]):
     """One answer. It has to be closed, which settles the call if it has not come to its end."""
 
-    __slots__ = ("_chunk", "_flight", "_give", "_given", "_line", "_live", "_whole", "done", "opening")
+    __slots__ = ("_chunk", "_flight", "_give", "_given", "_going_on", "_line", "_live", "_whole", "done", "opening")
 
     def __init__(
         self, line: Line[H], flight: InFlight[H], opening: Opening, live: LiveTry | None, chunk: Chunk
@@ -53,6 +65,7 @@ class Flow(Generic[H]):
         self._whole: Chunk | None = None  # the last chunk of a reply that came to its end
         self._give: Callable[[Chunk], bool] = lambda _: True
         self._given = False  # the last chunk was handed on already
+        self._going_on = Continuation() if flight.continues and live is not None else None
 
     async def next(self) -> Chunk | None:
         """Give the next chunk; None after the last."""
@@ -82,7 +95,9 @@ class Flow(Generic[H]):
             raise
 
     async def _run(self, give: Callable[[Chunk], bool], room: Callable[[], Awaitable[None]]) -> None:
-        pump = None if self._live is None else getattr(self._live.exchange, "pump", None)  # a provider may have it
+        pump: Pump | None = None
+        if self._live is not None and self._going_on is None:
+            pump = getattr(self._live.exchange, "pump", None)  # a provider may have it
         while not self.done:
             if pump is None or self._chunk is not None:
                 chunk = await self.next()
@@ -98,13 +113,49 @@ class Flow(Generic[H]):
         self.done = True
         if self._flight.receipt is None:
             self._flight.cut(GeneratorExit())
-            self._line.settle(self._flight)
+            self._line.abandon(self._flight)
 
     async def _step(self) -> Chunk:
+        if self._going_on is not None:
+            return self._passing(await self._joined(self._going_on))
         chunk, self._chunk = self._chunk, None
         if chunk is None:
             chunk = await self._read()
         return self._passing(chunk)
+
+    async def _joined(self, going_on: Continuation) -> Chunk:
+        """Read on, and where the reply breaks off have another target go on with it."""
+        chunk, self._chunk = self._chunk, None
+        error: PenstockError | None = None
+        try:
+            chunk = await self._read() if chunk is None else chunk
+        except UpstreamError as broken:
+            error = broken
+        events = () if chunk is None else chunk.events
+        live = self._live
+        assert live is not None, "only an answer of a provider is gone on with"
+        if live.meter.error is not None:
+            error, events = live.meter.error, tuple(e for e in events if not isinstance(e, Failed))
+        if going_on.resumed:
+            events = going_on.join(events)
+        going_on.hear(events)
+        if error is None or not going_on.possible:
+            return self._as_it_is(chunk, events, error)
+        next_one = await self._line.resume(self._flight, error, going_on)
+        if next_one is None:
+            return self._as_it_is(chunk, events, error)
+        self._live, self._chunk = next_one
+        return Chunk(events)
+
+    def _as_it_is(self, chunk: Chunk | None, events: tuple[Event, ...], error: PenstockError | None) -> Chunk:
+        if chunk is None:
+            assert error is not None, "nothing was read, so something was raised"
+            raise error
+        failed = next((event.error for event in events if isinstance(event, Failed)), error)
+        if failed is not None and self._live is not None:
+            self._live.meter.error = failed
+            events = (*(e for e in events if not isinstance(e, Failed)), Failed(failed))
+        return Chunk(events)
 
     async def _read(self) -> Chunk:
         """Read on after the commit point, where a failure can only end the stream."""
@@ -157,7 +208,7 @@ class Flow(Generic[H]):
             if not meter.ended and meter.error is None:
                 return chunk
             if meter.error is not None:
-                flight.fail("error", meter.error)
+                flight.fail("error", name_target(meter.error, live.target))
         self.done = True
         self._whole = chunk
         return Chunk(chunk.events, chunk.raw, self._line.settle(flight))

@@ -1,7 +1,12 @@
-"""What would be done with a call, and what it could cost at most: the answer of `penstock plan`. Values only."""
+"""What would be done with a call, and what it could cost at most: the answer of `penstock plan`. Values, and how a plan is told."""
+
+from collections.abc import Callable
 
 from msgspec import Struct
 
+from penstock.call import Call
+from penstock.counting import count_prompt
+from penstock.target import Target, usd
 from penstock.tokens.count import Count
 
 
@@ -28,3 +33,16 @@ class Foresight(Struct, frozen=True):
     steps: tuple[Step, ...]
     left_out: tuple[Skipped, ...] = ()
     static: str | None = None
+
+
+async def steps(
+    call: Call, targets: tuple[Target, ...], dearest: Callable[[Target, int], int | None]
+) -> tuple[Step, ...]:
+    """Tell of each target in the order of the plan; `dearest` gives the most that so many input tokens may cost there."""
+    found = []
+    for number, target in enumerate(targets):
+        count = await count_prompt(call, target.profile)
+        ceiling = dearest(target, count.band[1])
+        note = "first" if number == 0 else "if all before it fail"
+        found.append(Step(target.id, count, None if ceiling is None else usd(ceiling), note))
+    return tuple(found)

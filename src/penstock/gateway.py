@@ -9,97 +9,112 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
-from datetime import date
-from math import inf
 from random import Random
 from time import monotonic, time_ns
 from typing import Any, TypeVar
 
+from msgspec import Struct, structs
+
+from penstock.accounting import Accounting, Books
 from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text
-from penstock.counting import INLINE_BYTES, count_prompt, count_used, load
+from penstock.continuation import Continuation
+from penstock.counting import count_asking, count_prompt
 from penstock.deadlines import Deadlines
+from penstock.draining import Drains
 from penstock.errors import (
-    BudgetExhausted,
     DeadlineExceeded,
     Internal,
+    Overloaded,
     PenstockError,
-    Unauthenticated,
-    UpstreamError,
 )
-from penstock.execute import Driver, LiveTry
+from penstock.execute import Driver, LiveTry, Rules
 from penstock.flow import Flow
-from penstock.foresight import Foresight, Skipped, Step
-from penstock.inflight import STATIC, InFlight, opening, rough, static_events
-from penstock.ledger.budgets import Budgets, Hold, limits_of
+from penstock.foresight import Foresight, Skipped, steps
+from penstock.identity import Identity
+from penstock.inflight import STATIC, InFlight, opening, static_events
+from penstock.ledger.budgets import Hold
 from penstock.ledger.keys import Keyring, read_pepper
 from penstock.ledger.ledger import Ledger, LedgerSettings
-from penstock.ledger.records import Intent
-from penstock.plugins import PROVIDERS, Counts, Provider, Warms, find
+from penstock.plugins import PROVIDERS, Provider, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
-from penstock.receipt import Receipt, Usage
 from penstock.reply import Chunk, Opening
+from penstock.reservations import Reservations
 from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
+from penstock.routing.health import Health, HealthSettings
 from penstock.routing.router import Plan, Router
 from penstock.settings import Config
-from penstock.target import Ceiling, ceilings, most, usd
+from penstock.standing import TargetLine
+from penstock.target import Target
 from penstock.telemetry.metrics import Metrics
 from penstock.tokens.count import Count
+from penstock.waiting import Lobby
+from penstock.warming import warm
 
 T = TypeVar("T")
 
 log = logging.getLogger("penstock")
 
-TEMPLATE_TOKENS = 256
-"""What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
 
-UNLIKELY = 1_000_000_000
-"""Tokens of a prompt: a provider that counts as many is not believed."""
-CEILINGS = 1000
-FLUSH_S = 0.02
-FLUSH_ROWS = 256  # together: a transaction costs as much as many rows
-KEYS_S = 0.25
-"""How old may be what this process knows of keys that another one made or revoked."""
+class Process(Struct, frozen=True):
+    """What outlives a configuration: the ledger, who is known, what was counted, and the clocks.
 
-OPEN_DOOR = Who(admin=True)
-"""Who calls while there is no key at all; the server then listens on loopback only."""
+    `clock` gives the loop's monotonic seconds, `wall_ns` nanoseconds since the epoch.
+    """
+
+    ledger: Ledger
+    catalog: Catalog
+    identity: Identity
+    metrics: Metrics
+    rng: Random
+    clock: Callable[[], float] = monotonic
+    wall_ns: Callable[[], int] = time_ns
 
 
 class Gateway:
-    """One configuration at work. `clock` gives the loop's monotonic seconds, `wall_ns` nanoseconds since the epoch."""
+    """One configuration at work; `succeed` gives the gateway of the next one."""
 
-    def __init__(
-        self,
-        config: Config,
-        ledger: Ledger,
-        catalog: Catalog,
-        *,
-        clock: Callable[[], float] = monotonic,
-        wall_ns: Callable[[], int] = time_ns,
-        rng: Random | None = None,
-    ) -> None:
+    def __init__(self, config: Config, process: Process, before: "Gateway | None" = None) -> None:
+        """Build everything that the configuration says; `before` is what this takes the place of. Raises ConfigError."""
+        now, now_ns = process.clock(), process.wall_ns()
         self.config = config
-        self.ledger = ledger
-        self.metrics = Metrics()
-        self.keys = Keyring(ledger.store, read_pepper(config.home))
-        self._keys_seen = -inf
+        self.process = process
+        self.ledger = process.ledger
+        self.metrics = process.metrics
+        self.keys = process.identity.keys
+        self.identify = process.identity.of
         self.in_flight = 0
-        self._clock = clock
-        self._wall_ns = wall_ns
-        self._providers: dict[str, Provider] = {p.name: find(PROVIDERS, p.kind)(p) for p in config.providers}
-        self.router = Router(config, catalog, {name: p.dialect for name, p in self._providers.items()})
-        self._admission = Admission(config.teams, clock())
-        self._budgets = Budgets(limits_of(config), now_ns=wall_ns(), sums=ledger.store.sums)
+        self._clock = process.clock
+        self._wall_ns = process.wall_ns
+        kept = {} if before is None else before.kept_providers(config)
+        made = {p.name: kept.get(p.name) or find(PROVIDERS, p.kind)(p) for p in config.providers}
+        self._providers: dict[str, Provider] = made
+        self.router = Router(config, process.catalog, {name: p.dialect for name, p in made.items()})
+        limits = {p.name: HealthSettings(p.concurrency, p.rpm, p.tpm, p.probe_s, p.slow_s) for p in config.providers}
+        self.health: Health = Health(limits, now, None if before is None else before.health)
+        self.admission: Admission = Admission(config, now, None if before is None else before.admission)
+        self.lobby: Lobby = Lobby(self.admission, config.server, process.clock) if before is None else before.lobby
+        self.reservations: Reservations = Reservations(
+            config, now_ns=now_ns, sums=self.ledger.store.sums, before=None if before is None else before.reservations
+        )
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
+        draining = frozenset(p.name for p in config.providers if p.on_disconnect == "drain")
+        self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
+        books = Books(self.ledger, self.reservations, self.lobby.leave, self.metrics.observe, config.hash)
+        self._accounts = Accounting(books, self._deadlines, process.clock, self._closed)
+        self.settle = self._accounts.settle
         patience = {p.name: Patience(retries=p.retries) for p in config.providers}
-        self._driver = Driver(self._providers, rng or Random(), clock, patience, self._again)  # noqa: S311 - jitter
-        self._day = (0, "")
-        self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of today
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(clock, self._over)
-        self._closed = False
+        content_s = {p.name: p.first_byte_s + p.idle_s for p in config.providers}
+        rules, again = Rules(self.health, patience, process.rng, content_s), self._accounts.again
+        self._line = TargetLine(self.health, config.server, process.clock, self.lobby, self.admission.priority)
+        self._driver: Driver[InFlight[Hold]] = Driver(made, rules, self._line, process.clock, again)
+        self._drains = Drains(draining, process.clock, self.settle)
+        self._successor: Gateway | None = None
+        self._before, self._idle, self.retired = before, asyncio.Event(), asyncio.Event()
+        if before is not None:
+            self.lobby.reload(self.admission, config.server)
         self.metrics.watch(lambda: self.in_flight)
 
     @property
@@ -109,58 +124,29 @@ class Gateway:
 
     # -- the line --
 
-    def identify(self, caller: Caller) -> Who:
-        """Say whose key a request carries, before its body is read. Raises Unauthenticated."""
-        keys, now = self.keys, self._clock()
-        if now - self._keys_seen > KEYS_S:
-            self._keys_seen = now
-            keys.refresh()
-        if keys.empty:
-            return OPEN_DOOR
-        if caller.key is None:
-            raise Unauthenticated(
-                "This gateway asks for a key and the request has none.",
-                hint='Send it as "authorization: Bearer ps-...".',
-            )
-        key = keys.find(caller.key, self._wall_ns())
-        if key is None:
-            raise Unauthenticated("The key is unknown, revoked or expired.", hint="Make one: penstock keys create.")
-        return Who(key_id=key.id, team=key.team, feature=key.feature, admin=key.admin)
-
     async def foresee(self, call: Call, who: Who, caller: Caller) -> Foresight:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
-        call = self._pin(call, who := self._attribute(who, caller, call))
-        plan = self.router.plan_call(call, who)
+        call, plan = self._planned(call, who, caller)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
-        now_ns, steps = self._wall_ns(), []
-        for number, target in enumerate(plan.targets):
-            count = await count_prompt(call, target.profile)
-            ceiling = self._dearest(Plan.of(plan.model, (target,)), call, count.band[1] + TEMPLATE_TOKENS, now_ns)
-            note = "first" if number == 0 else "if all before it fail"
-            steps.append(Step(target.id, count, None if ceiling is None else usd(ceiling), note))
+        now_ns = self._wall_ns()
+
+        def dearest(target: Target, tokens: int) -> int | None:
+            return self._accounts.dearest(Plan.of(plan.model, (target,)), call, tokens, now_ns)
+
         left = tuple(Skipped(one.target, one.reason) for one in plan.left_out)
-        return Foresight(plan.model, tuple(steps), left, plan.static)
+        return Foresight(plan.model, await steps(call, plan.targets, dearest), left, plan.options.static)
 
     async def count(self, call: Call, who: Who, caller: Caller) -> Count:
-        """Count a prompt for the model that would answer: with its own vocabulary, else by asking its provider, else roughly.
-
-        What the provider does not say within the call's time, or says in jest, is estimated. Raises as `open` does before the first try. Nothing is spent and no receipt is left.
-        """
-        call = self._pin(call, who := self._attribute(who, caller, call))
-        target = self.router.plan_call(call, who).targets[0]
-        count = await count_prompt(call, target.profile)
-        provider = self._providers[target.provider]
-        if count.certainty == "exact" or not isinstance(provider, Counts):
-            return count
-        own = self.config.server.deadline_s
+        """Count a prompt for the model that would answer. Raises as `open` does before the first try; leaves no receipt."""
+        call, plan = self._planned(call, who, caller)
+        own, target = self.config.server.deadline_s, plan.targets[0]
         limit_s = own if caller.deadline_s is None else min(own, caller.deadline_s)
-        with suppress(UpstreamError, DeadlineExceeded, TimeoutError):
-            async with asyncio.timeout(limit_s):
-                counted = await provider.count(call, target, self._clock() + limit_s)
-            if counted is not None and 0 <= counted < UNLIKELY:
-                return Count(counted, "provider", (counted, counted))
-        return count
+        return await count_asking(call, target, self._providers[target.provider], self._clock() + limit_s, limit_s)
+
+    def _planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Plan]:
+        call = self._pin(call, who := self._attribute(who, caller, call))
+        return call, self.router.plan_call(call, who)
 
     async def open(self, call: Call, who: Who, caller: Caller) -> AsyncGenerator[Opening | Chunk, None]:
         """Take one call through the line: give its `Opening`, then its chunks, the last of which has the receipt.
@@ -179,31 +165,42 @@ class Gateway:
         """Take one call through the line up to the first content of its answer, from where on it flows. Raises as `open`."""
         now_ns, now = self._wall_ns(), self._clock()
         flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
+        own = self.config.server.deadline_s
+        flight.deadline = now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
         self.in_flight += 1
         return await self.guard(flight, self._steps(flight, caller))
 
     async def _steps(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold]:
         """Every step of a call, in order."""
-        call, who, now = flight.call, flight.who, flight.began
-        flight.who = who = self._attribute(who, caller, call)
-        flight.ticket = self._admission.enter(who, call, now)
-        flight.call = call = self._pin(call, who)
-        plan = self.router.plan_call(call, who)
+        plan = await self._admit(flight, caller)
+        call = flight.call
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
-        await self._reserve(flight, plan)
-        self._intend(flight, plan)
-        self._watch(flight, caller)
         try:
-            live, chunk = await self._driver.run(flight, plan.targets)
+            plan = await self._with_room(flight, plan)
+            await self._accounts.reserve(flight, plan)
+            self._accounts.intend(flight, plan.targets[0])
+            self._watch(flight, plan)
+            live, chunk = await self._pursue(flight, plan)
         except PenstockError as error:
-            if plan.static is None or error.then == "stop":
-                raise
-            flight.status, flight.waiting = "degraded", False
-            fixed = Opening(flight.id, STATIC, "translated", len(flight.tries))
-            return Flow(self, flight, fixed, None, Chunk(static_events(plan.model, plan.static)))
+            return self._last_rung(flight, plan, error)
         flight.waiting = False
         return Flow(self, flight, opening(flight, live), live, chunk)
+
+    def _last_rung(self, flight: InFlight[Hold], plan: Plan, error: PenstockError) -> Flow[Hold]:
+        """Give what the route says instead of an answer, or raise why there is none."""
+        static = plan.options.static
+        if static is None or not (isinstance(error, Overloaded) or error.then != "stop"):
+            raise error
+        flight.status, flight.stands_for, flight.waiting = "degraded", STATIC, False
+        fixed = Opening(flight.id, STATIC, "translated", len(flight.tries))
+        return Flow(self, flight, fixed, None, Chunk(static_events(plan.model, static)))
+
+    async def resume(
+        self, flight: InFlight[Hold], error: PenstockError, going_on: Continuation
+    ) -> tuple[LiveTry, Chunk] | None:
+        """Have another target go on with an answer that was cut; None where none does."""
+        return await self._driver.resume(flight, error, going_on)
 
     async def guard(self, flight: InFlight[Hold], work: Coroutine[Any, Any, T]) -> T:
         """Do some work of a call; whatever it raises ends the call, and comes out as a PenstockError or a cancellation."""
@@ -215,7 +212,7 @@ class Gateway:
             raise
         except asyncio.CancelledError as error:
             flight.cut(error)
-            self.settle(flight)
+            self.abandon(flight)
             if flight.overdue and flight.error is not None:
                 raise flight.error from None
             raise
@@ -226,11 +223,18 @@ class Gateway:
 
     # -- the steps --
 
+    async def _admit(self, flight: InFlight[Hold], caller: Caller) -> Plan:
+        """Say who pays, what is pinned and where it may go, and wait for the caller's own room."""
+        flight.who = who = self._attribute(flight.who, caller, flight.call)
+        flight.call = call = self._pin(flight.call, who)
+        plan = self.router.plan_call(call, who)
+        flight.ticket = self.admission.try_enter(who, plan.model, call, flight.began)
+        if flight.ticket is None:
+            flight.ticket = await self.lobby.enter(who, plan.model, call, flight.deadline)
+        return plan
+
     def _attribute(self, who: Who, caller: Caller, call: Call) -> Who:
-        who = attribute(who, caller, call)
-        if who.user is None:
-            return who
-        return Who(who.key_id, who.team, who.feature, self.keys.user_hash(who.user, who.team), who.session)
+        return self.process.identity.hashed(attribute(who, caller, call))
 
     def _pin(self, call: Call, who: Who) -> Call:
         pins = self._pins.get(who.feature) if who.feature is not None else None
@@ -240,63 +244,39 @@ class Gateway:
         """Leave out what has no room for the call, by a count."""
         return plan.fit(call, {t.id: (await count_prompt(call, t.profile)).band[0] for t in plan.targets})
 
-    async def _reserve(self, flight: InFlight[Hold], plan: Plan) -> None:
-        """Hold the dearest end of the plan: by a bound that is surely enough, else by a count. Raises BudgetExhausted."""
-        bound = flight.call.input_bound
-        if bound is not None:
-            with suppress(BudgetExhausted):  # the bound may be far too high
-                return self._hold(flight, plan, bound)
-        counts = [await count_prompt(flight.call, target.profile) for target in plan.targets]
-        flight.counted = counts[0].n
-        return self._hold(flight, plan, max(count.band[1] for count in counts))
+    async def _with_room(self, flight: InFlight[Hold], plan: Plan) -> Plan:
+        """Go where there is room: of itself the plan's targets, else what the route allows. Raises Overloaded."""
+        line, other = self._line, plan.options.when_busy
+        if line.has_room(flight, plan.targets):
+            return plan
+        if other is not None and line.has_room(flight, (instead := self.router.plan(other, Who())).targets):
+            with suppress(PenstockError):  # it may not be able to do what is asked
+                return instead if instead.surely_serves(flight.call) else await self._fit(flight.call, instead)
+        line.refuse_hopeless(flight, plan.targets)
+        return plan
 
-    def _hold(self, flight: InFlight[Hold], plan: Plan, tokens: int) -> None:
-        flight.ceiling = self._dearest(plan, flight.call, tokens + TEMPLATE_TOKENS, flight.started_ns)
-        flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
+    async def _pursue(self, flight: InFlight[Hold], plan: Plan) -> tuple[LiveTry, Chunk]:
+        """Have a target answer; where a provider wants its replies read to the end, whoever hangs up."""
+        if not self._drains.may_want(plan.targets):
+            return await self._driver.run(flight, plan.targets)
+        flight.pursuit = asyncio.get_running_loop().create_task(self._driver.run(flight, plan.targets))
+        return await asyncio.shield(flight.pursuit)
 
-    def _dearest(self, plan: Plan, call: Call, input_tokens: int, now_ns: int) -> int | None:
-        """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
-        day = self._today(now_ns)
-        known = self._ceilings.get(plan.ids)
-        if known is None:
-            if len(self._ceilings) >= CEILINGS:
-                self._ceilings.clear()
-            known = self._ceilings[plan.ids] = (ceilings(plan.targets, day),)
-        of = known[0]
-        return None if of is None else most(input_tokens, plan.output_bound(call), of)
+    def abandon(self, flight: InFlight[Hold]) -> None:
+        """Settle a call that nobody waits for any more, at once or when its reply has been read to the end."""
+        if flight.receipt is None and self._drains.wants(flight):
+            self._drains.begin(flight)
+        else:
+            self.settle(flight)
 
-    def _intend(self, flight: InFlight[Hold], plan: Plan) -> None:
-        """Write down that the call will be made: from here on it cannot be lost."""
-        who = flight.who
-        self.ledger.intend(
-            Intent(  # by position: see InFlight.close
-                flight.id,
-                flight.started_ns,
-                flight.call.dialect,
-                flight.call.model,
-                flight.call.stream,
-                who.key_id,
-                who.team,
-                who.feature,
-                who.user,
-                who.session,
-                plan.targets[0].id,
-                flight.ceiling,
-                self.config.hash,
-            )
-        )
-        flight.intended = True
-
-    def _watch(self, flight: InFlight[Hold], caller: Caller) -> None:
-        """Set the call's deadline, and see that it is kept."""
-        own = self.config.server.deadline_s
+    def _watch(self, flight: InFlight[Hold], plan: Plan) -> None:
+        """See that the call's deadline is kept."""
         flight.task = asyncio.current_task()
-        flight.deadline = flight.began + (own if caller.deadline_s is None else min(own, caller.deadline_s))
+        flight.plan = plan.targets
+        if plan.options.continues and flight.call.stream:
+            flight.continues = True
+            flight.call = structs.replace(flight.call, raw=b"")  # what may be gone on with is written, not passed on
         self._deadlines.watch(flight)
-
-    def _again(self, flight: InFlight[Hold]) -> None:
-        """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
-        flight.holds.append(self._budgets.hold(flight.who, flight.ceiling, flight.started_ns))
 
     def _over(self, flight: InFlight[Hold]) -> None:
         """End a call that outlasts its deadline, although its provider, or its caller, does not."""
@@ -312,77 +292,59 @@ class Gateway:
         flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
         return flight.error or Internal("The gateway failed.")
 
-    def settle(self, flight: InFlight[Hold]) -> Receipt:
-        """Close the call: usage, cost, receipt, hold, room, metrics. Never waits; runs once."""
-        if flight.receipt is not None:
-            return flight.receipt
-        now, day, config = self._clock(), self._today(flight.started_ns), self.config.hash
-        if flight.error is not None:
-            flight.error.call_id = flight.id
-        try:
-            flight.close(now, day, self._estimate, config)
-        finally:  # whatever a provider's exchange or a prompt does on the way
-            receipt = self._book(flight, flight.receipt or flight.close(now, day, rough, config))
-        return receipt
-
-    def _book(self, flight: InFlight[Hold], receipt: Receipt) -> Receipt:
-        """Write the receipt down, and give back what was reserved."""
-        self.ledger.settle(receipt)
-        cost = receipt.cost_nano_usd or 0
-        for hold in flight.holds:
-            self._budgets.settle(hold, cost)
-            cost = 0  # the first hold books it all
-        if flight.ticket is not None:
-            self._admission.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens)
-        self._deadlines.forget(flight)
+    def _closed(self) -> None:
         self.in_flight -= 1
-        self.metrics.observe(receipt)
-        if self._timer is None and not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
-        return receipt
-
-    def _estimate(self, flight: InFlight[Hold], live: LiveTry) -> Usage:
-        """Count what a provider did not report: the prompt, and the text that passed; roughly, if they are long."""
-        call, profile, meter = flight.call, live.target.profile, live.meter
-        is_long = (call.input_bound or len(call.raw)) > INLINE_BYTES or meter.kept > INLINE_BYTES
-        if is_long or profile.tokenizer is None:  # whose vocabulary is not public is not worth loading another one
-            return rough(flight, live)
-        return count_used(call, meter.text, profile)
+        if not self.in_flight:
+            self._idle.set()
 
     # -- around the line --
 
     async def warm(self) -> None:
         """Load what the first calls would have to wait for: vocabularies, and models that run in this process."""
-        targets = [target for plan in self.router.models.values() for target in plan.targets]
-        for name in dict.fromkeys(target.provider for target in targets):
-            provider = self._providers[name]
-            if isinstance(provider, Warms):
-                try:
-                    await provider.warm()
-                except PenstockError as error:
-                    log.warning("%s: %s", name, error)
-        await asyncio.to_thread(load, [target.profile for target in targets])
+        targets = tuple(target for plan in self.router.models.values() for target in plan.targets)
+        await warm(targets, self._providers)
 
-    def _today(self, now_ns: int) -> str:
-        number = now_ns // 86_400_000_000_000
-        if self._day[0] != number:
-            self._day = (number, date.fromordinal(719_163 + number).isoformat())
-            self._ceilings.clear()
-        return self._day[1]
+    # -- from one configuration to the next --
 
-    def _flush(self) -> None:
-        """Move settled rows into SQL, a few at a time, so that no call waits long."""
-        backlog = self.ledger.flush(FLUSH_ROWS)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(FLUSH_S, self._flush) if backlog else None
+    def succeed(self, config: Config) -> "Gateway":
+        """Make the gateway of another configuration, which takes over what this one knows. Raises ConfigError.
+
+        Calls in flight end here; whoever asks the new one from now on lets this one `retire`.
+        """
+        self._successor = Gateway(config, self.process, self)
+        return self._successor
+
+    def kept_providers(self, config: Config) -> dict[str, Provider]:
+        """Give the providers that another configuration has as well, just as they are here."""
+        return {p.name: self._providers[p.name] for p in config.providers if self.config.provider(p.name) == p}
+
+    async def retire(self) -> None:
+        """Let calls in flight end, here and in those before, then close what the successor did not take over."""
+        if self._before is not None:
+            await self._before.retired.wait()
+            self._before = None
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+        self._deadlines.close()
+        self._accounts.close()
+        taken = set() if self._successor is None else {id(provider) for provider in self._successor.providers}
+        for provider in self.providers:
+            if id(provider) not in taken:
+                await provider.close()
+        self.retired.set()
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Everything that answers calls."""
+        return tuple(self._providers.values())
 
     async def close(self) -> None:
         """Let go of the providers and write the ledger out."""
-        self._closed = True
+        await self._drains.close()
         self._deadlines.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        for provider in self._providers.values():
+        self._accounts.close()
+        for provider in self.providers:
             await provider.close()
         self.ledger.close()
 
@@ -390,4 +352,18 @@ class Gateway:
 def start(config: Config, *, clock: Callable[[], float] = monotonic, wall_ns: Callable[[], int] = time_ns) -> Gateway:
     """Open the ledger of a configuration (after a crash: settle what was left open) and make its gateway."""
     ledger = Ledger.open(config.home, now_ns=wall_ns(), settings=LedgerSettings(sync=config.ledger.sync))
-    return Gateway(config, ledger, read_catalog(catalog_text()), clock=clock, wall_ns=wall_ns)
+    return Gateway(config, process(config, ledger, read_catalog(catalog_text()), clock=clock, wall_ns=wall_ns))
+
+
+def process(
+    config: Config,
+    ledger: Ledger,
+    catalog: Catalog,
+    *,
+    clock: Callable[[], float],
+    wall_ns: Callable[[], int],
+    rng: Random | None = None,
+) -> Process:
+    """Put together what outlives a configuration."""
+    identity = Identity(Keyring(ledger.store, read_pepper(config.home)), clock, wall_ns)
+    return Process(ledger, catalog, identity, Metrics(), rng or Random(), clock, wall_ns)  # noqa: S311 - jitter

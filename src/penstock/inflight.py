@@ -13,10 +13,12 @@ from penstock.errors import ClientClosed, DeadlineExceeded, Overloaded, Penstock
 from penstock.event import Ended, Finished, Started, TextDelta
 from penstock.execute import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Receipt, Status, Usage, UsageSource
-from penstock.reply import Opening
-from penstock.target import Cost, cost
+from penstock.reply import Chunk, Opening
+from penstock.target import Cost, Target, cost
 
 BYTES_PER_TOKEN = 4
+__all__ = ("InFlight", "LiveTry", "opening", "rough", "static_events")
+
 H = TypeVar("H")
 """What the ledger gives for money that it holds; this file only keeps it."""
 
@@ -39,6 +41,7 @@ class InFlight(Generic[H]):
     __slots__ = (
         *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
         *("ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
+        *("cache", "continues", "plan", "pursuit", "stands_for"),
     )
 
     def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
@@ -62,6 +65,18 @@ class InFlight(Generic[H]):
         self.waiting = True  # the gateway waits for a provider, rather than the caller for itself
         self.counted: int | None = None  # input tokens, where the bound did not do
         self.task: asyncio.Task[object] | None = None
+        # where it goes, and what answers if no target does
+        self.plan: tuple[Target, ...] = ()
+        self.continues = False
+        self.pursuit: asyncio.Task[tuple[LiveTry, Chunk]] | None = None  # tries that outlive the caller
+        self.cache = "none"
+        self.stands_for: str | None = None  # what the receipt names as the target of an answer that is no try's
+
+    @property
+    def asked_tokens(self) -> int:
+        """How many tokens the call may take, roughly."""
+        call = self.call
+        return (call.input_bound or len(call.raw)) // BYTES_PER_TOKEN + (call.sampling.max_tokens or 0)
 
     def fail(self, status: Status, error: PenstockError) -> None:
         """Remember how the call ended; the first word counts."""
@@ -92,7 +107,7 @@ class InFlight(Generic[H]):
         rows = tuple([self._attempt(live, day, estimate) for live in tries])
         last = tries[-1] if tries else None
         exchange = None if last is None else last.exchange
-        is_static = self.status == "degraded"
+        stands_for = self.stands_for
         total, cost_status = _sum(rows)
         self.receipt = Receipt(
             self.id,
@@ -107,7 +122,7 @@ class InFlight(Generic[H]):
             who.feature,
             who.user,
             who.session,
-            STATIC if is_static else None if last is None else last.target.id,
+            stands_for or (None if last is None else last.target.id),
             None if error is None else error.code,
             None if error is None else _origin(self.status, error),
             None if last is None else last.meter.finish,
@@ -116,10 +131,10 @@ class InFlight(Generic[H]):
             cost_status,
             None if last is None or last.first_at is None else int((last.first_at - self.began) * 1e6),
             int((now - self.began) * 1e6),
-            "translated" if is_static else None if exchange is None else exchange.lane,
-            "none",  # cache
+            "translated" if stands_for else None if exchange is None else exchange.lane,
+            self.cache,
             None,  # prompt
-            () if exchange is None or error is not None or is_static else exchange.dropped,
+            () if exchange is None or error is not None or stands_for else exchange.dropped,
             config_hash,
             rows,
         )

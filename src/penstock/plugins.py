@@ -14,6 +14,9 @@ from penstock.receipt import Lane
 from penstock.reply import Chunk
 from penstock.target import Target
 
+UNSENT = "unsent"
+"""Among the arguments of a `CancelledError` that comes out of `send`: nothing had gone out by then, so nothing is billed."""
+
 PROVIDERS = "penstock.providers"
 """Entry points are named after the `kind` of a `[providers.x]` table and give a `MakeProvider`."""
 

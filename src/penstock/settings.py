@@ -55,6 +55,7 @@ Name = Annotated[str, Meta(extra={"form": "name", "derived": True})]
 ModelName = Annotated[str, Meta(extra={"form": "model name"})]
 Known = Annotated[str, Meta(extra={"form": "model"})]
 TargetName = Annotated[str, Meta(extra={"form": "target"})]
+Priority = Literal["low", "normal", "high"]
 Zone = Annotated[str, Meta(extra={"form": "zone"}, examples=["Europe/Berlin"])]
 
 
@@ -65,6 +66,10 @@ class ServerSettings(Struct, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8420
     deadline_s: Seconds = 120.0
     drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
+    queue_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
+    idempotency_s: Annotated[float, Meta(ge=0, le=2_678_400)] = 86_400.0
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1_073_741_824)] = 20 * 1024 * 1024
     max_connections: Limit = 10_000
     keepalive_s: Seconds = 75.0
@@ -90,7 +95,12 @@ class ProviderSettings(Struct, frozen=True):
     vendor: Annotated[str, Meta(min_length=1, examples=["openai"])] | None = None
     free: bool = False
     concurrency: Limit = 1000
+    rpm: Annotated[Limit, Meta(examples=[3_000])] | None = None
+    tpm: Annotated[Limit, Meta(examples=[2_000_000])] | None = None
     retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    probe_s: Seconds = 5.0
+    slow_s: Annotated[Seconds, Meta(examples=[10])] | None = None
+    on_disconnect: Literal["cancel", "drain"] = "cancel"
     connect_s: Seconds = 5.0
     first_byte_s: Seconds = 60.0
     idle_s: Seconds = 30.0
@@ -120,6 +130,13 @@ class ModelSettings(Struct, frozen=True):
     targets: Annotated[tuple[TargetName, ...], Meta(extra={"unique": True}, examples=[["openai/gpt-4o-mini"]])] = ()
     static: Annotated[str, Meta(min_length=1, examples=["We are busy, please try again in a minute."])] | None = None
     strict: bool = False
+    when_busy: Annotated[Known, Meta(examples=["fast"])] | None = None
+    cache_s: Annotated[Seconds, Meta(examples=[300])] | None = None
+    stale_s: Annotated[Seconds, Meta(examples=[86_400])] | None = None
+    continues: bool = field(default=False, name="continue")
+    rpm: Annotated[Limit, Meta(examples=[600])] | None = None
+    tpm: Annotated[Limit, Meta(examples=[200_000])] | None = None
+    concurrency: Annotated[Limit, Meta(examples=[50])] | None = None
     policy: Annotated[
         Literal["order"], Meta(extra={"later": ("weighted", "cheapest", "fastest", "complexity", "cascade")})
     ] = "order"
@@ -146,6 +163,7 @@ class TeamSettings(Struct, frozen=True):
     rpm: Annotated[Limit, Meta(examples=[600])] | None = None
     tpm: Annotated[Limit, Meta(examples=[200_000])] | None = None
     concurrency: Annotated[Limit, Meta(examples=[50])] | None = None
+    priority: Priority = "normal"
     zone: Zone = "UTC"
 
 
@@ -169,6 +187,10 @@ class FeatureSettings(Struct, frozen=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, examples=[7])] | None = None
     max_tokens: Annotated[Limit, Meta(examples=[500])] | None = None
     budget: Annotated[BudgetSettings, Meta(examples=[{"day": 5}])] = field(default=BudgetSettings(), name="budget_usd")
+    rpm: Annotated[Limit, Meta(examples=[60])] | None = None
+    tpm: Annotated[Limit, Meta(examples=[50_000])] | None = None
+    concurrency: Annotated[Limit, Meta(examples=[10])] | None = None
+    priority: Annotated[Priority, Meta(examples=["high"])] | None = None
     zone: Zone = "UTC"
 
     @property

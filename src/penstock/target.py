@@ -2,7 +2,7 @@
 
 Money is integer nano-dollars (1e-9 USD). A rate is nano-dollars per million tokens, so that $0.0375 per million is the
 integer 37,500,000 and no price needs a fraction. A cost is summed in exact integers and rounded once, half up, to whole
-nano-dollars; a ceiling is rounded up.
+nano-dollars; a ceiling is rounded up. A discount is whole basis points (1/100 %) of the sum, taken before the rounding.
 """
 
 from msgspec import Struct
@@ -11,6 +11,11 @@ from penstock.receipt import CostStatus, Usage
 
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_RATE = 1_000_000
+BASIS_POINTS = 10_000
+"""One whole."""
+
+STANDARD_SERVICE = frozenset({"", "auto", "default", "standard", "on_demand"})
+"""What providers call the service that a list price is for: no tier of service at all."""
 
 
 class Rates(Struct, frozen=True, gc=False):
@@ -33,13 +38,31 @@ class Tier(Struct, frozen=True, gc=False):
     rates: Rates
 
 
+class ServiceTier(Struct, frozen=True):
+    """What calls cost that were served otherwise than by default: `batch`, `flex` or `priority`, as the reply says."""
+
+    name: str
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    image_input: int | None = None
+    image_output: int | None = None
+
+
 class Price(Struct, frozen=True):
-    """Rates with the day from which they hold (ISO date, UTC) and the source that says so."""
+    """Rates with the day from which they hold (ISO date, UTC) and the source that says so.
+
+    `image_input` and `image_output` are the rates of tokens of pictures, whatever tier the input falls into.
+    `discount_bp` are basis points off everything that this price says; a negative discount is a surcharge.
+    """
 
     since: str
     rates: Rates
     tiers: tuple[Tier, ...] = ()
     source: str = ""
+    services: tuple[ServiceTier, ...] = ()
+    discount_bp: int = 0
+    image_input: int | None = None
+    image_output: int | None = None
 
 
 class Profile(Struct, frozen=True):
@@ -97,7 +120,7 @@ def price_on(prices: tuple[Price, ...], day: str) -> Price | None:
     return found
 
 
-def rates_for(price: Price, input_tokens: int) -> Rates:
+def rates_for(price: Price | ServiceTier, input_tokens: int) -> Rates:
     """Give the rates of the tier that an input of this many tokens falls into."""
     rates, above = price.rates, -1
     for tier in price.tiers:
@@ -106,18 +129,57 @@ def rates_for(price: Price, input_tokens: int) -> Rates:
     return rates
 
 
-def cost(usage: Usage, target: Target, day: str) -> Cost:
-    """Price a usage. Cached, written and audio tokens are subsets of input, reasoning and audio of output."""
+def service_of(price: Price, service_tier: str | None) -> Price | ServiceTier | None:
+    """Find what holds for calls that were served so: the price itself by default; None where nobody gave a price."""
+    if service_tier is None or service_tier in STANDARD_SERVICE:
+        return price
+    for service in price.services:
+        if service.name == service_tier:
+            return service
+    return None
+
+
+def cost(
+    usage: Usage,
+    target: Target,
+    day: str,
+    service_tier: str | None = None,
+    image_tokens: tuple[int, int] = (0, 0),
+) -> Cost:
+    """Price a usage. Cached, written, audio and image tokens are subsets of input; reasoning, audio and image of output.
+
+    `service_tier` is what the reply says; one without a price costs as by default, and is estimated. `image_tokens` are
+    those of pictures, in and out.
+    """
     if target.free:
         return Cost(0, "free")
     price = price_on(target.prices, day)
     if price is None:
         return Cost(None, "unpriced")
+    exact = usage.source == "provider"
+    held: Price | ServiceTier = price
+    if service_tier is not None:
+        found = service_of(price, service_tier)
+        held, exact = (price, False) if found is None else (found, exact)
     into = usage.input_tokens
-    r = rates_for(price, into) if price.tiers else price.rates
+    r = rates_for(held, into) if held.tiers else held.rates
     total = into * r.input + usage.output_tokens * r.output + _differences(usage, r)
-    nano = (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
-    return Cost(nano, "exact" if usage.source == "provider" else "estimated", price.since)
+    if image_tokens != (0, 0):
+        total += image_tokens[0] * (_or(held.image_input, r.input) - r.input)
+        total += image_tokens[1] * (_or(held.image_output, r.output) - r.output)
+    return Cost(discounted(total, price.discount_bp), "exact" if exact else "estimated", price.since)
+
+
+def discounted(total: int, discount_bp: int = 0) -> int:
+    """Turn a sum of tokens times rates into whole nano-dollars: the discount off, then rounded once, half up."""
+    if not discount_bp:
+        return (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
+    whole = TOKENS_PER_RATE * BASIS_POINTS
+    return (total * (BASIS_POINTS - discount_bp) + whole // 2) // whole
+
+
+def _or(rate: int | None, plain: int) -> int:
+    return plain if rate is None else rate
 
 
 def _differences(usage: Usage, r: Rates) -> int:
@@ -149,7 +211,8 @@ Ceiling = tuple[int, int]
 def ceilings(targets: tuple[Target, ...], day: str) -> tuple[Ceiling, ...] | None:
     """Give the dearest rates of each tier of each target on a day; None if one of the targets has no price.
 
-    They are independent of a call, so that they are worked out once a day.
+    They are independent of a call, so that they are worked out once a day. A provider may serve a call better than was
+    asked for, so every tier of service counts; a discount is taken off.
     """
     found: list[Ceiling] = []
     for target in targets:
@@ -158,10 +221,21 @@ def ceilings(targets: tuple[Target, ...], day: str) -> tuple[Ceiling, ...] | Non
         price = price_on(target.prices, day)
         if price is None:
             return None
-        for r in (price.rates, *(tier.rates for tier in price.tiers)):
-            into = max(r.input, r.cache_write or 0, r.cache_write_1h or 0, r.audio_input or 0)
-            found.append((into, max(r.output, r.reasoning or 0, r.audio_output or 0)))
+        rest = BASIS_POINTS - price.discount_bp
+        found += [(-(-into * rest // BASIS_POINTS), -(-out * rest // BASIS_POINTS)) for into, out in _dearest(price)]
     return tuple(found)
+
+
+def _dearest(price: Price) -> list[Ceiling]:
+    """Give the dearest rates of each tier, of each tier of service."""
+    found: list[Ceiling] = []
+    held: tuple[Price | ServiceTier, ...] = (price, *price.services)
+    for one in held:
+        for r in (one.rates, *(tier.rates for tier in one.tiers)):
+            into = (r.input, r.cached_input, r.cache_write, r.cache_write_1h, r.audio_input, one.image_input)
+            out = (r.output, r.reasoning, r.audio_output, one.image_output)
+            found.append((max(rate or 0 for rate in into), max(rate or 0 for rate in out)))
+    return found
 
 
 def most(input_tokens: int, output_tokens: int, of: tuple[Ceiling, ...]) -> int:

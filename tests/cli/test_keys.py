@@ -39,6 +39,31 @@ def test_a_key_is_listed_with_all_but_its_secret(penstock):
     assert made["key"] not in listed.out + penstock("keys", "list").out
 
 
+def test_a_key_may_have_limits_of_its_own_which_are_listed(penstock):
+    options = ("--rpm", "60", "--tpm", "10000", "--concurrency", "3")
+    made = penstock("keys", "create", *options, "--json").json
+    penstock("keys", "create", "--rpm", "5")
+    rotated = penstock("keys", "rotate", made["id"], "--json").json
+
+    limits = {
+        key["id"]: (key["rpm"], key["tpm"], key["concurrency"])
+        for key in penstock("keys", "list", "--json").json["keys"]
+    }
+    header, *rows = penstock("keys", "list").rows
+
+    assert limits.pop(made["id"]) == limits.pop(rotated["id"]) == (60, 10_000, 3)
+    assert list(limits.values()) == [(5, None, None)]
+    assert header[5:8] == ["rpm", "tpm", "concurrency"]
+    assert {row[0]: row[5:8] for row in rows}[made["id"]] == ["60", "10000", "3"]
+
+
+@pytest.mark.parametrize("option", ["--rpm", "--tpm", "--concurrency"])
+@pytest.mark.parametrize("value", ["0", "-1", "1000000001", "many", "1.5"])
+def test_a_limit_that_is_no_number_of_something_is_a_mistake_of_usage(penstock, option, value):
+    assert penstock("keys", "create", option, value).code == 2
+    assert penstock("keys", "list", "--json").json == {"keys": []}
+
+
 @pytest.mark.parametrize("expires", ["30d", "12h", "2099-01-31"])
 def test_a_key_may_end_after_a_while_or_on_a_day(penstock, expires):
     assert penstock("keys", "create", "--expires", expires, "--json").json["expires_at"]

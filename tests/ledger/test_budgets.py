@@ -10,6 +10,7 @@ from penstock.errors import BudgetExhausted, InvalidRequest
 from penstock.ledger.budgets import Budgets, Limit, Scope
 from penstock.ledger.periods import from_ns, to_ns, zone_of
 from penstock.ledger.records import pack_receipt
+from penstock.ledger.shared_budgets import SharedBudgets
 from penstock.ledger.store import FILE, Store
 
 NOW = to_ns(datetime(2026, 10, 24, 20, tzinfo=UTC))
@@ -18,37 +19,61 @@ WEB = Scope("team", "web")
 INVOICES = Scope("feature", "invoices")
 
 
+CALL = "019a0000-0000-7000-8000-000000000000"
+
+
+def hold(budgets, who, ceiling, now_ns, model=""):
+    return budgets.hold(who, ceiling, now_ns, CALL, model)
+
+
+@pytest.fixture(params=["of one process", "shared"])
+def budgets_of(request, tmp_path):
+    """Makes budgets of either kind: they behave alike."""
+    made = []
+
+    def budgets_of(limits):
+        if request.param == "shared":
+            made.append(SharedBudgets(limits, now_ns=NOW, home=tmp_path / f"home {len(made)}"))
+        else:
+            made.append(Budgets(limits, now_ns=NOW))
+        return made[-1]
+
+    yield budgets_of
+    for budgets in made:
+        budgets.close()
+
+
 def spent(budgets, now_ns=NOW):
     return [(state.spent_nano_usd, state.held_nano_usd) for state in budgets.states(now_ns)]
 
 
-def test_a_hold_reserves_its_ceiling_and_its_settlement_books_the_cost():
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
-    hold = budgets.hold(Who(team="web"), 60, NOW)
+def test_a_hold_reserves_its_ceiling_and_its_settlement_books_the_cost(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    held = hold(budgets, Who(team="web"), 60, NOW)
     assert spent(budgets) == [(0, 60)]
-    budgets.settle(hold, 25)
+    budgets.settle(held, 25)
     assert spent(budgets) == [(25, 0)]
-    budgets.settle(hold, 25)
+    budgets.settle(held, 25)
     assert spent(budgets) == [(25, 0)], "a second settlement changes nothing"
 
 
-def test_the_last_nano_dollar_can_be_spent_and_not_one_more():
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 99, NOW), 99)
+def test_the_last_nano_dollar_can_be_spent_and_not_one_more(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    budgets.settle(hold(budgets, Who(team="web"), 99, NOW), 99)
     with pytest.raises(BudgetExhausted):
-        budgets.hold(Who(team="web"), 2, NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 1, NOW), 1)
-    budgets.hold(Who(team="web"), 0, NOW)
+        hold(budgets, Who(team="web"), 2, NOW)
+    budgets.settle(hold(budgets, Who(team="web"), 1, NOW), 1)
+    hold(budgets, Who(team="web"), 0, NOW)
 
 
-def test_calls_without_a_budget_are_held_for_nothing():
-    budgets = Budgets([Limit(WEB, "day", 100), Limit(INVOICES, "day", 100)], now_ns=NOW)
+def test_calls_without_a_budget_are_held_for_nothing(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100), Limit(INVOICES, "day", 100)])
     for who in (Who(), Who(team="other", feature="other")):
-        hold = budgets.hold(who, None, NOW)
-        budgets.settle(hold, 10**15)
-        budgets.settle(hold, 10**15)
+        held = hold(budgets, who, None, NOW)
+        budgets.settle(held, 10**15)
+        budgets.settle(held, 10**15)
     assert spent(budgets) == [(0, 0), (0, 0)]
-    assert Budgets([], now_ns=NOW).hold(Who(team="web"), 10**15, NOW).ceiling_nano_usd == 0
+    assert hold(budgets_of([]), Who(team="web"), 10**15, NOW).ceiling_nano_usd == 0
 
 
 @pytest.mark.parametrize(
@@ -58,31 +83,33 @@ def test_calls_without_a_budget_are_held_for_nothing():
         ("feature", Who(feature="this")),
         ("key", Who(key_id="this")),
         ("user", Who(user="this")),
+        ("model", Who(team="any")),
     ],
 )
-def test_whose_spending_is_limited(kind, who):
-    budgets = Budgets([Limit(Scope(kind, "this"), "month", 5)], now_ns=NOW)
+def test_whose_spending_is_limited(budgets_of, kind, who):
+    budgets = budgets_of([Limit(Scope(kind, "this"), "month", 5)])
     with pytest.raises(BudgetExhausted, match=f"month budget of {kind} 'this' is used up"):
-        budgets.hold(who, 6, NOW)
+        hold(budgets, who, 6, NOW, model="this")
+    hold(budgets, Who(), 6, NOW, model="that")
 
 
-def test_all_budgets_hold_or_none_does():
+def test_all_budgets_hold_or_none_does(budgets_of):
     limits = [Limit(WEB, "day", 100), Limit(WEB, "month", 1000), Limit(INVOICES, "day", 50)]
-    budgets = Budgets(limits, now_ns=NOW)
+    budgets = budgets_of(limits)
     who = Who(team="web", feature="invoices")
     with pytest.raises(BudgetExhausted, match="feature 'invoices'"):
-        budgets.hold(who, 51, NOW)
+        hold(budgets, who, 51, NOW)
     assert spent(budgets) == [(0, 0)] * 3
-    budgets.hold(who, 50, NOW)
+    hold(budgets, who, 50, NOW)
     assert spent(budgets) == [(0, 50)] * 3
 
 
-def test_a_refusal_says_which_budget_how_much_and_until_when():
-    budgets = Budgets([Limit(WEB, "day", 20 * 10**9, "Europe/Berlin")], now_ns=NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 19_500_000_000, NOW), 19_500_000_000)
-    budgets.hold(Who(team="web"), 300_000_000, NOW)
+def test_a_refusal_says_which_budget_how_much_and_until_when(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 20 * 10**9, "Europe/Berlin")])
+    budgets.settle(hold(budgets, Who(team="web"), 19_500_000_000, NOW), 19_500_000_000)
+    hold(budgets, Who(team="web"), 300_000_000, NOW)
     with pytest.raises(BudgetExhausted) as caught:
-        budgets.hold(Who(team="web"), 600_000_000, NOW + HOUR)
+        hold(budgets, Who(team="web"), 600_000_000, NOW + HOUR)
     error = caught.value
     assert error.message == (
         "The day budget of team 'web' is used up: of 20 USD, 19.5 are spent and 0.3 held, and this call may cost 0.6."
@@ -92,81 +119,121 @@ def test_a_refusal_says_which_budget_how_much_and_until_when():
     assert error.status == 402
 
 
-def test_a_refusal_that_only_calls_in_progress_cause_says_to_come_again_shortly():
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
-    budgets.hold(Who(team="web"), 80, NOW)
+def test_a_refusal_that_only_calls_in_progress_cause_says_to_come_again_shortly(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    hold(budgets, Who(team="web"), 80, NOW)
     with pytest.raises(BudgetExhausted, match="Calls in progress hold the rest") as caught:
-        budgets.hold(Who(team="web"), 50, NOW)
+        hold(budgets, Who(team="web"), 50, NOW)
     assert caught.value.retry_after_s == 1
 
 
-def test_of_several_budgets_in_the_way_the_one_that_lasts_longest_is_named():
-    budgets = Budgets([Limit(WEB, "day", 10), Limit(WEB, "month", 10), Limit(INVOICES, "day", 10)], now_ns=NOW)
+def test_of_several_budgets_in_the_way_the_one_that_lasts_longest_is_named(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 10), Limit(WEB, "month", 10), Limit(INVOICES, "day", 10)])
     with pytest.raises(BudgetExhausted, match="The month budget of team 'web'"):
-        budgets.hold(Who(team="web", feature="invoices"), 11, NOW)
+        hold(budgets, Who(team="web", feature="invoices"), 11, NOW)
 
 
-def test_a_call_without_a_price_is_refused_where_a_budget_applies():
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+def test_a_call_without_a_price_is_refused_where_a_budget_applies(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
     with pytest.raises(BudgetExhausted, match="no price is known") as caught:
-        budgets.hold(Who(team="web"), None, NOW)
+        hold(budgets, Who(team="web"), None, NOW)
     assert '[prices."provider/model"]' in caught.value.hint
 
 
-def test_a_window_begins_at_midnight_of_its_zone_with_nothing_spent():
+def test_a_window_begins_at_midnight_of_its_zone_with_nothing_spent(budgets_of):
     """2026-10-25 00:00 in Berlin is 22:00 UTC the day before, and that day has 25 hours."""
     midnight = to_ns(datetime(2026, 10, 24, 22, tzinfo=UTC))
-    budgets = Budgets([Limit(WEB, "day", 100, "Europe/Berlin")], now_ns=NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 100, NOW), 100)
+    budgets = budgets_of([Limit(WEB, "day", 100, "Europe/Berlin")])
+    budgets.settle(hold(budgets, Who(team="web"), 100, NOW), 100)
     with pytest.raises(BudgetExhausted):
-        budgets.hold(Who(team="web"), 1, midnight - 1)
-    budgets.settle(budgets.hold(Who(team="web"), 100, midnight), 100)
+        hold(budgets, Who(team="web"), 1, midnight - 1)
+    budgets.settle(hold(budgets, Who(team="web"), 100, midnight), 100)
     with pytest.raises(BudgetExhausted):
-        budgets.hold(Who(team="web"), 1, midnight + 25 * HOUR - 1)
-    budgets.hold(Who(team="web"), 100, midnight + 25 * HOUR)
+        hold(budgets, Who(team="web"), 1, midnight + 25 * HOUR - 1)
+    hold(budgets, Who(team="web"), 100, midnight + 25 * HOUR)
 
 
-def test_a_call_counts_in_the_window_in_which_it_started():
+def test_a_call_counts_in_the_window_in_which_it_started(budgets_of):
     tomorrow = NOW + 24 * HOUR
-    budgets = Budgets([Limit(WEB, "day", 100), Limit(WEB, "month", 1000)], now_ns=NOW)
-    late = budgets.hold(Who(team="web"), 90, NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 100, tomorrow), 40)
+    budgets = budgets_of([Limit(WEB, "day", 100), Limit(WEB, "month", 1000)])
+    late = hold(budgets, Who(team="web"), 90, NOW)
+    budgets.settle(hold(budgets, Who(team="web"), 100, tomorrow), 40)
     budgets.settle(late, 90)
     assert spent(budgets, tomorrow) == [(40, 0), (130, 0)]
 
 
-def test_a_clock_that_steps_back_brings_no_spent_money_back():
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 100, NOW + 24 * HOUR), 100)
+def test_a_clock_that_steps_back_brings_no_spent_money_back(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    budgets.settle(hold(budgets, Who(team="web"), 100, NOW + 24 * HOUR), 100)
     with pytest.raises(BudgetExhausted):
-        budgets.hold(Who(team="web"), 1, NOW)
+        hold(budgets, Who(team="web"), 1, NOW)
 
 
-def test_a_window_is_computed_once_and_not_per_call(monkeypatch):
-    budgets = Budgets([Limit(WEB, "day", 10**6)], now_ns=NOW)
+def test_a_window_is_computed_once_and_not_per_call(budgets_of, monkeypatch):
+    budgets = budgets_of([Limit(WEB, "day", 10**6)])
     monkeypatch.setattr("penstock.ledger.budgets.bounds", None)
+    monkeypatch.setattr("penstock.ledger.shared_budgets.bounds", None)
     for _ in range(100):
-        budgets.settle(budgets.hold(Who(team="web"), 5, NOW), 5)
+        budgets.settle(hold(budgets, Who(team="web"), 5, NOW), 5)
     monkeypatch.undo()
-    budgets.hold(Who(team="web"), 5, NOW + 24 * HOUR)
+    hold(budgets, Who(team="web"), 5, NOW + 24 * HOUR)
     assert spent(budgets, NOW + 24 * HOUR) == [(0, 5)]
     assert spent(budgets, NOW + 48 * HOUR) == [(0, 0)], "looking at it begins the next as well"
 
 
-def test_more_than_the_ceiling_is_booked_if_that_is_what_it_cost_and_a_negative_cost_is_none():
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 10, NOW), 150)
+def test_more_than_the_ceiling_is_booked_if_that_is_what_it_cost_and_a_negative_cost_is_none(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    budgets.settle(hold(budgets, Who(team="web"), 10, NOW), 150)
     assert spent(budgets) == [(150, 0)]
     with pytest.raises(BudgetExhausted):
-        budgets.hold(Who(team="web"), 0, NOW)
-    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
-    budgets.settle(budgets.hold(Who(team="web"), 10, NOW), -5)
+        hold(budgets, Who(team="web"), 0, NOW)
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    budgets.settle(hold(budgets, Who(team="web"), 10, NOW), -5)
     assert spent(budgets) == [(0, 0)]
 
 
-def test_an_unknown_zone_is_refused():
+def test_a_hold_can_grow_while_there_is_room_in_every_budget_and_otherwise_stays_as_it_was(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100), Limit(INVOICES, "day", 70)])
+    held = hold(budgets, Who(team="web", feature="invoices"), 30, NOW)
+    budgets.grow(held, 70)
+    assert (held.ceiling_nano_usd, spent(budgets)) == (70, [(0, 70), (0, 70)])
+    with pytest.raises(BudgetExhausted) as caught:
+        budgets.grow(held, 71)
+    assert caught.value.message == (
+        "The day budget of feature 'invoices' is used up: of 0.00000007 USD, 0 are spent and 0.00000007 held,"
+        " and this call in progress needs 0.000000001 more."
+    )
+    assert "max_tokens" in caught.value.hint
+    assert (held.ceiling_nano_usd, spent(budgets)) == (70, [(0, 70), (0, 70)])
+    budgets.grow(held, 10)
+    assert spent(budgets) == [(0, 70), (0, 70)], "nothing shrinks"
+    budgets.settle(held, 65)
+    budgets.grow(held, 66)
+    assert spent(budgets) == [(65, 0), (65, 0)], "what is settled does not grow"
+
+
+def test_a_hold_in_no_budget_may_grow_for_ever(budgets_of):
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    held = hold(budgets, Who(), 30, NOW)
+    budgets.grow(held, 10**15)
+    assert (hold(budgets, Who(), 5, NOW).ceiling_nano_usd, spent(budgets)) == (0, [(0, 0)])
+
+
+def test_a_hold_grows_in_the_window_in_which_its_call_started(budgets_of):
+    tomorrow = NOW + 24 * HOUR
+    budgets = budgets_of([Limit(WEB, "day", 100)])
+    late = hold(budgets, Who(team="web"), 30, NOW)
+    hold(budgets, Who(team="web"), 90, tomorrow)
+    budgets.grow(late, 100)
+    with pytest.raises(BudgetExhausted, match="needs 0.000000001 more"):
+        budgets.grow(late, 101)
+    budgets.settle(late, 100)
+    assert spent(budgets, tomorrow) == [(0, 90)]
+
+
+def test_an_unknown_zone_is_refused(budgets_of):
     with pytest.raises(InvalidRequest, match="there is no time zone 'Mars/Base'"):
-        Budgets([Limit(WEB, "day", 1, "Mars/Base")], now_ns=NOW)
+        budgets_of([Limit(WEB, "day", 1, "Mars/Base")])
 
 
 # -- what was spent before --
@@ -215,16 +282,16 @@ def test_windows_that_several_budgets_share_are_summed_once(store):
 
 def test_a_configuration_that_is_taken_over_keeps_what_is_spent_and_held(store):
     before = Budgets([Limit(WEB, "day", 100), Limit(WEB, "month", 1000)], now_ns=NOW)
-    before.settle(before.hold(Who(team="web"), 60, NOW), 60)
-    running = before.hold(Who(team="web"), 30, NOW)
+    before.settle(hold(before, Who(team="web"), 60, NOW), 60)
+    running = hold(before, Who(team="web"), 30, NOW)
     limits = [Limit(WEB, "day", 80), Limit(WEB, "month", 1000, "Asia/Kolkata"), Limit(INVOICES, "day", 10)]
     after = Budgets(limits, now_ns=NOW, sums=store.sums, before=before)
     assert spent(after) == [(60, 30), (0, 0), (0, 0)]
     with pytest.raises(BudgetExhausted):
-        after.hold(Who(team="web"), 1, NOW)
+        hold(after, Who(team="web"), 1, NOW)
     after.settle(running, 10)
     assert spent(after) == [(70, 0), (0, 0), (0, 0)]
-    after.hold(Who(team="web"), 10, NOW)
+    hold(after, Who(team="web"), 10, NOW)
 
 
 # -- any sequence of calls, against a model that keeps every call --

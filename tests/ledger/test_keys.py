@@ -8,6 +8,7 @@ from subprocess import PIPE, Popen
 import msgspec
 import pytest
 
+from penstock.call import Limits
 from penstock.errors import Internal, NotFound
 from penstock.ledger import keys
 from penstock.ledger.keys import PEPPER_FILE, CreatedKey, Grant, Key, Keyring, listed, read_pepper
@@ -112,6 +113,27 @@ def test_keys_that_are_not_there_or_no_longer_work_are_told(ring):
         ring.rotate(made.id, NOW, 5)
 
 
+# -- limits --
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(60, 1000, 5), Limits(rpm=1), Limits(tpm=1_000_000_000), Limits(concurrency=2)]
+)
+def test_a_key_may_have_limits_of_its_own_which_a_rotated_one_has_too(ring, limits):
+    old = ring.create(Grant(team="web", limits=limits), NOW)
+    new = ring.rotate(old.id, NOW, grace_s=10)
+    assert ring.find(old.key, NOW).limits == ring.find(new.key, NOW).limits == limits
+    for key in ring.list():
+        shown = listed(key)
+        assert (shown.rpm, shown.tpm, shown.concurrency) == (limits.rpm, limits.tpm, limits.concurrency)
+
+
+def test_a_key_without_limits_has_none(ring):
+    made = ring.create(Grant(team="web"), NOW)
+    assert ring.find(made.key, NOW).limits is None
+    assert ring.find(ring.rotate(made.id, NOW, 5).key, NOW).limits is None
+
+
 # -- several processes --
 
 
@@ -179,6 +201,9 @@ def test_a_listed_key_is_written_for_people(ring):
         "feature": None,
         "label": "ci",
         "admin": False,
+        "rpm": None,
+        "tpm": None,
+        "concurrency": None,
         "created_at": "2025-11-21T19:40:00.000Z",
         "expires_at": None,
         "revoked_at": "2025-11-21T19:40:01.000Z",

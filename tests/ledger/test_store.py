@@ -146,8 +146,10 @@ def test_the_largest_figures_can_be_summed(opened, make):
 
 def test_keys_are_added_replaced_and_revoked_and_every_change_is_told(opened):
     before = opened.keys_version()
-    opened.add_key(("key_1", b"h1", "web", None, "", False, 5, None, None))
-    opened.add_key(("key_2", b"h2", "web", None, "", False, 6, None, None), instead_of="key_1", until_ns=50)
+    opened.add_key(("key_1", b"h1", "web", None, "", False, 5, None, None, None, None, None))
+    opened.add_key(
+        ("key_2", b"h2", "web", None, "", False, 6, None, None, None, None, None), instead_of="key_1", until_ns=50
+    )
     assert opened.revoke_key("key_2", 70)
     assert opened.revoke_key("key_2", 90)
     assert not opened.revoke_key("key_3", 70)
@@ -156,8 +158,10 @@ def test_keys_are_added_replaced_and_revoked_and_every_change_is_told(opened):
 
 
 def test_a_key_that_expires_sooner_than_its_grace_keeps_its_end(opened):
-    opened.add_key(("key_1", b"h1", None, None, "", False, 5, 30, None))
-    opened.add_key(("key_2", b"h2", None, None, "", False, 6, None, None), instead_of="key_1", until_ns=50)
+    opened.add_key(("key_1", b"h1", None, None, "", False, 5, 30, None, None, None, None))
+    opened.add_key(
+        ("key_2", b"h2", None, None, "", False, 6, None, None, None, None, None), instead_of="key_1", until_ns=50
+    )
     assert opened.key_rows()[0][7] == 30
 
 
@@ -206,12 +210,40 @@ def test_an_older_ledger_is_brought_up_to_date_step_by_step(path, monkeypatch, m
         ("CREATE TABLE notes (call_id BLOB NOT NULL, text TEXT)",),
         ("ALTER TABLE notes ADD COLUMN author TEXT", "INSERT INTO notes VALUES (x'00', 'first', 'someone')"),
     )
+    newest = len(sql.MIGRATIONS) + 2
     monkeypatch.setattr(sql, "MIGRATIONS", sql.MIGRATIONS + steps)
     for _ in range(2):
         opened = Store.open(path)
-        assert opened._one(sql.VERSION_OF) == 3
+        assert opened._one(sql.VERSION_OF) == newest
         assert opened._execute("SELECT author FROM notes").fetchall() == [("someone",)]
         opened.close()
+
+
+def test_a_ledger_from_before_keys_had_limits_keeps_its_keys_and_calls(path, monkeypatch, make):
+    receipt = make.receipt()
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "MIGRATIONS", sql.MIGRATIONS[:1])
+        former = Store.open(path)
+        former.add([row(receipt)])
+        former._execute("INSERT INTO keys VALUES ('key_1', x'01', 'web', NULL, 'ci', 0, 5, NULL, NULL)")
+        assert former._one(sql.VERSION_OF) == 1
+        former.close()
+    opened = Store.open(path)
+    assert opened._one(sql.VERSION_OF) == len(sql.MIGRATIONS) > 1
+    old = ("key_1", b"\x01", "web", None, "ci", 0, 5, None, None, None, None, None)
+    assert opened.key_rows() == [old]
+    assert opened.call(id_bytes(receipt.id)) == receipt
+    new = ("key_2", b"h2", None, None, "", 0, 6, None, None, 60, 1000, 2)
+    opened.add_key(new, instead_of="key_1", until_ns=9)
+    assert opened.key_rows() == [(*old[:7], 9, *old[8:]), new]
+    opened.close()
+
+
+def test_a_process_that_knows_fewer_columns_of_keys_goes_on(opened):
+    opened.add_key(("key_1", b"h1", "web", None, "", 0, 5, None, None, 60, None, None))
+    opened._execute("ALTER TABLE keys ADD COLUMN later TEXT")
+    opened.add_key(("key_2", b"h2", "web", None, "", 0, 6, None, None, None, None, None))
+    assert [each[0] for each in opened.key_rows()] == ["key_1", "key_2"]
 
 
 def test_a_step_that_fails_leaves_the_older_ledger_as_it_was(path, monkeypatch):
@@ -222,7 +254,7 @@ def test_a_step_that_fails_leaves_the_older_ledger_as_it_was(path, monkeypatch):
         with pytest.raises(Internal, match="nowhere"):
             Store.open(path)
     opened = Store.open(path)
-    assert opened._one(sql.VERSION_OF) == 1
+    assert opened._one(sql.VERSION_OF) == len(sql.MIGRATIONS)
     opened.close()
 
 
@@ -257,7 +289,7 @@ def test_a_file_that_may_not_be_written_is_told(path, monkeypatch):
     monkeypatch.setattr(store.sqlite3, "connect", read_only(store.sqlite3.connect))
     opened = Store.open(path)
     with pytest.raises(Internal, match="readonly") as caught:
-        opened.add_key(("key_1", b"h1", None, None, "", False, 5, None, None))
+        opened.add_key(("key_1", b"h1", None, None, "", False, 5, None, None, None, None, None))
     opened.close()
     assert "Let this user write" in caught.value.hint
 
@@ -360,7 +392,7 @@ def test_processes_that_make_the_same_file_at_once_do_not_disturb_one_another(pa
     errors = [child.communicate(timeout=30)[1] for child in children]
     assert errors == [""] * 6
     opened = Store.open(path)
-    assert opened._one(sql.VERSION_OF) == 1
+    assert opened._one(sql.VERSION_OF) == len(sql.MIGRATIONS)
     opened.close()
 
 

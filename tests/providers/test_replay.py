@@ -1,6 +1,7 @@
 """What a rule does, step by step: the events of its reply and its faults, each at its time."""
 
 import math
+from itertools import islice
 
 import pytest
 from hypothesis import example, given
@@ -252,6 +253,53 @@ def test_a_stall_lasts_for_ever():
     (step,) = play(fault="stall")
 
     assert step.at_s == math.inf
+
+
+def test_a_drip_lasts_for_ever_and_is_no_silence():
+    (step,) = play(fault="drip")
+    assert (step.at_s, step.drips, step.events) == (math.inf, True, ())
+
+    *before, late = play(fault="drip", text="a b c", after_chunks=2)
+    assert [event.text for step in before[1:] for event in step.events] == ["a ", "b "]
+    assert (late.at_s, late.drips) == (math.inf, True)
+
+
+@pytest.mark.parametrize(
+    ("after", "times"),
+    [
+        (None, [2.0, 2.0, 2.01, 2.02, 2.02]),
+        (0, [0.0, 2.0, 2.01, 2.02, 2.02]),
+        (1, [0.0, 0.0, 2.01, 2.02, 2.02]),
+        (3, [0.0, 0.0, 0.01, 0.02, 2.02]),
+        (9, [0.0, 0.0, 0.01, 0.02, 2.02]),
+    ],
+)
+def test_after_a_pause_a_reply_goes_on_to_its_end(after, times):
+    course = play(fault="pause", pause_ms=2000.0, after_chunks=after, text="a b c", chunk_ms=10.0)
+
+    assert [round(step.at_s, 6) for step in course] == times
+    assert fold(event for step in course for event in step.events).choices[0].text == "a b c"
+    assert course[-1].events[-1] == Ended()
+
+
+def test_an_empty_reply_begins_and_ends():
+    assert events(fault="empty") == [Started("scripted-1", "m"), Ended()]
+
+
+def test_an_endless_reply_says_its_text_over_and_over():
+    course = list(islice(steps(rule(fault="endless", text="a b "), Asked("m", "", max_tokens=1)), 7))
+
+    assert [event.text for step in course[1:] for event in step.events] == ["a"] * 6  # one word, as it was asked for
+    course = list(islice(steps(rule(fault="endless", text="a b ", chunk_ms=500.0), HELLO), 6))
+    assert [event.text for step in course[1:] for event in step.events] == ["a ", "b ", "a ", "b ", "a "]
+    assert [step.at_s for step in course[1:]] == [0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_an_endless_reply_of_nothing_says_nothing_for_ever():
+    started, step = play(Asked("m", ""), fault="endless", text="{prompt}")
+
+    assert started.events == (Started("scripted-1", "m"),)
+    assert (step.at_s, step.drips) == (math.inf, True)
 
 
 @pytest.mark.parametrize("fault", ["reset", "garble", "stall", "error", "truncate"])

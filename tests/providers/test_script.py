@@ -145,7 +145,16 @@ def test_a_script_has_calm_defaults():
         ("[[rules]]\ntext = 'a'\nevery = 2\ntimes = 2", "line 3, rules[0].every: must be more than `times`."),
         ("[[rules]]\ntext = 'a'\nchunk_ms = 1\ntokens_per_s = 1", "line 3, rules[0].chunk_ms: and `tokens_per_s`"),
         ("chunk_ms = 1\ntokens_per_s = 1\n[[rules]]\ntext = 'a'", "line 1, chunk_ms: and `tokens_per_s`"),
-        ("[[rules]]\nfault = 'resett'", 'line 2, rules[0].fault: must be "error" or '),
+        (
+            "[[rules]]\nfault = 'resett'",
+            'line 2, rules[0].fault: must be "drip" or "empty" or "endless" or "error" or ',
+        ),
+        ("[[rules]]\nfault = 'pause'\ntext = 'a'", "rules[0].pause_ms: and the fault pause go together."),
+        ("[[rules]]\npause_ms = 5\ntext = 'a'", "line 2, rules[0].pause_ms: and the fault pause go together."),
+        ("[[rules]]\nfault = 'pause'\npause_ms = 5", "line 2, rules[0].fault: pause needs something to say."),
+        ("[[rules]]\nfault = 'endless'\nreasoning = 'a'", "line 2, rules[0].fault: endless needs something to say."),
+        ("[[rules]]\nfault = 'empty'\ntext = 'a'\nafter_chunks = 1", "rules[0].after_chunks: goes with a fault"),
+        ("[[rules]]\nbusy_above = -1\ntext = 'a'", "line 2, rules[0].busy_above: must be "),
         ("[[rules]]\ntool_calls = [{ name = 'a', arguments = 3 }]", "arguments: must be a table or text."),
         ("[[rules]]\ntool_calls = [{}]", "rules[0].tool_calls[0]: `name` is missing."),
         ("[[rules]]\ntext = 'a'\nusage = 'some'", 'usage: must be "none" or "words".'),
@@ -221,6 +230,14 @@ def test_a_rule_serves_some_of_every_so_many():
     script = "[[rules]]\nevery = 3\ntext = 'a'\n[[rules]]\nevery = 3\ntimes = 2\ntext = 'b'\n[[rules]]\ntext = 'c'"
 
     assert served(script, "123456789") == ["a1", "b1", "b2", "a2", "c1", "b3", "a3", "b4", "c2"]
+
+
+def test_a_rule_may_wait_for_others_to_be_under_way():
+    script = read_script("x", b"[[rules]]\nbusy_above = 2\ntimes = 1\nstatus = 429\n[[rules]]\ntext = 'a'")
+    rota = Rota(script, Random(0))
+
+    statuses = [rota.choose("m", "hi", busy)[0].status for busy in (0, 1, 2, 3)]
+    assert statuses == [None, None, 429, None]  # where it does not serve it has no turn
 
 
 def test_calls_that_do_not_match_take_no_turn():

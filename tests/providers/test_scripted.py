@@ -276,6 +276,58 @@ def test_silence_within_a_stream_ends_at_the_idle_limit(provider):
     assert (type(got[-1][1]), got[-1][0]) == (UpstreamTimeout, 4.0)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("after", ["", "text = 'a b c'\nafter_chunks = 1", "text = 'a b c'\nafter_chunks = 0"])
+def test_only_the_deadline_ends_what_is_neither_silent_nor_says_anything(provider, after, stream):
+    made = provider(f"[[rules]]\nfault = 'drip'\n{after}", first_byte_s=5.0, idle_s=5.0)
+    at_s, error = jump(play(made, ask(stream=stream), deadline_s=50.0))[-1]
+
+    assert (at_s, type(error)) == (50.0, DeadlineExceeded)
+
+
+@pytest.mark.parametrize(("pause_ms", "ended"), [(4000, Ended), (6000, UpstreamTimeout)])
+def test_a_pause_longer_than_the_idle_limit_ends_a_stream(provider, pause_ms, ended):
+    made = provider(f"[[rules]]\nfault = 'pause'\npause_ms = {pause_ms}\ntext = 'a b'\nafter_chunks = 1", idle_s=5.0)
+    at_s, last = jump(play(made))[-1]
+
+    assert at_s == min(pause_ms / 1000, 5.0)
+    assert type(last if isinstance(last, PenstockError) else last[-1]) is ended
+
+
+def test_an_endless_stream_goes_on_to_the_deadline_and_one_in_one_piece_to_the_first_byte_limit(provider):
+    made = provider("[[rules]]\nfault = 'endless'\ntext = 'a b '\nchunk_ms = 1000", first_byte_s=5.0)
+    *said, (at_s, error) = jump(play(made, deadline_s=10.5))
+    assert (at_s, type(error), len(said)) == (10.5, DeadlineExceeded, 12)
+
+    ((at_s, error),) = jump(play(made, ask(stream=False), deadline_s=100.0))
+    assert (at_s, type(error)) == (5.0, UpstreamTimeout)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_rule_serves_only_while_others_are_under_way(provider, stream):
+    """Under way is a call from its sending until it is read to its end, closed, refused or given up."""
+
+    async def course():
+        made = provider("[[rules]]\nbusy_above = 2\nstatus = 429\n[[rules]]\nttft_ms = 100\ntext = 'a'")
+        seen = []
+        for _ in range(3):
+            playing = [asyncio.ensure_future(play(made, ask(stream=stream))) for _ in range(4)]
+            await asyncio.sleep(0.01)
+            seen.append(made._busy)
+            playing[0].cancel()
+            got = await asyncio.gather(*playing, return_exceptions=True)
+            seen.append([type(one[-1][1]) if isinstance(one[-1][1], Exception) else "ok" for one in got[1:]])
+        exchange = await made.send(ask(stream=stream), TARGET, asyncio.get_running_loop().time() + 1)
+        held = made._busy
+        exchange.close()
+        exchange.close()
+        return seen, held, made._busy
+
+    seen, held, left = jump(course())
+    assert seen == [2, ["ok", UpstreamRateLimited, UpstreamRateLimited]] * 3
+    assert (held, left) == (1, 0)
+
+
 def test_a_drip_never_reaches_the_idle_limit_but_the_deadline(provider):
     made = provider("chunk_ms = 2900\n[[rules]]\ntext = 'a b c d e f g h i j k l'", idle_s=3.0)
     got = jump(play(made, deadline_s=10.0))

@@ -199,11 +199,16 @@ async def serve() -> AsyncIterator[Serve]:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 
     async def start(
-        handler: Handler = echo, limits: Limits | None = None, *, ssl: SSLContext | None = None, sock: Any = None
+        handler: Handler = echo,
+        limits: Limits | None = None,
+        *,
+        ssl: SSLContext | None = None,
+        socks: Any = (),
+        urgent: Any = (),
     ) -> Running:
         crashes: list[BaseException] = []
-        server = Server(handler, refuse, limits or Limits(), on_crash=crashes.append)
-        await server.start("127.0.0.1", 0, ssl=ssl, sock=sock)
+        server = Server(handler, refuse, limits or Limits(), on_crash=crashes.append, urgent=urgent)
+        await server.start("127.0.0.1", 0, ssl=ssl, socks=socks)
         started.append(Running(server, crashes))
         return started[-1]
 

@@ -124,6 +124,16 @@ class Counting(Upstream):
             self.open -= 1
 
 
+class Alone:
+    """A server of one process, as far as its control plane asks for it."""
+
+    def __init__(self, gateway):
+        self.gateway = gateway
+
+    async def metrics(self):
+        return self.gateway.metrics.exposition()
+
+
 class Site:
     """One gateway behind one server, with what its handlers crashed on."""
 
@@ -165,7 +175,7 @@ async def site(folder, *replies, config=CONFIG, key=KEY):
     (folder / "penstock.toml").write_text(text)
     environ = {"PENSTOCK_HOME": str(folder / "home"), "BOX_KEY": key}
     gateway = start(load(str(folder / "penstock.toml"), environ))
-    app = App(gateway, control_plane(gateway))
+    app = App(gateway, control_plane(Alone(gateway)))
     found = []
     server = Server(app, app.refuse, on_crash=found.append)
     await server.start("127.0.0.1", 0)
@@ -1001,8 +1011,8 @@ async def test_a_hundred_clients_that_go_at_any_moment_leave_a_hundred_receipts_
         assert len(one.there.requests) <= len(receipts) <= 100
         assert {receipt.status for receipt in receipts} <= {"cancelled", "error"}  # whole calls get a stream: an error
         assert {receipt.error for receipt in receipts} <= {"client_closed", "upstream_garbled"}
-        assert not any(state.held_nano_usd for state in one.gateway._budgets.states(time.time_ns()))
-        assert not any(room.inside for room in one.gateway._admission._rooms.values())
+        assert not any(state.held_nano_usd for state in one.gateway.reservations.budgets.states(time.time_ns()))
+        assert not any(room.inside for room in one.gateway.admission.teams.values())
 
 
 @on_both_loops

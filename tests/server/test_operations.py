@@ -141,6 +141,13 @@ def test_a_key_is_made_listed_replaced_and_ended(do, gateway):
     assert ring.find(new.key, time.time_ns()) is None
 
 
+def test_a_key_may_have_limits_of_its_own_which_are_listed(do):
+    made = do("create_key", body=b'{"rpm": 60, "tpm": 10000, "concurrency": 3}')
+    do("rotate_key", made.id)
+
+    assert [(key.rpm, key.tpm, key.concurrency) for key in do("keys").keys] == [(60, 10_000, 3)] * 2
+
+
 def test_a_key_may_be_asked_for_without_a_word(do):
     made = do("create_key")
 
@@ -198,6 +205,9 @@ def test_a_parameter_that_is_given_twice_is_refused(gateway):
         ("create_key", b"\xff"),
         ("create_key", b"[" * 100_000),
         ("create_key", b'{"expires": "yesterday"}'),
+        ("create_key", b'{"rpm": 0}'),
+        ("create_key", b'{"tpm": 1.5}'),
+        ("create_key", b'{"concurrency": 1000000001}'),
         ("rotate_key", b'{"grace_s": -1}'),
         ("rotate_key", b'{"grace_s": 99999999999}'),
         ("rotate_key", b'{"grace_s": "1h"}'),

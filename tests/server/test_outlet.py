@@ -34,7 +34,7 @@ def narrow(port: int = 0) -> socket.socket:
 @pytest.fixture
 def serve_narrowly(serve):
     async def start(handler, limits=None):
-        running = await serve(handler, limits, sock=narrow())
+        running = await serve(handler, limits, socks=[narrow()])
         client = await running.client(sock=narrow(running.server.port), limit=1024)
         await client.send(GET)
         return running, client

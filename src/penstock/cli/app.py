@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 from penstock import __version__
-from penstock.cli import ask, calls, check, keys, models, plan, serve, spend, tokens
+from penstock.cli import (
+    ask,
+    calls,
+    check,
+    estimate,
+    keys,
+    models,
+    plan,
+    prices,
+    reconcile,
+    reload,
+    serve,
+    spend,
+    tokens,
+)
 
 app = typer.Typer(
     name="penstock",
@@ -18,12 +32,17 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(ask.ask)
 app.command()(tokens.tokens)
-app.command()(models.models)
+app.add_typer(models.app, name="models")
+models.app.command()(prices.diff)
+models.app.command()(prices.apply)
 app.command()(plan.plan)
+app.command()(estimate.estimate)
 app.add_typer(keys.app, name="keys")
 app.command()(spend.spend)
+app.command()(reconcile.reconcile)
 app.add_typer(calls.app, name="calls")
 app.command()(check.check)
+app.command()(reload.reload)
 
 
 def _version(asked: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
+from penstock.call import Limits
 from penstock.cli.command import command
 from penstock.cli.options import Config, Json, Team
 from penstock.cli.screen import note, print_json, print_table, say
@@ -19,6 +20,7 @@ from penstock.ledger.periods import read_expiry, zone_of
 from penstock.settings import Config as Configuration
 
 app = typer.Typer(help="Make, list, revoke and rotate keys.", no_args_is_help=True)
+MOST = 1_000_000_000
 KeyId = Annotated[str, typer.Argument(help="The key's id: key_...")]
 
 
@@ -30,6 +32,9 @@ class Wanted(Struct, frozen=True):
     expires: Annotated[str | None, typer.Option(help="30d, 12h, or a day: 2027-01-31. Without it, never.")] = None
     label: Annotated[str, typer.Option(help="A note for yourself.")] = ""
     admin: Annotated[bool, typer.Option("--admin", help="May use /admin/v1.")] = False
+    rpm: Annotated[int | None, typer.Option(min=1, max=MOST, help="Requests per minute; no limit if left out.")] = None
+    tpm: Annotated[int | None, typer.Option(min=1, max=MOST, help="Tokens per minute, in and out together.")] = None
+    concurrency: Annotated[int | None, typer.Option(min=1, max=MOST, help="Calls at once.")] = None
 
 
 @contextmanager
@@ -53,7 +58,8 @@ def create(wanted: Wanted = Wanted(), config: Config = None, json: Json = False)
     _doubt("team", wanted.team, [team.name for team in loaded.teams])
     _doubt("feature", wanted.feature, [feature.name for feature in loaded.features])
     with _keyring(loaded) as keys:
-        made = keys.create(Grant(wanted.team, wanted.feature, wanted.label, wanted.admin, until), now_ns)
+        limits = Limits(wanted.rpm, wanted.tpm, wanted.concurrency)
+        made = keys.create(Grant(wanted.team, wanted.feature, wanted.label, wanted.admin, until, limits), now_ns)
     _tell(made, json=json)
 
 
@@ -67,8 +73,9 @@ def list_(config: Config = None, json: Json = False) -> None:
     if json:
         print_json({"keys": [listed(key) for key in found]})
     else:
-        columns = ("id", "team", "feature", "label", "admin", "created", "expires", "state")
-        print_table(columns, [_row(key, now_ns) for key in found])
+        limits = ("rpm", "tpm", "concurrency")
+        columns = ("id", "team", "feature", "label", "admin", *limits, "created", "expires", "state")
+        print_table(columns, [_row(key, now_ns) for key in found], limits)
 
 
 @app.command()
@@ -124,4 +131,5 @@ def _row(key: Key, now_ns: int) -> tuple[object, ...]:
     shown = listed(key)
     state = "works" if key.works(now_ns) else "expired" if key.revoked_ns is None else f"revoked {shown.revoked_at}"
     flags = "yes" if key.admin else ""
-    return (key.id, key.team, key.feature, key.label, flags, shown.created_at, shown.expires_at, state)
+    limits = (shown.rpm, shown.tpm, shown.concurrency)
+    return (key.id, key.team, key.feature, key.label, flags, *limits, shown.created_at, shown.expires_at, state)

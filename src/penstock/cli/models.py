@@ -1,10 +1,15 @@
-"""`penstock models`: what the catalogue knows; and how commands find the facts of a model that a person names."""
+"""`penstock models`: what the catalogue knows; and how commands find the facts of a model that a person names.
+
+`penstock models SEARCH` is short for `penstock models list SEARCH`.
+"""
 
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from penstock.call import Who
 from penstock.cli.command import NO, command
@@ -17,7 +22,23 @@ from penstock.routing.router import Router
 from penstock.settings import Config as Configuration
 from penstock.target import Price, Target, price_on, usd
 
+UPDATES = "models.toml"
+"""The file in `PENSTOCK_HOME` with the updates of the catalogue that were applied."""
 
+
+class _Group(TyperGroup):
+    """Takes what is no command of the group for what `list` is asked."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args[:1] != ["--help"] and not set(args[:1]) & set(self.commands):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_Group, help="The catalogue of models, and reviewed updates of it; a search lists models.")
+
+
+@app.command("list")
 @command
 def models(
     search: Annotated[str | None, typer.Argument(help="Only models whose name, alias or vendor contains this.")] = None,
@@ -28,8 +49,9 @@ def models(
 
     That is what is configured, and the catalogue: window, list price, capabilities, retirement and successor. Exit code 1 says that nothing was found.
     """
-    catalog, today = read_catalog(catalog_text()), day()
-    configured = [model for model in load(config).models if search is None or search.lower() in model.name.lower()]
+    configuration = load(config)
+    catalog, today = catalogue(configuration.home), day()
+    configured = [model for model in configuration.models if search is None or search.lower() in model.name.lower()]
     found = [entry for entry in catalog.entries if search is None or _matches(entry, search.lower())]
     if json:
         targets = {model.name: model.targets for model in configured}
@@ -55,7 +77,7 @@ def look_up(config: Configuration, name: str) -> Target:
 
     Own prices and free providers count where the name leads to a provider. Raises UnknownModel.
     """
-    catalog = read_catalog(catalog_text())
+    catalog = catalogue(config.home)
     router = Router(config, catalog, {provider.name: "" for provider in config.providers})
     try:
         return router.plan(name, Who(admin=True)).targets[0]
@@ -67,6 +89,22 @@ def look_up(config: Configuration, name: str) -> Target:
     raise UnknownModel(
         f"There is no model {name!r}.", hint=f"Did you mean: {close}?" if close else "`penstock models` lists them all."
     )
+
+
+def catalogue(home: Path, update: bytes = b"") -> Catalog:
+    """Read the catalogue as it holds: the packaged one, the updates that were applied in this home, and an `update`.
+
+    Raises ConfigError.
+    """
+    return read_catalog(catalog_text() + b"\n" + applied(home), update)
+
+
+def applied(home: Path) -> bytes:
+    """Give the updates that were applied in this home, TOML; nothing where there are none."""
+    try:
+        return (home / UPDATES).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def day() -> str:

@@ -24,22 +24,32 @@ def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="How many processes answer.")] = None,
 ) -> None:
     """Serve until a signal ends it.
 
     SIGTERM or Ctrl-C lets calls in flight end, for at most [server] drain_s; a second one ends them at once.
+    SIGHUP takes a changed configuration over, as `penstock reload` does.
     """
-    from penstock.server.serve import run
+    from penstock.server.workers import NoWorker
+    from penstock.server.workers import serve as run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     if host == "":
         raise InvalidRequest("The host is empty.", hint="Name an address to listen on: --host 127.0.0.1.")
-    loaded = load(config)
-    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    if changes:
-        loaded = structs.replace(loaded, server=structs.replace(loaded.server, **changes))
+    given = (("host", host), ("port", port), ("workers", workers))
+    changes = {name: value for name, value in given if value is not None}
+
+    def read() -> Configuration:
+        loaded = load(config)
+        return structs.replace(loaded, server=structs.replace(loaded.server, **changes)) if changes else loaded
+
+    loaded = read()
     try:
-        run(loaded, _announce)
+        run(loaded, read, _announce)
+    except NoWorker as error:
+        note(str(error))
+        raise typer.Exit(NO) from None
     except UnicodeError:  # from the encoding of names, IDNA
         _refuse(loaded, "this cannot be a host's name")
     except OSError as error:

@@ -1,14 +1,18 @@
 """`penstock spend`: what was spent, by whatever people ask for."""
 
+import csv
+import sys
 from typing import Annotated
 
 import typer
+from msgspec import UNSET
 
 from penstock.cli.command import command
 from penstock.cli.ledger import open_store, read_span
 from penstock.cli.options import Config, Json, Since, Until, Zone
-from penstock.cli.screen import money, print_json, print_table
+from penstock.cli.screen import money, print_json, print_table, visible
 from penstock.config import load
+from penstock.errors import InvalidRequest
 from penstock.ledger import reports
 from penstock.ledger.periods import zone_of
 from penstock.ledger.reports import Spend, SpendRow
@@ -24,17 +28,22 @@ def spend(
     zone: Zone = "UTC",
     config: Config = None,
     json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
 ) -> None:
     """Say what was spent.
 
     The parts and the unattributed rest always add up to the total. Calls without a known price are counted and said to
     be unpriced, never taken for ones that cost nothing.
     """
+    if json and as_csv:
+        raise InvalidRequest("Give --json or --csv, not both.")
     span, dimensions = read_span(since, until, zone), reports.dimensions(by)
     with open_store(load(config)) as store:
         found = reports.spend(store, span, dimensions, zone_of(zone))
     if json:
         print_json(found)
+    elif as_csv:
+        _print_csv(found)
     else:
         print_table((*(found.by or ("",)), *NUMBERS, "status"), _rows(found), NUMBERS)
 
@@ -53,3 +62,26 @@ def _row(names: tuple[object, ...], part: SpendRow) -> tuple[object, ...]:
     status = part.cost_status if not part.unpriced_calls else f"{part.cost_status} ({part.unpriced_calls} calls)"
     numbers = (part.calls, part.input_tokens, part.cached_input_tokens, part.output_tokens)
     return (*names, *numbers, money(part.cost_usd), status)
+
+
+# -- CSV --
+
+FIGURES = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "cost_status", "unpriced_calls")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _print_csv(found: Spend) -> None:
+    """Write every part, the unattributed rest and the total, each said to be which in its first column (RFC 4180)."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("row", *found.by, *FIGURES))
+    parts = found.rows if found.by else ()
+    for kind, part in (*(("part", row) for row in parts), ("unattributed", found.unattributed), ("total", found.total)):
+        names = [_cell(getattr(part, name)) for name in found.by]
+        writer.writerow((kind, *names, *(_cell(getattr(part, name)) for name in FIGURES)))
+
+
+def _cell(value: object) -> object:
+    """Give a cell; a name that a spreadsheet would take for a formula is marked as text by an apostrophe."""
+    if value is None or value is UNSET:
+        return ""
+    return f"'{visible(value)}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from penstock.call import Limits
 from penstock.errors import Internal, NotFound
 from penstock.ledger.periods import NS_PER_S, iso
 from penstock.ledger.store import Store
@@ -27,20 +28,22 @@ _PEPPER_BYTES = 32
 _KEY_BYTES = 32
 _KEY_CHARS = len(PREFIX) + 43
 _HINT = "See `penstock keys list`."
+UNLIMITED = Limits()
 
 
 class Grant(Struct, frozen=True):
-    """What a key is for: who pays, and until when it is good. Times are nanoseconds since the epoch."""
+    """What a key is for: who pays, until when it is good, how much it may ask. Times are nanoseconds since the epoch."""
 
     team: str | None = None
     feature: str | None = None
     label: str = ""
     admin: bool = False
     expires_ns: int | None = None
+    limits: Limits = UNLIMITED
 
 
 class Key(Struct, frozen=True):
-    """A key without its secret."""
+    """A key without its secret. `limits` is None where it has none of its own."""
 
     id: str
     team: str | None
@@ -50,6 +53,7 @@ class Key(Struct, frozen=True):
     created_ns: int
     expires_ns: int | None = None
     revoked_ns: int | None = None
+    limits: Limits | None = None
 
     def works(self, now_ns: int) -> bool:
         """Whether it is neither revoked nor expired."""
@@ -77,6 +81,9 @@ class ListedKey(Struct, frozen=True):
     feature: str | None
     label: str
     admin: bool
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
     created_at: str
     expires_at: str | None
     revoked_at: str | None
@@ -84,12 +91,16 @@ class ListedKey(Struct, frozen=True):
 
 def listed(key: Key) -> ListedKey:
     """Write a key for people and scripts."""
+    limits = key.limits or UNLIMITED
     return ListedKey(
         key.id,
         key.team,
         key.feature,
         key.label,
         key.admin,
+        limits.rpm,
+        limits.tpm,
+        limits.concurrency,
         iso(key.created_ns),
         _at(key.expires_ns),
         _at(key.revoked_ns),
@@ -212,7 +223,7 @@ class Keyring:
         if old is None or not old.works(now_ns):
             what = "There is no key" if old is None else "No longer works: key"
             raise NotFound(f"{what} {key_id!r}.", hint=_HINT)
-        grant = Grant(old.team, old.feature, old.label, old.admin, old.expires_ns)
+        grant = Grant(old.team, old.feature, old.label, old.admin, old.expires_ns, old.limits or UNLIMITED)
         return self._add(grant, now_ns, instead_of=key_id, until_ns=now_ns + grace_s * NS_PER_S)
 
     def _add(
@@ -222,7 +233,7 @@ class Keyring:
         secret = PREFIX + urlsafe_b64encode(secrets.token_bytes(_KEY_BYTES)).rstrip(b"=").decode()
         row = (
             *(key_id, self._digest(secret), grant.team, grant.feature, grant.label, grant.admin),
-            *(now_ns, grant.expires_ns, None),
+            *(now_ns, grant.expires_ns, None, grant.limits.rpm, grant.limits.tpm, grant.limits.concurrency),
         )
         self._store.add_key(row, instead_of=instead_of, until_ns=until_ns)
         self._read(self._store.keys_version())
@@ -230,5 +241,6 @@ class Keyring:
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    key_id, _, team, feature, label, admin, created_ns, expires_ns, revoked_ns = row
-    return Key(key_id, team, feature, label, bool(admin), created_ns, expires_ns, revoked_ns)
+    key_id, _, team, feature, label, admin, created_ns, expires_ns, revoked_ns, *limited = row
+    limits = Limits(*limited) if any(limit is not None for limit in limited) else None
+    return Key(key_id, team, feature, label, bool(admin), created_ns, expires_ns, revoked_ns, limits)

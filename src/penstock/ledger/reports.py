@@ -7,21 +7,24 @@ price is counted and said to be unpriced, never taken for one that cost nothing.
 Reads the store and nothing else; `now` is given.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct, UnsetType
 
 from penstock.errors import InvalidRequest, NotFound
+from penstock.ledger.history import receipts
 from penstock.ledger.ids import asked_id
-from penstock.ledger.periods import day_of, hour_of, iso
+from penstock.ledger.periods import QUARTER_NS, day_of, hour_of, iso
 from penstock.ledger.store import Filter, Span, Store, Sums
 from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Status, Usage, UsageSource
 from penstock.target import usd
 
-DIMENSIONS = ("feature", "model", "team", "user", "key", "target", "day", "hour")
+DIMENSIONS = ("feature", "model", "team", "user", "key", "target", "prompt", "day", "hour")
 _TIMES = ("day", "hour")
+_UNSUMMED = "prompt"
+"""A dimension that the store does not sum by: its groups are made of the receipts."""
 
 
 class SpendRow(Struct, frozen=True, kw_only=True):
@@ -30,6 +33,7 @@ class SpendRow(Struct, frozen=True, kw_only=True):
     cost_usd        None where no call of the group has a price; else the sum of those that have one
     cost_status     the worst of its calls: unpriced, estimated, exact, free
     unpriced_calls  how many have no price; only there where there are any
+    saved_usd       what calls would have cost that the cache answered; only there where receipts tell it
     """
 
     feature: str | UnsetType = UNSET
@@ -38,6 +42,7 @@ class SpendRow(Struct, frozen=True, kw_only=True):
     user: str | UnsetType = UNSET
     key: str | UnsetType = UNSET
     target: str | UnsetType = UNSET
+    prompt: str | UnsetType = UNSET
     day: str | UnsetType = UNSET
     hour: str | UnsetType = UNSET
     calls: int
@@ -47,6 +52,7 @@ class SpendRow(Struct, frozen=True, kw_only=True):
     cost_usd: str | None
     cost_status: CostStatus
     unpriced_calls: int | UnsetType = UNSET
+    saved_usd: str | UnsetType = UNSET
 
 
 class Spend(Struct, frozen=True):
@@ -233,6 +239,16 @@ class _Total:
         self.estimated += sums.estimated
         self.exact += sums.exact
 
+    def add_receipt(self, receipt: Receipt) -> None:
+        self.calls += 1
+        self.input += receipt.usage.input_tokens
+        self.cached += receipt.usage.cached_input_tokens
+        self.output += receipt.usage.output_tokens
+        self.cost += receipt.cost_nano_usd or 0
+        self.unpriced += receipt.cost_status == "unpriced"
+        self.estimated += receipt.cost_status == "estimated"
+        self.exact += receipt.cost_status == "exact"
+
     def status(self) -> CostStatus:
         if self.unpriced:
             return "unpriced"
@@ -257,7 +273,8 @@ class _Total:
 def spend(store: Store, span: Span, by: Sequence[str], zone: ZoneInfo) -> Spend:
     """Sum up what calls that started in `span` used and cost. `by` holds `DIMENSIONS`, days and hours are the zone's."""
     asked = [*(name for name in by if name not in _TIMES), *(("time",) if set(by) & set(_TIMES) else ())]
-    parts, unattributed, total = _parts(store.sums(span, asked), tuple(by), zone)
+    groups = _by_prompt(store, span, asked) if _UNSUMMED in by else store.sums(span, asked)
+    parts, unattributed, total = _parts(groups, tuple(by), zone)
     return Spend(
         since=iso(span.since_ns, zone),
         until=iso(span.until_ns, zone),
@@ -267,6 +284,35 @@ def spend(store: Store, span: Span, by: Sequence[str], zone: ZoneInfo) -> Spend:
         unattributed=unattributed.row(),
         total=total.row(),
     )
+
+
+class _PromptSums(Sums, frozen=True, gc=False):
+    prompt: str | None
+
+
+def _by_prompt(store: Store, span: Span, asked: Sequence[str]) -> Iterator[Sums]:
+    """Sum receipts up, by the version of the prompt and whatever else is asked for."""
+    groups: dict[tuple[str | int | None, ...], _Total] = {}
+    for receipt in receipts(store, Filter(span)):
+        quarter = receipt.started_ns // QUARTER_NS if "time" in asked else 0
+        own = {"key": receipt.key_id, "time": quarter}
+        key = tuple(own[name] if name in own else getattr(receipt, name) for name in asked)
+        groups.setdefault(key, _Total()).add_receipt(receipt)
+    for key, found in groups.items():
+        values = dict(zip(asked, key, strict=True))
+        names = {name: values.get(name) for name in DIMENSIONS if name not in _TIMES}
+        yield _PromptSums(
+            **names,  # type: ignore[arg-type]  # texts, as `asked` names them
+            quarter=int(values.get("time") or 0),
+            calls=found.calls,
+            input_tokens=found.input,
+            cached_input_tokens=found.cached,
+            output_tokens=found.output,
+            cost_nano_usd=found.cost,
+            unpriced=found.unpriced,
+            estimated=found.estimated,
+            exact=found.exact,
+        )
 
 
 Parts = dict[tuple[str, ...], _Total]

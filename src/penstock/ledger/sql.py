@@ -140,7 +140,29 @@ _VERSION_1 = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+_LIMITS_OF_KEYS = (
+    "ALTER TABLE keys ADD COLUMN rpm INTEGER",
+    "ALTER TABLE keys ADD COLUMN tpm INTEGER",
+    "ALTER TABLE keys ADD COLUMN concurrency INTEGER",
+)
+
+_IDEMPOTENCY = (
+    """
+    CREATE TABLE idempotency (
+        id BLOB NOT NULL PRIMARY KEY,
+        request BLOB NOT NULL,
+        owner TEXT NOT NULL,
+        until_ns INTEGER NOT NULL,
+        status INTEGER,
+        headers BLOB,
+        body BLOB
+    )
+    """,
+    "CREATE INDEX idempotency_until ON idempotency (until_ns)",
+    "CREATE INDEX idempotency_claims ON idempotency (owner) WHERE status IS NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _LIMITS_OF_KEYS, _IDEMPOTENCY)
 """The statements that lead from version i to i + 1. Only ever added to."""
 
 VERSION_OF = "SELECT value FROM meta WHERE name = 'schema'"
@@ -195,9 +217,39 @@ SUMS_BY: Final = {
 
 # -- keys --
 
-ADD_KEY = "INSERT INTO keys VALUES (?,?,?,?,?,?,?,?,?)"
-KEYS = "SELECT * FROM keys ORDER BY created_ns, id"
+# Columns by name, so that a process that does not know a later one yet goes on.
+ADD_KEY = """
+    INSERT INTO keys (id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+"""
+KEYS = """
+    SELECT id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency
+    FROM keys ORDER BY created_ns, id
+"""
 EXPIRE_KEY = "UPDATE keys SET expires_ns = min(coalesce(expires_ns, :at), :at) WHERE id = :id"
 REVOKE_KEY = "UPDATE keys SET revoked_ns = coalesce(revoked_ns, :at) WHERE id = :id"
 KEYS_CHANGED = "UPDATE meta SET value = value + 1 WHERE name = 'keys'"
 KEYS_VERSION = "SELECT value FROM meta WHERE name = 'keys'"
+
+# -- idempotency keys --
+
+# Without a status a row is a claim: the call is being made, and `until_ns` is when its owner will be taken for dead.
+# With one it is a reply, kept until then. What is deleted is overwritten: there are answers in it.
+SHRED = "PRAGMA secure_delete = ON"
+CLAIM_OF = "SELECT request, status, headers, body FROM idempotency WHERE id = :id AND until_ns > :now"
+CLAIM = """
+    INSERT INTO idempotency (id, request, owner, until_ns) VALUES (:id, :request, :owner, :until)
+    ON CONFLICT (id) DO UPDATE SET request = :request, owner = :owner, until_ns = :until,
+        status = NULL, headers = NULL, body = NULL
+        WHERE until_ns <= :now
+"""
+RENEW_CLAIMS = "UPDATE idempotency SET until_ns = :until WHERE owner = :owner AND status IS NULL"
+KEEP_REPLY = """
+    UPDATE idempotency SET until_ns = :until, status = :status, headers = :headers, body = :body
+    WHERE id = :id AND owner = :owner AND status IS NULL
+"""
+RELEASE_CLAIM = "DELETE FROM idempotency WHERE id = :id AND owner = :owner AND status IS NULL"
+RELEASE_CLAIMS = "DELETE FROM idempotency WHERE owner = :owner AND status IS NULL"
+FORGET_REPLIES = """
+    DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE until_ns <= :now ORDER BY until_ns LIMIT :limit)
+"""

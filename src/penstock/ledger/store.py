@@ -93,6 +93,19 @@ class Sums(Struct, frozen=True, gc=False):
     exact: int
 
 
+class Claim(Struct, frozen=True, gc=False):
+    """Who makes the call of an idempotency key: both hashes, the owner, and until when it holds."""
+
+    id: bytes
+    request: bytes
+    owner: str
+    until_ns: int
+
+    def values(self) -> dict[str, Any]:
+        """Give it as parameters."""
+        return {"id": self.id, "request": self.request, "owner": self.owner, "until": self.until_ns}
+
+
 def _failure(error: sqlite3.Error, path: Path) -> Exception:
     """Turn what SQLite says into what we raise: `StoreBusy`, or `Internal` with what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -249,7 +262,7 @@ class Store:
     # -- keys --
 
     def key_rows(self) -> list[Row]:
-        """Give every key: id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns."""
+        """Give every key: id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency."""
         with self._told():
             return self._execute(sql.KEYS).fetchall()
 
@@ -272,6 +285,50 @@ class Store:
         """Give a number that grows whenever a key changes."""
         with self._told():
             return self._one(sql.KEYS_VERSION)
+
+    # -- idempotency keys: see `idempotency.py` --
+
+    def shred(self) -> None:
+        """Overwrite what this connection deletes, from now on."""
+        with self._told():
+            self._execute(sql.SHRED).fetchone()
+
+    def claim(self, claim: Claim, now_ns: int, sweep: int) -> Row | None:
+        """Claim a key and give None, or give whose it is: request, status, headers, body.
+
+        In passing, up to `sweep` rows that are over go. Raises `StoreBusy` as well, as all of these.
+        """
+        values = {**claim.values(), "now": now_ns}
+        with self._told():
+            found: Row | None = self._execute(sql.CLAIM_OF, values).fetchone()
+            if found is not None:  # mostly, while somebody waits: this locks nothing
+                return found
+            with self._transaction():
+                self._execute(sql.FORGET_REPLIES, {"now": now_ns, "limit": sweep})
+                is_mine = self._execute(sql.CLAIM, values).rowcount == 1
+                found = None if is_mine else self._execute(sql.CLAIM_OF, values).fetchone()
+        return found
+
+    def renew_claims(self, owner: str, until_ns: int) -> None:
+        """Let all claims of this owner live on."""
+        with self._told():
+            self._execute(sql.RENEW_CLAIMS, {"owner": owner, "until": until_ns})
+
+    def keep_reply(self, claim: Claim, status: int, headers: bytes, body: bytes | None) -> bool:
+        """Make a reply of a claim, kept until the claim's `until_ns`; False where it is not its owner's any more."""
+        values = {**claim.values(), "status": status, "headers": headers, "body": body}
+        with self._told():
+            return self._execute(sql.KEEP_REPLY, values).rowcount == 1
+
+    def release_claim(self, claim: Claim) -> None:
+        """Give a claim up."""
+        with self._told():
+            self._execute(sql.RELEASE_CLAIM, claim.values())
+
+    def release_claims(self, owner: str) -> None:
+        """Give up all claims of this owner."""
+        with self._told():
+            self._execute(sql.RELEASE_CLAIMS, {"owner": owner})
 
     def data_version(self) -> int:
         """Give a number that differs once another connection has changed anything."""

@@ -1,104 +1,224 @@
-"""Decides who is calling and whether there is room for the call now.
+"""Decides whether there is room for a call now, who has to wait for it, and for whom waiting is no use.
 
-Pure: time is passed in, keys were looked up before. It holds the counters of this process (requests, tokens and calls at
-once per team); it never waits and never touches money.
+Keys, teams, features and models may have limits: requests and tokens per minute, calls at once. A call takes a place in all
+that apply to it, or in none. It has to wait where one of them is full, or where somebody who came before waits for it.
+Tokens are taken by an estimate when a call comes in and corrected by its real usage when it leaves.
 
-A rate is a token bucket that starts full: `rpm` requests at once, refilled evenly over a minute. Tokens are taken by an
-estimate when a call comes in and corrected by its real usage when it leaves, so the bucket may go into debt.
+    admission = Admission(config, now, before=None)         `before`: what it takes the place of at a reload; its counters stay
+    ticket = admission.try_enter(who, model, call, now)     None: it has to wait; raises RateLimited where none may wait
+    claim = admission.claim(who, model, call, latest)       what it waits for, and until when
+    admission.expect(claim, queue, now)                     seconds until its turn; raises RateLimited where that is too late
+    admission.close(claim, now)                             it waits: what it waits for is closed to all who come later
+    admission.begin(); admission.give(claim, now)           once per look at the queue; then a Ticket or None, in fair order
+    wanted = admission.leave(ticket, tokens, now)           gives the places back; whether somebody waits for one of them
+    admission.undo(ticket, now)                             as if the call had never come
+
+`waiting.py` does the waiting, and most callers want its `Lobby`. Pure: time is passed in, the loop's seconds; keys were looked
+up before. It never waits and never touches money. The counters are those of this process.
 """
 
-from math import ceil
+from collections.abc import Iterable
+from math import inf
+from typing import Any
 
 from msgspec import structs
 
-from penstock.call import Call, Caller, Ticket, Who
+from penstock.call import Call, Caller, Limits, Ticket, Who
 from penstock.errors import InvalidRequest, PermissionDenied, RateLimited
-from penstock.settings import TeamSettings
+from penstock.policy.queue import Claim, FairQueue
+from penstock.policy.rooms import Kind, Room
+from penstock.settings import Config, FeatureSettings, ModelSettings, Priority, TeamSettings
 
 BYTES_PER_TOKEN = 4
 """A usual share of text per token: good enough to spread load, never used for money."""
+MEDIA_TOKENS = 2000
+"""For the input of a call with pictures, sound or files, whose bytes say nothing of its tokens, at most."""
 
 NAME_CHARACTERS = 128
+KEY_ROOMS = 1024
+"""Keys with limits that may be remembered before those that are idle are forgotten."""
 
+Rooms = dict[str | None, Room]
+"""By name; nothing is ever called None, so that whoever has no team finds no room."""
 
-class _Bucket:
-    """A token bucket; `level` may be negative after a correction."""
-
-    __slots__ = ("at", "capacity", "level", "per_s")
-
-    def __init__(self, per_minute: int, now: float) -> None:
-        self.capacity = float(per_minute)
-        self.per_s = per_minute / 60.0
-        self.level = self.capacity
-        self.at = now
-
-    def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until `amount` could be taken; 0 means now. More than the bucket holds needs a full bucket."""
-        self.level = min(self.capacity, self.level + (now - self.at) * self.per_s)
-        self.at = now
-        missing = min(amount, self.capacity) - self.level
-        return 0.0 if missing <= 0 else missing / self.per_s
-
-
-class _Room:
-    """The counters of one team."""
-
-    __slots__ = ("concurrency", "inside", "requests", "tokens")
-
-    def __init__(self, team: TeamSettings, now: float) -> None:
-        self.requests = _Bucket(team.rpm, now) if team.rpm else None
-        self.tokens = _Bucket(team.tpm, now) if team.tpm else None
-        self.concurrency = team.concurrency
-        self.inside = 0
+UNLIMITED = Limits()
+FREE = Ticket()
+"""For a call that no limit applies to."""
 
 
 class Admission:
-    """Room per team."""
+    """A room for each limit of a configuration; for those of keys as they come."""
 
-    def __init__(self, teams: tuple[TeamSettings, ...], now: float) -> None:
-        self._rooms = {team.name: _Room(team, now) for team in teams if team.rpm or team.tpm or team.concurrency}
+    def __init__(self, config: Config, now: float, before: "Admission | None" = None) -> None:
+        """Begin with empty rooms, or go on with those of `before`, which is not to be used any more."""
+        self.may_wait = config.server.queue > 0 and config.server.queue_s > 0
+        self.teams: Rooms = _rooms("team", config.teams, {} if before is None else before.teams)
+        self.features: Rooms = _rooms("feature", config.features, {} if before is None else before.features)
+        self.models: Rooms = _rooms("model", config.models, {} if before is None else before.models)
+        self.keys: dict[str, Room] = {} if before is None else before.keys
+        self._most_keys = KEY_ROOMS
+        self._team_priority: dict[str | None, Priority] = {one.name: one.priority for one in config.teams}
+        self._feature_priority: dict[str | None, Priority] = {
+            one.name: one.priority for one in config.features if one.priority is not None
+        }
+        self.contested: list[Room] = [] if before is None else before.contested
+        self.next_at = inf if before is None else now
+        """When a rate is expected to let somebody in who waits; inf if only a call that leaves can."""
 
-    def enter(self, who: Who, call: Call, now: float) -> Ticket:
-        """Take a place, or raise RateLimited with the time after which it is worth coming again."""
-        room = self._rooms.get(who.team) if who.team is not None else None
+    def try_enter(self, who: Who, model: str, call: Call, now: float) -> Ticket | None:
+        """Take a place wherever a limit applies; None where it has to wait. Raises RateLimited where nobody may wait."""
+        if (
+            who.limits is None
+            and who.team not in self.teams
+            and who.feature not in self.features
+            and model not in self.models
+        ):
+            return FREE
+        rooms, tokens = self._rooms_of(who, model, now), estimate(call)
+        for room in rooms:
+            if room.contested or not room.fits(tokens, now):
+                if not self.may_wait:
+                    raise self._refusal(rooms, tokens, None, now)
+                return None
+        return _enter(rooms, tokens, now)
+
+    def leave(self, ticket: Ticket, tokens: int, now: float) -> bool:
+        """Give the places back; `tokens` is what the call really used. Give whether somebody waits for one of them."""
+        wanted = False
+        for place in ticket.places:
+            room: Room = place[0]
+            room.leave(place, tokens, now - ticket.entered, now)
+            wanted = wanted or room.contested
+        return wanted
+
+    def undo(self, ticket: Ticket, now: float) -> None:
+        """Take back that a call entered: it was gone before it began."""
+        for place in ticket.places:
+            place[0].undo(place, now)
+
+    # -- those that wait --
+
+    def claim(self, who: Who, model: str, call: Call, now: float, latest: float) -> Claim[Room]:
+        """Say what a call waits for, who it is in the queue, and until when it waits."""
+        return self._claim(who, model, estimate(call), now, latest)
+
+    def renew(self, claim: Claim[Room], now: float) -> Claim[Room]:
+        """Say what a call of the admission before this one waits for by now."""
+        who, model = claim.about
+        return self._claim(who, model, claim.size, now, claim.latest)
+
+    def expect(self, claim: Claim[Room], queue: FairQueue[Room, Any], now: float) -> float:
+        """Foretell in how many seconds a call's turn comes. Raises RateLimited where that is too late."""
+        at = max([self._expected_at(room, claim, queue, now) for room in claim.needs], default=now)
+        if at >= claim.latest:
+            raise self.refusal(claim, queue, now)
+        return at - now
+
+    def refusal(self, claim: Claim[Room], queue: FairQueue[Room, Any], now: float) -> RateLimited:
+        """Say why a call that wanted to wait is refused, and when to come again."""
+        return self._refusal(claim.needs, claim.size, (claim, queue), now)
+
+    def begin(self) -> None:
+        """Begin to look who can enter now; everybody in the queue is to be asked for once, in fair order."""
+        for room in self.contested:
+            room.contested = False
+        self.contested.clear()
+        self.next_at = inf
+
+    def give(self, claim: Claim[Room], now: float) -> Ticket | None:
+        """Let a call in that has waited; else close the room that it waits for to those behind it, until `begin`."""
+        return None if self.close(claim, now) else _enter(claim.needs, claim.size, now)
+
+    def close(self, claim: Claim[Room], now: float) -> bool:
+        """Close the room that a call has to wait for to those behind it, until `begin`; give whether there is one."""
+        tokens = claim.size
+        for room in claim.needs:
+            if room.contested:
+                return True
+            if not room.fits(tokens, now):
+                room.contested = True
+                self.contested.append(room)
+                at = room.rate_at(tokens, now)
+                if at is not None and at < self.next_at:
+                    self.next_at = at
+                return True
+        return False
+
+    def _claim(self, who: Who, model: str, tokens: int, now: float, latest: float) -> Claim[Room]:
+        flow = (who.key_id if who.team is None else who.team, who.key_id)
+        return Claim(self._rooms_of(who, model, now), flow, self.priority(who), latest, tokens, (who, model))
+
+    def priority(self, who: Who) -> Priority:
+        """Say who goes first where calls have to wait: as the feature has it, else as the team has."""
+        return self._feature_priority.get(who.feature) or self._team_priority.get(who.team, "normal")
+
+    def _rooms_of(self, who: Who, model: str, now: float) -> tuple[Room, ...]:
+        key = None if who.limits is None else self._key(who.key_id or "", who.limits, now)
+        rooms = (key, self.teams.get(who.team), self.features.get(who.feature), self.models.get(model))
+        return tuple([room for room in rooms if room is not None])
+
+    def _key(self, key_id: str, limits: Limits, now: float) -> Room:
+        room = self.keys.get(key_id)
         if room is None:
-            return Ticket(None, 0)
-        if room.concurrency is not None and room.inside >= room.concurrency:
-            raise RateLimited(
-                f"Team {who.team!r} has {room.inside} calls in flight, which is all it may have.",
-                hint="Wait for one to end.",
-                retry_after_s=1.0,
-            )
-        tokens = 0
-        if room.requests is not None and (wait_s := room.requests.wait_s(1.0, now)):
-            raise _limited(who.team, "requests", wait_s)
-        if room.tokens is not None:
-            tokens = (len(call.raw) or call.input_bound or 0) // BYTES_PER_TOKEN + (call.sampling.max_tokens or 0)
-            tokens = min(tokens, int(room.tokens.capacity))  # what is asked for beyond a minute's worth may not come
-            if wait_s := room.tokens.wait_s(tokens, now):
-                raise _limited(who.team, "tokens", wait_s)
-            room.tokens.level -= tokens
-        if room.requests is not None:
-            room.requests.level -= 1.0
-        room.inside += 1
-        return Ticket(who.team, tokens)
+            if len(self.keys) >= self._most_keys and not self.contested:  # whoever waits may wait for one of them
+                for one in self.keys.values():
+                    one.pass_on(now)
+                idle = [name for name, one in self.keys.items() if one.idle]
+                for name in idle:
+                    del self.keys[name]
+                self._most_keys = max(KEY_ROOMS, 2 * len(self.keys))
+            room = self.keys[key_id] = Room("key", key_id, limits)
+        elif room.limits != limits:
+            room.limit(limits)
+        return room
 
-    def leave(self, ticket: Ticket, tokens: int) -> None:
-        """Give the place back; `tokens` is what the call really used."""
-        if ticket.team is None:
-            return
-        room = self._rooms[ticket.team]
-        room.inside -= 1
-        if room.tokens is not None:
-            room.tokens.level += ticket.tokens - tokens
+    def _expected_at(self, room: Room, claim: Claim[Room], queue: FairQueue[Room, Any], now: float) -> float:
+        """Say when a room can be expected to have a place: at its turn, where others wait for it."""
+        ahead, tokens = queue.ahead(room, claim) if room.contested else (0, 0)
+        return room.expected_at(ahead, tokens, claim.size, now)
+
+    def _refusal(
+        self,
+        rooms: tuple[Room, ...],
+        tokens: int,
+        waiting: tuple[Claim[Room], FairQueue[Room, Any]] | None,
+        now: float,
+    ) -> RateLimited:
+        """Name the room that keeps a call out for longest."""
+        if waiting is None:
+            times = [room.expected_at(0, 0, tokens, now) for room in rooms]
+        else:
+            times = [self._expected_at(room, *waiting, now) for room in rooms]
+        full = [not room.fits(tokens, now) for room in rooms]
+        at, _, place = max(zip(times, full, range(len(rooms)), strict=True))
+        return rooms[place].refusal(tokens, at - now, now)
 
 
-def _limited(team: str | None, what: str, wait_s: float) -> RateLimited:
-    return RateLimited(
-        f"Team {team!r} has used up its {what} per minute.",
-        hint=f"Come again in {max(1, ceil(wait_s))} s.",
-        retry_after_s=wait_s,
-    )
+def estimate(call: Call) -> int:
+    """Guess how many tokens a call will take, in and out: at least 1, so that debts keep out everybody."""
+    bound, sampling = call.input_bound, call.sampling
+    into = min(len(call.raw) // BYTES_PER_TOKEN, MEDIA_TOKENS) if bound is None else bound // BYTES_PER_TOKEN
+    return max(1, into + (sampling.max_tokens or 0) * (sampling.n or 1))
+
+
+def _enter(rooms: tuple[Room, ...], tokens: int, now: float) -> Ticket:
+    return Ticket(tuple([room.enter(tokens, now) for room in rooms]), tokens, now)
+
+
+def _rooms(kind: Kind, settings: Iterable[TeamSettings | FeatureSettings | ModelSettings], before: Rooms) -> Rooms:
+    """Give a room to whatever has a limit; one that had a room keeps it."""
+    rooms: Rooms = {}
+    for one in settings:
+        limits = Limits(one.rpm, one.tpm, one.concurrency)
+        if limits == UNLIMITED:
+            continue
+        room = before.get(one.name)
+        if room is None:
+            room = Room(kind, one.name, limits)
+        else:
+            room.limit(limits)
+        rooms[one.name] = room
+    return rooms
 
 
 def attribute(who: Who, caller: Caller, call: Call) -> Who:

@@ -97,7 +97,7 @@ class HttpProvider:
         speaks = route.speaks
         if call.stream and not self._stream_usage:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
-        body = speaks.splice(call, target.model) if call.dialect == speaks.name else None
+        body = speaks.splice(call, target.model) if call.raw and call.dialect == speaks.name else None
         is_verbatim = body is not None
         dropped: tuple[str, ...] = ()
         if body is None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import Any, Final
 
+from penstock.plugins import UNSENT
 from penstock.providers.address import Address, Proxy, proxy_for
 from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
@@ -87,7 +88,11 @@ class Pool:
         """
         if self._dialer.forward is not None:
             request = self._dialer.forward(request)
-        connection = self._idle.pop() if self._idle else await self._acquire(deadline)
+        try:
+            connection = self._idle.pop() if self._idle else await self._acquire(deadline)
+        except asyncio.CancelledError as error:
+            error.args = (*error.args, UNSENT)
+            raise
         now = self._time()
         if now >= deadline:
             self.release(connection)

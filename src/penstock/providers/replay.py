@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
+from itertools import cycle
 
 from msgspec import Struct, structs
 
@@ -39,6 +40,11 @@ from penstock.reply import (
 )
 
 EXCERPT = 120
+QUICKEST_S = 0.01
+"""Between two pieces of an answer that does not end."""
+
+_BEGUN = frozenset({"error", "truncate", "pause", "empty", "endless"})
+"""Faults of a reply that has begun, wherever in it they come."""
 
 _WORD = re.compile(r"\S+")
 _WORD_AND_SPACE = re.compile(r"\s*\S+\s*|\s+")
@@ -56,34 +62,67 @@ class Asked(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """What happens at a moment: events come in, or the exchange fails. `at_s` counts from the sending; inf is never."""
+    """What happens at a moment: events come in, or the exchange fails. `at_s` counts from the sending; inf is never.
+
+    `drips`: until then there is no silence, although nothing is said, so that only the deadline ends the wait.
+    """
 
     at_s: float
     events: tuple[Event, ...] = ()
     error: UpstreamError | None = None
+    drips: bool = False
 
 
 def steps(rule: Rule, asked: Asked) -> Iterator[Step]:
     """Give what happens, in order: first the beginning of the reply, or its failure before that."""
-    at_s = start_s = (rule.ttft_ms or 0.0) / 1000
+    start_s = (rule.ttft_ms or 0.0) / 1000
+    if rule.fault == "pause" and rule.after_chunks is None:
+        start_s += _pause_s(rule)
     if _fails_at_once(rule):
         yield _failure(rule, asked, start_s)
         return
     yield Step(start_s, (Started(f"scripted-{asked.number}", asked.model),))
+    if rule.fault == "empty":
+        yield Step(start_s, (Ended(),))
+        return
     reply = _Reply(rule, asked)
+    yield from _endless(reply, start_s) if rule.fault == "endless" else _course(rule, asked, reply, start_s)
+
+
+def _course(rule: Rule, asked: Asked, reply: "_Reply", start_s: float) -> Iterator[Step]:
+    """Give the pieces of a reply and its end, or as many of them as there are before its fault."""
+    at_s, pause_s = start_s, 0.0
+    is_cut = rule.fault is not None and rule.fault != "pause"
     for place, events in enumerate(reply.pieces()):
-        if rule.fault is not None and place == (rule.after_chunks or 0):
+        if is_cut and place == (rule.after_chunks or 0):
             break
-        at_s = start_s + place * reply.gap_s
+        if place == rule.after_chunks:
+            pause_s = _pause_s(rule)
+        at_s = start_s + place * reply.gap_s + pause_s
         yield Step(at_s, events)
-    yield Step(at_s, reply.end()) if rule.fault is None else _failure(rule, asked, at_s)
+    else:
+        if rule.after_chunks is not None and not pause_s:  # there were not so many
+            at_s += _pause_s(rule)
+    yield _failure(rule, asked, at_s) if is_cut else Step(at_s, reply.end())
+
+
+def _endless(reply: "_Reply", start_s: float) -> Iterator[Step]:
+    """Say the same over and over; never without any time in between, since nobody could take it all in."""
+    gap_s = max(reply.gap_s, QUICKEST_S)
+    for place, piece in enumerate(cycle(reply.said())):
+        yield Step(start_s + place * gap_s, (TextDelta(piece),))
+    yield Step(math.inf, drips=True)  # nothing was there to be said
+
+
+def _pause_s(rule: Rule) -> float:
+    return (rule.pause_ms or 0.0) / 1000
 
 
 def _fails_at_once(rule: Rule) -> bool:
     """Whether the exchange fails before the reply begins; an error event and a cut end need one that has begun."""
     if rule.fault is None:
         return rule.status is not None
-    return rule.fault == "refuse" or (rule.after_chunks is None and rule.fault not in {"error", "truncate"})
+    return rule.fault == "refuse" or (rule.after_chunks is None and rule.fault not in _BEGUN)
 
 
 def _failure(rule: Rule, asked: Asked, at_s: float) -> Step:
@@ -91,6 +130,8 @@ def _failure(rule: Rule, asked: Asked, at_s: float) -> Step:
     match rule.fault:
         case "stall":
             return Step(math.inf)
+        case "drip":
+            return Step(math.inf, drips=True)
         case "refuse":
             return Step(at_s, error=UpstreamFailed(says or "The connection was refused, as scripted."))
         case "reset":
@@ -151,7 +192,7 @@ class _Reply:
         """Give the content, as much at a time as arrives together."""
         for piece in _split(self._reasoning, self._chunk):
             yield (ReasoningDelta(piece),)
-        for piece in _split(self._text, self._chunk):
+        for piece in self.said():
             yield (TextDelta(piece),)
         for piece in _split(self._refusal, self._chunk):
             yield (RefusalDelta(piece),)
@@ -162,6 +203,10 @@ class _Reply:
                 start = ()
             if start:
                 yield start
+
+    def said(self) -> Iterator[str]:
+        """Give the text, piece by piece."""
+        return _split(self._text, self._chunk)
 
     def end(self) -> tuple[Event, ...]:
         """Give the events that complete the reply."""

@@ -22,7 +22,11 @@ Texts = Text | tuple[Text, ...]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Milliseconds = Annotated[float, Meta(ge=0, le=86_400_000)]
 Chunking = Literal["word", "character", "whole"] | Annotated[int, Meta(ge=1, le=1_000_000)]
-Fault = Literal["refuse", "reset", "stall", "error", "truncate", "garble"]
+Fault = Literal[
+    "refuse", "reset", "stall", "drip", "pause", "empty", "endless", "error", "truncate", "garble"
+]  # fmt: skip
+NEVER_LATE = frozenset({None, "refuse", "empty", "endless"})
+"""Faults of which nobody can say after how many chunks they come."""
 
 
 class ToolCall(Struct, frozen=True):
@@ -56,6 +60,7 @@ class Rule(Struct, frozen=True):
     times: Annotated[int, Meta(ge=1, le=1_000_000_000, examples=[2])] | None = None
     every: Annotated[int, Meta(ge=2, le=1_000_000_000, examples=[3])] | None = None
     probability: Annotated[float, Meta(ge=0, le=1, examples=[0.1])] | None = None
+    busy_above: Annotated[Count, Meta(examples=[20])] | None = None
 
     text: Annotated[str | tuple[str, ...], Meta(examples=["You said: {prompt}"])] | None = None
     reasoning: Annotated[Text, Meta(examples=["Let me see."])] | None = None
@@ -76,6 +81,7 @@ class Rule(Struct, frozen=True):
     retry_after_s: Annotated[float, Meta(ge=0, le=86_400, examples=[2])] | None = None
     message: Annotated[Text, Meta(examples=["Too many requests."])] | None = None
     after_chunks: Annotated[Count, Meta(examples=[3])] | None = None
+    pause_ms: Annotated[Milliseconds, Meta(examples=[2000])] | None = None
 
     def matches(self, model: str, prompt: str) -> bool:
         """Tell whether the conditions hold; `prompt` is casefolded and stripped. One of several texts suffices."""
@@ -107,12 +113,20 @@ class Rule(Struct, frozen=True):
             yield Mistake("retry_after_s", "goes with a status.", None, "Example: status = 429")
         if self.message is not None and not fails:
             yield Mistake("message", "goes with a fault or a status.", None, "An answer is `text`.")
-        if self.after_chunks is not None and self.fault in {None, "refuse"}:
+        yield from self._faulty(answers=answers)
+        if self.tokens_per_s is not None and self.chunk_ms is not None:
+            yield Mistake("chunk_ms", "and `tokens_per_s` both set the pace.", None, "Keep one of them.")
+
+    def _faulty(self, *, answers: bool) -> Iterator[Mistake]:
+        """Find what makes no sense beside the fault, or for want of one."""
+        if self.after_chunks is not None and self.fault in NEVER_LATE:
             yield Mistake("after_chunks", "goes with a fault that can come late.", None, 'Example: fault = "reset"')
         if self.after_chunks and not answers:
             yield Mistake("after_chunks", "needs an answer that can be cut.", None, 'Example: text = "One two three."')
-        if self.tokens_per_s is not None and self.chunk_ms is not None:
-            yield Mistake("chunk_ms", "and `tokens_per_s` both set the pace.", None, "Keep one of them.")
+        if (self.fault == "pause" and not answers) or (self.fault == "endless" and not self.text):
+            yield Mistake("fault", f"{self.fault} needs something to say.", None, 'Example: text = "One two three."')
+        if (self.fault == "pause") is (self.pause_ms is None):
+            yield Mistake("pause_ms", "and the fault pause go together.", None, 'Example: fault = "pause"')
 
 
 class Script(Struct, frozen=True):
@@ -185,10 +199,12 @@ class Rota:
         self._turns = [0] * len(script.rules)
         self._uses = [0] * len(script.rules)
 
-    def choose(self, model: str, prompt: str) -> tuple[Rule, int] | None:
-        """Give the rule for a call and the number of its use, from 1; None if none serves."""
+    def choose(self, model: str, prompt: str, busy: int = 0) -> tuple[Rule, int] | None:
+        """Give the rule for a call and the number of its use, from 1; None if none serves. `busy` others are under way."""
         folded = prompt.casefold().strip()
         for place, rule in enumerate(self._rules):
+            if rule.busy_above is not None and busy < rule.busy_above:
+                continue
             if rule.matches(model, folded) and self._has_turn(place, rule):
                 self._uses[place] += 1
                 return rule, self._uses[place]

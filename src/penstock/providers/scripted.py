@@ -6,8 +6,9 @@ at the deadline. Without a `path` it plays the packaged demonstration. It opens 
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
+from math import inf
 from random import Random
 
 from penstock.call import Call, Content, Text, ToolResult
@@ -41,12 +42,13 @@ class ScriptedProvider:
         script = read_script(source, data)
         self._source = source
         self._rota = Rota(script, Random(script.seed))  # noqa: S311 - a seed makes the script repeatable
+        self._busy = 0  # calls under way
 
     async def send(self, call: Call, target: Target, deadline: float) -> Exchange:
         """Find the rule for the call and wait until its reply begins. Raises an UpstreamError as scripted, or DeadlineExceeded."""
         content = call.content
         prompt = last_user_text(content)
-        chosen = self._rota.choose(target.model, prompt)
+        chosen = self._rota.choose(target.model, prompt, self._busy)
         if chosen is None:
             raise UpstreamMissing(
                 f"No rule of {self._source} serves this call of the model {target.model!r}.",
@@ -55,20 +57,28 @@ class ScriptedProvider:
         rule, number = chosen
         asked = Asked(target.model, prompt, _input_words(content), call.sampling.max_tokens, number)
         performance = _Performance(steps(rule, asked), deadline)
-        if call.stream:
-            begun = await performance.next(self._settings.first_byte_s)
-            return ScriptedExchange(begun, performance, self._settings.idle_s, _dropped(call))
-        whole = await performance.whole(self._settings.first_byte_s)
-        return ScriptedExchange(whole, None, 0.0, _dropped(call))
+        play = performance.next if call.stream else performance.whole
+        self._busy += 1
+        try:
+            begun = await play(self._settings.first_byte_s)
+        except BaseException:
+            self._busy -= 1
+            raise
+        exchange = ScriptedExchange(begun, performance if call.stream else None, self._settings.idle_s, _dropped(call))
+        exchange.left = self._left
+        return exchange
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""
+
+    def _left(self) -> None:
+        self._busy -= 1
 
 
 class ScriptedExchange:
     """One reply while it is played."""
 
-    __slots__ = ("_idle_s", "_performance", "_waiting", "dropped")
+    __slots__ = ("_idle_s", "_performance", "_waiting", "dropped", "left")
 
     lane: Lane = "translated"
     status = 200
@@ -81,6 +91,7 @@ class ScriptedExchange:
         self._performance = performance
         self._idle_s = idle_s
         self.dropped = dropped
+        self.left: Callable[[], None] | None = None  # is told once that it is closed
 
     async def read(self) -> Chunk | None:
         """Give the next piece when its time has come; None after the end. Raises as `send` does."""
@@ -102,6 +113,9 @@ class ScriptedExchange:
     def close(self) -> None:
         """Stop playing."""
         self._waiting = self._performance = None
+        left, self.left = self.left, None
+        if left is not None:
+            left()
 
 
 class _Performance:
@@ -120,7 +134,7 @@ class _Performance:
         step = next(self._steps, None)
         if step is None:
             return ()
-        await self._wait(self._start + step.at_s, self._loop.time() + patience_s)
+        await self._wait(self._start + step.at_s, inf if step.drips else self._loop.time() + patience_s)
         if step.error is not None:
             raise step.error
         return step.events

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
-from fractions import Fraction
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -21,7 +20,9 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from penstock.errors import ConfigError, Mistake
-from penstock.target import NANO_PER_USD, Price, Profile, Rates, Tier
+from penstock.routing.prices import PriceRow, price_of
+from penstock.routing.updates import laid_over, with_update
+from penstock.target import Price, Profile
 
 Capability = Literal[
     "vision",
@@ -40,8 +41,6 @@ Capability = Literal[
 _Tokens = Annotated[int, Meta(gt=0)]
 _Name = Annotated[str, Meta(min_length=1)]
 
-_MOST_DIGITS = 12
-
 LONGEST_NAME = 200
 """Names longer than this are nobody's; they are not looked at any further."""
 
@@ -54,29 +53,6 @@ class Entry(Struct, frozen=True):
     aliases: tuple[str, ...]
     profile: Profile
     prices: tuple[Price, ...] = ()
-
-
-class _Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """US dollars per million tokens, as TOML has them."""
-
-    input: Decimal | int
-    output: Decimal | int
-    cached_input: Decimal | int | None = None
-    cache_write: Decimal | int | None = None
-    cache_write_1h: Decimal | int | None = None
-    reasoning: Decimal | int | None = None
-    audio_input: Decimal | int | None = None
-    audio_output: Decimal | int | None = None
-
-
-class _Tier(_Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    above: _Tokens
-
-
-class _Price(_Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    since: date
-    tiers: tuple[_Tier, ...] = ()
-    source: str = ""
 
 
 class _Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -97,7 +73,7 @@ class _Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     released: date | None = None
     retires: date | None = None
     successor: str | None = None
-    prices: tuple[_Price, ...] = ()
+    prices: tuple[PriceRow, ...] = ()
 
 
 class _Family(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -188,15 +164,21 @@ def nearest(name: str, names: Iterable[str], n: int = 3) -> tuple[str, ...]:
     return tuple(by_lower[found] for found in get_close_matches(name.lower(), by_lower, n))
 
 
-def read_catalog(text: bytes) -> Catalog:
-    """Read the text of models.toml. Raises ConfigError, which lists every mistake with the row that it stands in."""
+def read_catalog(text: bytes, update: bytes = b"") -> Catalog:
+    """Read the text of models.toml; the models of an `update`, another such text, are laid over it.
+
+    Raises ConfigError, which lists every mistake with the row that it stands in.
+    """
     mistakes: list[Mistake] = []
     table = _parsed(text)
-    unknown = set(table) - {"models", "families"}
-    mistakes += [Mistake(key, "is not known here.", None, "Known are models and families.") for key in sorted(unknown)]
+    if update:
+        table = with_update(table, _parsed(update))
+    unknown = set(table) - {"models", "families", "updates"}
+    hint = "Known are models, families and updates."
+    mistakes += [Mistake(key, "is not known here.", None, hint) for key in sorted(unknown)]
     rows = _rows(table.get("families", []), _Family, "families", "name", mistakes)
     families = {family.name: family for family in rows}
-    models = _rows(table.get("models", []), _Model, "models", "id", mistakes)
+    models = _rows(laid_over(table, mistakes), _Model, "models", "id", mistakes)
     mistakes += _quarrels(models, rows)
     entries = [_entry(model, families[model.family], mistakes) for model in models if model.family in families]
     if mistakes:
@@ -277,7 +259,9 @@ def _entry(model: _Model, family: _Family, mistakes: list[Mistake]) -> Entry:
         source=model.source,
         as_of=model.as_of.isoformat(),
     )
-    prices = tuple(_price(price, f"models.{model.id}.prices[{at}]", mistakes) for at, price in enumerate(model.prices))
+    prices = tuple(
+        price_of(price, f"models.{model.id}.prices[{at}]", mistakes) for at, price in enumerate(model.prices)
+    )
     days = [price.since for price in prices]
     if days != sorted(set(days)):
         mistakes.append(Mistake(f"models.{model.id}.prices", "each has to begin on a later day than the one before."))
@@ -297,34 +281,3 @@ def _common(family: _Family) -> Entry:
 
 def _iso(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
-
-
-def _price(price: _Price, row: str, mistakes: list[Mistake]) -> Price:
-    tiers = tuple(Tier(tier.above, _rates(tier, f"{row}.tiers[{at}]", mistakes)) for at, tier in enumerate(price.tiers))
-    starts = [tier.above_input_tokens for tier in tiers]
-    if starts != sorted(set(starts)):
-        mistakes.append(Mistake(f"{row}.tiers", "each has to begin above the one before."))
-    return Price(price.since.isoformat(), _rates(price, row, mistakes), tiers, price.source)
-
-
-def _rates(usd: _Rates, row: str, mistakes: list[Mistake]) -> Rates:
-    """Turn dollars per million tokens into whole nano-dollars; what is no whole number of them is a mistake."""
-    nano: dict[str, int] = {}
-    for name in _Rates.__struct_fields__:
-        value = getattr(usd, name)
-        if value is None:
-            continue
-        try:
-            nano[name] = _nano(Decimal(value))
-        except ValueError as error:
-            mistakes.append(Mistake(f"{row}.{name}", str(error)))
-    return Rates(**{"input": 0, "output": 0, **nano})
-
-
-def _nano(usd: Decimal) -> int:
-    if not usd.is_finite() or usd < 0 or abs(usd.adjusted()) > _MOST_DIGITS:
-        raise ValueError(f"{usd} is no price in US dollars per million tokens.")
-    nano = Fraction(usd) * NANO_PER_USD
-    if nano.denominator != 1:
-        raise ValueError(f"{usd} is no whole number of nano-dollars per million tokens.")
-    return nano.numerator

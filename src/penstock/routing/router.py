@@ -30,8 +30,21 @@ class LeftOut(Struct, frozen=True):
     reason: str
 
 
+class Options(Struct, frozen=True):
+    """What else a route allows: see `settings.ModelSettings`."""
+
+    static: str | None = None
+    when_busy: str | None = None
+    cache_s: float | None = None
+    stale_s: float | None = None
+    continues: bool = False
+
+
+NO_OPTIONS = Options()
+
+
 class Plan(Struct, frozen=True):
-    """Targets in the order in which they are tried; `static` is the text of the last rung, if the model has one.
+    """Targets in the order in which they are tried; `options` say what else may be done, the last rung among it.
 
     `window`, `output` and `input` are the narrowest limits of its targets, None where none is known; `longest` is the most output
     tokens that any of them may bill for one choice; `ids` are the targets' names, which tell plans apart at little cost.
@@ -40,7 +53,7 @@ class Plan(Struct, frozen=True):
     model: str
     targets: tuple[Target, ...]
     left_out: tuple[LeftOut, ...] = ()
-    static: str | None = None
+    options: Options = NO_OPTIONS
     window: int | None = None
     output: int | None = None
     input: int | None = None
@@ -49,7 +62,7 @@ class Plan(Struct, frozen=True):
 
     @classmethod
     def of(
-        cls, model: str, targets: tuple[Target, ...], left_out: tuple[LeftOut, ...] = (), static: str | None = None
+        cls, model: str, targets: tuple[Target, ...], left_out: tuple[LeftOut, ...] = (), options: Options = NO_OPTIONS
     ) -> "Plan":
         """Make the plan of these targets."""
         profiles = [target.profile for target in targets]
@@ -57,7 +70,7 @@ class Plan(Struct, frozen=True):
             model,
             targets,
             left_out,
-            static,
+            options,
             window=min((p.context_tokens for p in profiles if p.context_tokens is not None), default=None),
             output=min((p.output_tokens for p in profiles if p.output_tokens is not None), default=None),
             input=min((p.input_tokens for p in profiles if p.input_tokens is not None), default=None),
@@ -96,7 +109,7 @@ class Plan(Struct, frozen=True):
                 param=call.native[0],
             )
         left = tuple(LeftOut(t.id, f"it cannot honour {names}") for t in self.targets if t not in kept)
-        return Plan.of(self.model, kept, (*self.left_out, *left), self.static)
+        return Plan.of(self.model, kept, (*self.left_out, *left), self.options)
 
     def fit(self, call: Call, input_tokens: Mapping[str, int]) -> "Plan":
         """Leave out what has no room, given the least number of input tokens per target id.
@@ -115,7 +128,7 @@ class Plan(Struct, frozen=True):
                 left.append(LeftOut(target.id, problem.message))
         if first is not None and not kept:
             raise first
-        return Plan.of(self.model, tuple(kept), (*self.left_out, *left), self.static)
+        return Plan.of(self.model, tuple(kept), (*self.left_out, *left), self.options)
 
 
 class Router:
@@ -132,7 +145,7 @@ class Router:
             model.name: Plan.of(
                 model.name,
                 tuple(structs.replace(self._target(name), strict=model.strict) for name in model.targets),
-                static=model.static,
+                options=Options(model.static, model.when_busy, model.cache_s, model.stale_s, model.continues),
             )
             for model in config.models
         }

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,10 +22,15 @@ from starlette.routing import Route
 
 from penstock import __version__
 from penstock.call import Caller
-from penstock.errors import MethodNotAllowed, NotFound, PenstockError, PermissionDenied
+from penstock.errors import ConfigError, MethodNotAllowed, Mistake, NotFound, PenstockError, PermissionDenied
 from penstock.gateway import Gateway
+from penstock.server import live as running
+from penstock.server.live import LIVE, Live, LiveOperation
 from penstock.server.loopback import refuse_strangers
 from penstock.server.operations import OPERATIONS, Operation, perform
+from penstock.telemetry.metrics import Metrics
+
+ROUTES: tuple[Operation | LiveOperation, ...] = (*OPERATIONS, *LIVE)
 
 DOCUMENT = "/admin/v1/openapi.json"
 METRICS = "/metrics"
@@ -32,11 +38,16 @@ FLUSH_ROWS = 1024
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What was wrong and what to do; `code` is one of docs/errors.md, `param` the parameter or member that was wrong."""
+    """What was wrong and what to do.
+
+    `code` is one of docs/errors.md, `param` the parameter or member that was wrong; `mistakes` are all those of a refused
+    configuration.
+    """
 
     code: str
     message: str
     param: str | None = None
+    mistakes: tuple[Mistake, ...] | UnsetType = UNSET
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -45,34 +56,36 @@ class Refusal(msgspec.Struct, frozen=True):
     error: Fault
 
 
-def control_plane(gateway: Gateway) -> Starlette:
+def control_plane(live: Live) -> Starlette:
     """Make the application."""
 
     async def metrics(_request: Request) -> Response:
-        return Response(gateway.metrics.exposition(), media_type=gateway.metrics.content_type)
+        return Response(await live.metrics(), media_type=Metrics.content_type)
 
     document_bytes = msgspec.json.encode(openapi())
 
     async def document(_request: Request) -> Response:
         return Response(document_bytes, media_type="application/json")
 
-    by_path: dict[str, dict[str, Operation]] = {}
-    for operation in OPERATIONS:
+    by_path: dict[str, dict[str, Operation | LiveOperation]] = {}
+    for operation in ROUTES:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     routes = [Route(METRICS, metrics), Route(DOCUMENT, document)]
-    routes += [Route(path, _endpoint(gateway, ways), methods=[*ways]) for path, ways in by_path.items()]
+    routes += [Route(path, _endpoint(live, ways), methods=[*ways]) for path, ways in by_path.items()]
     return Starlette(routes=routes, exception_handlers={404: _nowhere, 405: _wrong_method})
 
 
-def _endpoint(gateway: Gateway, ways: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(live: Live, ways: dict[str, Operation | LiveOperation]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         operation = ways["GET" if request.method == "HEAD" else request.method]
+        gateway, query = live.gateway, request.query_params.multi_items()
         try:
             _admit(gateway, request)
-            gateway.ledger.flush(
-                FLUSH_ROWS
-            )  # so that a report has every call that was answered before it was asked for
-            given, query = request.path_params.get("id", ""), request.query_params.multi_items()
+            if isinstance(operation, LiveOperation):
+                return _answer(await running.perform(live, operation, query))
+            # so that a report has every call that was answered before it was asked for
+            gateway.ledger.flush(FLUSH_ROWS)
+            given = request.path_params.get("id", "")
             value = await asyncio.to_thread(perform, gateway, operation, given, query, await request.body())
             gateway.keys.refresh()  # an answer about keys holds from now on
         except PenstockError as error:
@@ -99,7 +112,10 @@ def _answer(value: Any, status: int = 200) -> Response:
 
 
 def _refuse(error: PenstockError) -> Response:
-    response = _answer(Refusal(Fault(error.code, str(error), error.param)), error.status)
+    is_config = isinstance(error, ConfigError)
+    mistakes = error.mistakes if isinstance(error, ConfigError) else UNSET
+    status = 400 if is_config else error.status
+    response = _answer(Refusal(Fault(error.code, str(error), error.param, mistakes)), status)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if error.retry_after_s is not None:
@@ -123,11 +139,11 @@ async def _wrong_method(request: Request, refused: Exception) -> Response:
 
 def openapi() -> dict[str, Any]:
     """Describe the operations as an OpenAPI 3.1 document, from their table and their types."""
-    types = {kind for operation in OPERATIONS for kind in (operation.gives, operation.takes) if kind is not None}
+    types = {kind for operation in ROUTES for kind in (operation.gives, operation.takes) if kind is not None}
     ordered = sorted((*types, Refusal), key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    for operation in ROUTES:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
@@ -147,7 +163,7 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation) -> dict[str, Any]:
+def _described(operation: Operation | LiveOperation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {
             "name": one.name,

@@ -14,7 +14,8 @@ from msgspec import structs
 from penstock.call import Call, Caller, Who
 from penstock.errors import MethodNotAllowed, NotFound, PenstockError
 from penstock.flow import Flow
-from penstock.gateway import OPEN_DOOR, Gateway
+from penstock.gateway import Gateway
+from penstock.identity import OPEN_DOOR
 from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
 from penstock.server.asgi import Application, call_asgi
@@ -40,11 +41,15 @@ _PREFIXES: Final = ("/v1/", "/v1beta/", "/model/", "/api/")
 
 
 class App:
-    """Routes of one gateway. `control` answers what is not the data plane's."""
+    """Routes of the gateway that answers now, which may be replaced. `control` answers what is not the data plane's.
+
+    `watched` turns true once somebody asks whether the server is ready.
+    """
 
     def __init__(self, gateway: Gateway, control: Application) -> None:
         self.ready = True
-        self._gateway = gateway
+        self.watched = False
+        self.gateway = gateway
         self._control = control
 
     async def __call__(self, request: Request, responder: Responder) -> None:
@@ -80,10 +85,10 @@ class App:
         if request.fields is not None and not RARE.isdisjoint(request.fields):
             call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))
         if operation == "count":
-            count = await self._gateway.count(call, who, caller)
+            count = await self.gateway.count(call, who, caller)
             responder.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
             return
-        flow = await self._gateway.begin(call, who, caller)
+        flow = await self.gateway.begin(call, who, caller)
         try:
             await (_stream if call.stream else _whole)(speaks, call, flow, responder)
         finally:
@@ -91,7 +96,7 @@ class App:
 
     def _identify(self, request: Request, caller: Caller) -> Who:
         """Say who calls; while there is no key, nobody from a web page. Raises Unauthenticated or PermissionDenied."""
-        who = self._gateway.identify(caller)
+        who = self.gateway.identify(caller)
         if who is OPEN_DOOR:
             origin = request.header(b"origin")
             host = (request.header(b"host") or b"").decode("latin-1")
@@ -125,12 +130,13 @@ class App:
         """List the models that a caller may use, or tell of one."""
         who = self._identify(request, read_caller(request))
         speaks = dialect(dialect_at(request.path, request.fields or {}))
-        router = self._gateway.router
+        router = self.gateway.router
         plans = [router.plan(name, who) for name in ([model] if model is not None else router.allowed(who))]
         rows = [_row(plan) for plan in plans]
         responder.send(200, [JSON], speaks.write_models(rows) if model is None else speaks.write_model(rows[0]))
 
     def _readiness(self) -> tuple[int, bytes]:
+        self.watched = True
         return (200, b"ready\n") if self.ready else (503, b"draining\n")
 
     def _refuse(self, speaks: Dialect, responder: Responder, error: PenstockError) -> None:

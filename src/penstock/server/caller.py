@@ -15,7 +15,13 @@ from penstock.errors import InvalidRequest
 from penstock.server.request import Request
 
 _KEY_HEADERS: Final = (b"x-api-key", b"x-goog-api-key", b"api-key", b"x-amz-security-token")
-_OWN: Final = frozenset({b"x-penstock-feature", b"x-penstock-session", b"x-penstock-user", b"x-penstock-deadline-ms"})
+_OWN: Final = frozenset(
+    {
+        *(b"x-penstock-feature", b"x-penstock-session", b"x-penstock-user", b"x-penstock-deadline-ms"),
+        *(b"x-penstock-cache",),
+    }
+)
+_CACHE: Final = frozenset({b"no-store", b"refresh"})
 _PASSED_ON: Final = (b"anthropic-beta", b"openai-beta")
 _STRICT: Final = b"x-penstock-strict"
 RARE: Final = frozenset({*_PASSED_ON, _STRICT})
@@ -34,6 +40,7 @@ def read_caller(request: Request) -> Caller:
             user=_text(fields.get(b"x-penstock-user")),
             deadline_s=_seconds(fields.get(b"x-penstock-deadline-ms")),
             peer=request.peer,
+            cache=_cache(fields.get(b"x-penstock-cache")),
         )
     return Caller(key=key, peer=request.peer)
 
@@ -92,6 +99,18 @@ def _text(value: bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def _cache(value: bytes | None) -> str:
+    if value is None:
+        return ""
+    word = value.lower()
+    if word not in _CACHE:
+        raise InvalidRequest(
+            "x-penstock-cache has to be no-store (neither look into the cache nor keep the answer) or refresh (only keep it).",
+            param="x-penstock-cache",
+        )
+    return word.decode()
 
 
 def _seconds(value: bytes | None) -> float | None:

@@ -8,9 +8,10 @@ nothing behind it is read as a request. One sweep over all connections keeps the
 """
 
 import asyncio
+import os
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
 from socket import socket as Socket  # noqa: N812 - a class
@@ -23,6 +24,7 @@ from penstock.server.outlet import Outlet
 from penstock.server.reading import DEAF, READY, Reading, verdict
 from penstock.server.request import DEFAULTS, Endpoints, Header, Limits, Refused, Request
 from penstock.server.responder import Responder
+from penstock.server.sessions import GRACE_S, Sessions
 
 __all__ = ["Handler", "Header", "Limits", "Refuse", "Request", "Responder", "Server"]
 
@@ -30,18 +32,22 @@ Handler = Callable[[Request, Responder], Awaitable[None]]
 Refuse = Callable[[int, str, str, str], tuple[list[Header], bytes]]  # status, code, message, path -> headers, body
 
 _BACKLOG: Final = 2048
+_ACCEPTS: Final = 8  # in one turn of the loop
 _HIGH_WATER_BYTES: Final = 256 * 1024
 _QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
 _LINGER_S: Final = 5.0  # how long a refused client may go on sending before it has read its answer
-_GRACE_S: Final = 1.0  # in a drain: for a new client's first bytes, and for cancelled handlers to clean up
 _OVERLOADED: Final = 503
+_BUSY: Final = "there is more to do than this server can keep up with: try again in a moment"
 _RESET: Final = (SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # a linger time of zero: close with RST
 
 
 class Connection(Reading, asyncio.Protocol):
     """One client: the request being read (see `Reading`), those that wait, the one being answered."""
 
-    __slots__ = ("_lost", "_next", "_outlet", "_queue", "_queued_bytes", "_responder", "_server", "_task", "transport")
+    __slots__ = (
+        *("_held", "_lost", "_next", "_outlet", "_queue", "_queued_bytes", "_responder", "_server", "_task"),
+        "transport",
+    )
 
     transport: asyncio.Transport
     _outlet: Outlet
@@ -54,6 +60,7 @@ class Connection(Reading, asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._next: asyncio.Future[Request | Refused | None] | None = None  # here the task waits between requests
         self._responder: Responder | None = None  # of the handler that runs
+        self._held: Request | None = None  # stands in line for its turn
         self._queue: deque[Request | Refused] = deque()
         self._queued_bytes = 0
         self._lost = False
@@ -114,19 +121,47 @@ class Connection(Reading, asyncio.Protocol):
     # `Reading` calls.
 
     def _deliver(self, request: Request) -> None:
-        waiter = self._next
-        if waiter is not None:
-            self._next = None
-            waiter.set_result(request)
-        elif self._task is None:
-            self._task = self._server.loop.create_task(self._serve(request))
-        else:
+        server = self._server
+        if (self._task is not None and self._next is None) or self._held is not None:
             self._queue.append(request)
             self._queued_bytes += len(request.body)
-            is_full = len(self._queue) >= self._server.limits.pipelined or self._queued_bytes > _QUEUED_BYTES
+            is_full = len(self._queue) >= server.limits.pipelined or self._queued_bytes > _QUEUED_BYTES
             if is_full and not self._paused:
                 self._paused = True
                 self.transport.pause_reading()
+        elif server.is_turn() or request.path in server.urgent:
+            self._take_up(request)
+        else:
+            self._held = request
+            server.stand_in_line(self)
+
+    def begin(self) -> None:
+        """Take up the request that stood in line, if its client is still there."""
+        request, self._held = self._held, None
+        if request is not None and not self._outlet.gone:
+            self._take_up(request)
+
+    def _take_up(self, request: Request) -> None:
+        waiter = self._next
+        if waiter is None:
+            self._task = self._server.loop.create_task(self._serve(request))
+        else:
+            self._next = None
+            waiter.set_result(request)
+
+    def turn_away(self) -> None:
+        """Answer that there is too much to do; the connection stays, for a new one would cost more than this."""
+        server = self._server
+        request, self._held = self._held, None
+        if request is None or self._outlet.gone:
+            return
+        headers, body = server.refuse(_OVERLOADED, "overloaded", _BUSY, request.path)
+        responder = Responder(self._outlet, request.keep_alive, request.method == "HEAD", request.http_version == "1.0")
+        responder.send(_OVERLOADED, [*headers, (b"retry-after", b"1")], body)
+        if self._queue or not responder.keep_alive:
+            self._end(linger=bool(self._queue))
+        elif self._state == READY:
+            self.deadline = server.now + server.limits.keepalive_s
 
     def _refuse(self, verdict: Refused) -> None:
         self._state = DEAF
@@ -144,7 +179,7 @@ class Connection(Reading, asyncio.Protocol):
     @property
     def _busy(self) -> bool:
         """Whether a reply is due: being written, or to a request that waits."""
-        return self._task is not None and self._next is None
+        return self._held is not None or (self._task is not None and self._next is None)
 
     # Answering.
 
@@ -287,11 +322,15 @@ class Connection(Reading, asyncio.Protocol):
             self._hang_up(cancel=not self._outlet.give_up())
             self.transport.abort()
 
+    def notify(self) -> None:
+        """Say with the next reply that it is the last one."""
+        self._outlet.draining = True
+
     def retire(self) -> None:
         """Take no request after the ones being read or answered: close at once where there are none."""
         self._outlet.draining = True
         if self._is_silent:  # its first request may be on its way
-            self.deadline = min(self.deadline, self._server.now + _GRACE_S)
+            self.deadline = min(self.deadline, self._server.now + GRACE_S)
         elif not self._busy and self._state in (READY, DEAF):
             self._stop_reading()
             self._outlet.close()
@@ -305,31 +344,28 @@ class Connection(Reading, asyncio.Protocol):
         return True
 
 
-class Server:
-    """A listening socket and its connections."""
+class Server(Sessions):
+    """Listening sockets and their connections."""
 
     def __init__(
-        self, handler: Handler, refuse: Refuse, limits: Limits = DEFAULTS, *, on_crash: Callable[[BaseException], None]
+        self,
+        handler: Handler,
+        refuse: Refuse,
+        limits: Limits = DEFAULTS,
+        *,
+        on_crash: Callable[[BaseException], None],
+        urgent: Collection[str] = (),
     ) -> None:
-        """Answer with `handler`; `refuse` words the server's own errors; `on_crash` is told what a handler raised."""
+        """Answer with `handler`; `refuse` words the server's own errors; `on_crash` is told what a handler raised.
+
+        Requests for the paths in `urgent` never stand in line and are never turned away.
+        """
+        super().__init__(limits)
+        self.urgent = frozenset(urgent)
         self.handler = handler
         self.refuse = refuse
-        self.limits = limits
         self.on_crash = on_crash
-        self.in_flight = 0
         self.port = 0
-        self.now = 0.0  # as of the last sweep
-        self.draining = False
-        self.loop: asyncio.AbstractEventLoop
-        self._listener: asyncio.Server | None = None
-        self._connections: set[Connection] = set()
-        self._sweeping = False
-        self._empty: asyncio.Future[None] | None = None
-
-    @property
-    def connections(self) -> int:
-        """How many clients are connected."""
-        return len(self._connections)
 
     async def start(
         self,
@@ -337,64 +373,19 @@ class Server:
         port: int,
         *,
         ssl: SSLContext | None = None,
-        reuse_port: bool = False,
-        sock: Socket | None = None,
+        socks: Sequence[Socket] = (),
     ) -> None:
-        """Listen; `port` tells which one port 0 has become. A bound socket may take the place of host and port."""
+        """Listen; `port` tells which one port 0 has become. Bound sockets may take the place of host and port."""
         self.loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"backlog": _BACKLOG, "ssl": ssl}
         if ssl is not None:
-            options |= {"ssl_handshake_timeout": self.limits.header_s, "ssl_shutdown_timeout": _GRACE_S}
-        options |= {"host": host, "port": port, "reuse_port": reuse_port} if sock is None else {"sock": sock}
-        self._listener = await self.loop.create_server(partial(Connection, self), **options)
-        self.port = self._listener.sockets[0].getsockname()[1]
-
-    async def drain(self, timeout_s: float) -> int:
-        """Accept no more, let the calls in flight end, cut the rest after `timeout_s`; return how many were cut."""
-        self.draining = True
-        if self._listener is not None:
-            for _ in range(2):  # what has arrived already, connections and requests, is still taken in
-                await asyncio.sleep(0)
-            self._listener.close()
-        for connection in tuple(self._connections):
-            connection.retire()
-        await self._emptied(timeout_s)
-        cut = sum([connection.expel() for connection in tuple(self._connections)])
-        await self._emptied(_GRACE_S)
-        for connection in tuple(self._connections):
-            connection.transport.abort()
-        return cut
-
-    async def close(self) -> None:
-        """Stop at once: cancel the calls in flight."""
-        await self.drain(0.0)
-
-    async def _emptied(self, timeout_s: float) -> None:
-        if self._connections:
-            self._empty = self._empty or self.loop.create_future()
-            await asyncio.wait([self._empty], timeout=timeout_s)
-
-    # Connections call.
-
-    def join(self, connection: Connection) -> None:
-        """Count a connection, and see to it that its deadlines are kept."""
-        self._connections.add(connection)
-        if not self._sweeping:
-            self._sweeping = True
-            self.now = self.loop.time()
-            self.loop.call_later(self.limits.sweep_s, self._sweep)
-
-    def leave(self, connection: Connection) -> None:
-        """Forget a connection whose transport is closed and whose task has ended."""
-        self._connections.discard(connection)
-        if not self._connections and self._empty is not None and not self._empty.done():
-            self._empty.set_result(None)
-
-    def _sweep(self) -> None:
-        """Look at every deadline: one timer for all connections."""
-        self._sweeping = bool(self._connections)
-        if self._sweeping:
-            self.now = self.loop.time()
-            self.loop.call_later(self.limits.sweep_s, self._sweep)
-            for connection in tuple(self._connections):
-                connection.check(self.now)
+            options |= {"ssl_handshake_timeout": self.limits.header_s, "ssl_shutdown_timeout": GRACE_S}
+        places: list[dict[str, Any]] = [{"sock": sock} for sock in socks] or [{"host": host, "port": port}]
+        make = partial(Connection, self)
+        listeners = [await self.loop.create_server(make, **place, **options) for place in places]
+        self.port = listeners[0].sockets[0].getsockname()[1]
+        # uvloop accepts one connection per listener and turn: too few where turns are long
+        sockets = [one for each in listeners for one in each.sockets] * (_ACCEPTS - 1)
+        doubles = [Socket(fileno=os.dup(one.fileno())) for one in sockets]
+        listeners += [await self.loop.create_server(make, sock=sock, **options) for sock in doubles]
+        self._listeners = listeners

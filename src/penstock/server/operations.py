@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from penstock.call import Limits
 from penstock.errors import InvalidRequest
 from penstock.gateway import Gateway
 from penstock.ledger import reports
@@ -21,6 +22,7 @@ from penstock.ledger.periods import read_expiry, read_moment, zone_of
 from penstock.ledger.reports import Calls, CallShape, Spend
 from penstock.ledger.store import FILE, Filter, Span, Store
 from penstock.receipt import Status
+from penstock.settings import Limit
 
 T = TypeVar("T")
 
@@ -91,13 +93,16 @@ class Revoked(Struct, frozen=True):
 
 
 class NewKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a key is for; `expires` as in `penstock keys create --expires`."""
+    """What a key is for, and how much it may ask; `expires` as in `penstock keys create --expires`."""
 
     team: str | None = None
     feature: str | None = None
     label: str = ""
     admin: bool = False
     expires: str | None = None
+    rpm: Limit | None = None
+    tpm: Limit | None = None
+    concurrency: Limit | None = None
 
 
 class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,7 +154,8 @@ def _keys(asked: Asked) -> Keys:
 def _create_key(asked: Asked) -> CreatedKey:
     wanted = _body(asked, NewKey)
     until = None if wanted.expires is None else read_expiry(wanted.expires, asked.now_ns, zone_of("UTC"))
-    grant = Grant(wanted.team, wanted.feature, wanted.label, wanted.admin, until)
+    limits = Limits(wanted.rpm, wanted.tpm, wanted.concurrency)
+    grant = Grant(wanted.team, wanted.feature, wanted.label, wanted.admin, until, limits)
     return _ring(asked).create(grant, asked.now_ns)
 
 

@@ -180,8 +180,9 @@ class Reading(ABC):
         if self._state == HEAD and not self._paused:
             self.deadline = self.deadline or now + limits.header_s
         elif self._state == BODY and not self._paused:
-            self._body_deadline = self._body_deadline or now + limits.body_s
-            self.deadline = min(self._body_deadline, now + limits.body_idle_s)
+            self._body_deadline = end = self._body_deadline or now + limits.body_s
+            earned = end - limits.body_s + limits.body_idle_s + (limits.body_bytes - self._room) / limits.body_rate
+            self.deadline = min(end, earned, now + limits.body_idle_s)
             if self._waits:
                 self._continue()
 

@@ -53,12 +53,14 @@ class Limits(msgspec.Struct, frozen=True):
     header_bytes: int = 32_768  # where the head arrives in pieces, up to one read of the socket more
     header_count: int = 100
     body_bytes: int = 20 * 1024 * 1024
-    header_s: float = 10.0  # for the whole head; on a new connection from its start
+    header_s: float = 9.0  # for the whole head; on a new connection from its start
     body_s: float = 60.0
-    body_idle_s: float = 10.0
+    body_idle_s: float = 9.0
+    body_rate: int = 1024  # bytes a second that a body has to bring, all in all, once `body_idle_s` have passed
     keepalive_s: float = 75.0
     write_stall_s: float = 60.0  # a congested reply of which nothing is read
     connections: int = 10_000
+    line_s: float = 1.0  # how long the first call in line may have waited for its turn, before others are turned away
     pipelined: int = 16  # requests that wait behind the one being answered; then reading pauses
 
     @property

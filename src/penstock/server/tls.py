@@ -4,7 +4,25 @@ import ssl
 from pathlib import Path
 from ssl import SSLContext
 
-__all__ = ("SSLContext", "server_context")
+__all__ = ("Certificate", "SSLContext", "server_context")
+
+
+class Certificate:
+    """A certificate that can be replaced while serving: connections made from then on are shown the new one."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        """Load it. Raises OSError, as `replace` does."""
+        self._current = server_context(certificate, key)
+        self.context = server_context(certificate, key)  # for what listens; the current one takes its place
+        self.context.sni_callback = self._choose
+
+    def replace(self, context: SSLContext) -> None:
+        """Show another certificate from now on."""
+        self._current = context
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: SSLContext) -> None:
+        """Be asked for every connection, whether its client names a server or not."""
+        connection.context = self._current
 
 
 def server_context(certificate: Path, key: Path | None) -> SSLContext:

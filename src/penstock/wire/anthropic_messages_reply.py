@@ -131,6 +131,8 @@ def read_reply(body: bytes) -> tuple[Event, ...]:
             return Failed(in_band(reply.error)), Ended()
         if reply.content is None:
             raise UpstreamGarbled("The provider's reply has no content.")
+        if not reply.content and reply.stop_reason is None:
+            raise UpstreamGarbled("The provider's reply is empty and not at its end.")
         events: list[Event] = [started(reply, _MEMBERS.decode(body))]
         reading = BlockReader()
         for json in reply.content:

@@ -49,6 +49,7 @@ _ITEM: Final = Decoder(wire.OutputItem)
 _PARTS: Final = Decoder(list[wire.ContentPart] | None)
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _TEXT: Final = Decoder(str | None)
+_BEGUN: Final = frozenset({"queued", "in_progress"})
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 
 _INCOMPLETE: Final[Mapping[str, Finish]] = MappingProxyType(
@@ -75,6 +76,8 @@ def read_reply(body: bytes) -> tuple[Event, ...]:
             return Failed(read_in_band(reply.error)), Ended()
         if reply.output is None:
             raise UpstreamGarbled("The provider's reply has no output.")
+        if not reply.output and reply.status in _BEGUN and not reply.background:
+            raise UpstreamGarbled("The provider's reply is empty and not at its end.")
         output = Output()
         events: list[Event] = [started(reply, unknown(body))]
         for raw in reply.output:
@@ -91,7 +94,7 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
         reply = _TAPPED.decode(body)
     except (DecodeError, RecursionError):
         return read_reply(body)
-    if reply.output is None or len(reply.error) > NULL or not body.isascii():
+    if not reply.output or len(reply.error) > NULL or len(reply.usage) <= NULL or not body.isascii():
         return read_reply(body)
     output = Output()
     output.calls = sum(item.type in _CALLS for item in reply.output)

@@ -73,6 +73,7 @@ class Head(Struct, gc=False):
     model: str | None = None
     status: str | None = None
     service_tier: str | None = None
+    background: bool | None = None
     incomplete_details: Incomplete | None = None
     usage: Raw = Raw(b"")
     error: Raw = Raw(b"")

@@ -1,0 +1,52 @@
+"""Says whose key a request carries. The keys themselves are the ledger's; nothing here is decided about a call.
+
+While there is no key at all, everybody is an administrator, and the server then listens on loopback only.
+Place in the line: the first step of `gateway.py`, before a body is read.
+"""
+
+from collections.abc import Callable
+from math import inf
+
+from penstock.call import Caller, Who
+from penstock.errors import Unauthenticated
+from penstock.ledger.keys import Keyring
+
+KEYS_S = 0.25
+"""How old may be what this process knows of keys that another one made or revoked."""
+
+OPEN_DOOR = Who(admin=True)
+"""Who calls while there is no key at all."""
+
+
+class Identity:
+    """The keys of one ledger. `clock` gives the loop's seconds, `wall_ns` nanoseconds since the epoch."""
+
+    def __init__(self, keys: Keyring, clock: Callable[[], float], wall_ns: Callable[[], int]) -> None:
+        self.keys = keys
+        self._seen = -inf
+        self._clock = clock
+        self._wall_ns = wall_ns
+
+    def of(self, caller: Caller) -> Who:
+        """Give the owner of a key. Raises Unauthenticated."""
+        keys, now = self.keys, self._clock()
+        if now - self._seen > KEYS_S:
+            self._seen = now
+            keys.refresh()
+        if keys.empty:
+            return OPEN_DOOR
+        if caller.key is None:
+            raise Unauthenticated(
+                "This gateway asks for a key and the request has none.",
+                hint='Send it as "authorization: Bearer ps-...".',
+            )
+        key = keys.find(caller.key, self._wall_ns())
+        if key is None:
+            raise Unauthenticated("The key is unknown, revoked or expired.", hint="Make one: penstock keys create.")
+        return Who(key_id=key.id, team=key.team, feature=key.feature, admin=key.admin)
+
+    def hashed(self, who: Who) -> Who:
+        """Put a keyed hash in place of the plain name of a user."""
+        if who.user is None:
+            return who
+        return Who(who.key_id, who.team, who.feature, self.keys.user_hash(who.user, who.team), who.session)

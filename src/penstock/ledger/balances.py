@@ -1,0 +1,369 @@
+"""The balances that several processes of one machine share: one mapped file, one lock, no server between them.
+
+`<home>/balances/table` holds, in native words of 8 bytes: a head; lines of 8 words that are balances (what is spent and
+held in one period of one budget); and lines that are records (one open hold of one call, with the balances that it
+counts in). Lines come in areas of 1,024; an area belongs to the balances, or to the records of one process.
+
+Everything is changed under the file's lock (flock), which the kernel gives back when its holder dies. What belongs
+together is changed by `commit`: the new values are written to a log first, then one word says that the log counts, then
+they are put in place, then the word is cleared. A death before that word leaves everything as it was; after one behind it
+whoever takes the lock next puts the values in place once more, which changes nothing where they are there already. So no
+moment of dying leaves half a change. What is not in a commit is a single word whose writing takes one instruction.
+
+A process is known by its number (`sharing.py`). Whoever finds nobody alive begins a new table, for what was in it can be
+had from the receipts; so the file is never older than its oldest process, and no loss of power leaves a torn one in use.
+
+Knows words, lines and numbers; never what a budget or a receipt is. One thread uses a `Balances`.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from mmap import mmap
+from pathlib import Path
+from struct import Struct as Layout
+from typing import Final
+
+from msgspec import Struct
+
+from penstock.errors import Internal, Overloaded
+from penstock.ledger.sharing import PATIENCE_S, SLOW_S, TRY, Lock, Roll, lock_of_dead
+
+FOLDER, TABLE = "balances", "table"
+
+FORM: Final = 0x5053_5442_414C_0001
+"""The first word of a table of this layout."""
+LINE = 8
+"""Words in a line."""
+BALANCES_PER_HOLD = 10
+"""A day and a month of each of five kinds of scope."""
+MOST: Final = 1 << 62
+"""Nano-dollars: more is never spent nor held."""
+
+KEY, KEY_2, START, END, SPENT, HELD = range(6)
+"""The words of a balance; a line whose first word is 0 is free. Of a record the first word is its ceiling and one."""
+
+_FORM, _PENDING, _AREAS, _LOG, _OWNERS, _HEAD = 0, 1, 2, 8, 72, 512
+_MAX_AREAS = _HEAD - _OWNERS
+_AREA = 1024 * LINE
+_WORD = 8
+_FREE, _BALANCES = 0, -1
+
+_RECORDS: Final = tuple(Layout(f"=16s{n}I{4 * (BALANCES_PER_HOLD - n)}x") for n in range(BALANCES_PER_HOLD + 1))
+_RECORD: Final = Layout(f"=16s{BALANCES_PER_HOLD}I")
+_LOGS: Final = tuple(Layout(f"={n}q") for n in range(_OWNERS - _LOG + 1))
+
+_KEEP_NS = 2 * 86_400 * 1_000_000_000
+"""How long a balance stays after the end of its period, for whoever's clock is late."""
+
+Key = tuple[int, int]
+"""What a balance is found by; the first number is not 0."""
+
+
+class Open(Struct, frozen=True, gc=False):
+    """A record: where it stands, the 16 bytes of its call's id, what it holds and the balances that it holds it in."""
+
+    at: int
+    call: bytes
+    ceiling: int
+    lines: tuple[int, ...]
+
+
+class Balances:
+    """One process's hold of the table. `number` is the process's, 0 for one that only looks after those of the dead."""
+
+    __slots__ = ("_fd", "_folder", "_free", "_lock", "_memory", "_number_fd", "number", "words")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = Lock(folder / TABLE)
+        self._fd = self._lock.fd
+        self._number_fd = -1
+        self._free: list[int] = []
+        self.number = 0
+        self._memory: mmap
+        self.words: memoryview[int]
+
+    @classmethod
+    def attach(cls, home: Path) -> "Balances":
+        """Join the processes that share the table of this home; begin a new one if there are none. Raises `Internal`."""
+        folder = home / FOLDER
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            table = cls(folder)
+            try:
+                with table._lock, Roll(folder) as roll:
+                    table._join(roll)
+            except BaseException:
+                table.close()
+                raise
+        except OSError as error:
+            raise _unusable(folder, error) from None
+        return table
+
+    @classmethod
+    def visit(cls, home: Path) -> "Balances | None":
+        """Open the table without joining; None if nobody uses it. Raises `Internal`."""
+        folder = home / FOLDER
+        if not (folder / TABLE).exists():
+            return None
+        try:
+            table = cls(folder)
+            try:
+                with table._lock, Roll(folder) as roll:
+                    if roll.living:
+                        table._map()
+                        return table
+            except BaseException:
+                table.close()
+                raise
+        except OSError as error:
+            raise _unusable(folder, error) from None
+        table.close()
+        return None
+
+    def close(self) -> None:
+        """Let go of the file and of the number. What is still held stays, until somebody settles it."""
+        self._lock.close()
+        if self._number_fd >= 0:
+            os.close(self._number_fd)
+        self._fd = self._number_fd = -1
+        if hasattr(self, "words"):
+            del self.words, self._memory
+
+    def _join(self, roll: Roll) -> None:
+        if roll.living:
+            self._map()
+            self._number_fd, self.number = roll.take({*self._owners()})
+        else:
+            self._begin()
+            self._number_fd, self.number = roll.take(set())
+
+    def _begin(self) -> None:
+        """Make the table anew. It may be longer than its head says: areas are cleared when they are first used."""
+        _write(self._fd, bytes(_HEAD * _WORD), 0)
+        self._memory = mmap(self._fd, _HEAD * _WORD)
+        self.words = memoryview(self._memory).cast("q")
+        self.words[_FORM] = FORM
+
+    def _map(self) -> None:
+        """Map the table as long as it is now. Raises `Internal` if it is not one."""
+        size = os.fstat(self._fd).st_size
+        if size >= _HEAD * _WORD:
+            self._memory = mmap(self._fd, size - size % _WORD)
+            self.words = memoryview(self._memory).cast("q")
+            if self.words[_FORM] == FORM and _HEAD + self.words[_AREAS] * _AREA <= len(self.words):
+                return
+        raise Internal(
+            f"{self._folder / TABLE} is damaged, or of another version, and other processes use it.",
+            hint="Stop every penstock process of this home and start again: the table is made anew from the receipts.",
+        )
+
+    # -- the lock --
+
+    def acquire(self, patience_s: float = PATIENCE_S) -> None:
+        """Take the lock, and finish what its last holder died over. Raises `Overloaded` if somebody sits on it."""
+        try:
+            fcntl.flock(self._fd, TRY)
+        except (BlockingIOError, ValueError):
+            self._lock.wait(patience_s)
+        if self.words[_PENDING]:
+            self._redo()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    # -- changing --
+
+    def commit(self, cells: list[int]) -> None:
+        """Change words, all or none: `cells` are places and their new values in turn."""
+        words, count = self.words, len(cells)
+        _LOGS[count].pack_into(self._memory, _LOG * _WORD, *cells)
+        words[_PENDING] = count
+        pairs = iter(cells)
+        for at in pairs:
+            words[at] = next(pairs)
+        words[_PENDING] = 0
+
+    def _redo(self) -> None:
+        """Put in place what somebody who died had decided to."""
+        try:
+            self._fit()
+            words = self.words
+            log = words[_LOG : _LOG + words[_PENDING]].tolist()
+            for at, value in zip(log[::2], log[1::2], strict=True):
+                words[at] = value
+            words[_PENDING] = 0
+        except BaseException:
+            self.release()
+            raise
+
+    def record(self) -> int:
+        """Give a free record of this process."""
+        free = self._free
+        if not free:
+            first = self._claim(self.number)
+            free.extend(range(first + _AREA - LINE, first - LINE, -LINE))
+        return free.pop()
+
+    def open(self, at: int, call: bytes, ceiling: int, cells: list[int]) -> None:
+        """Write a record; `cells` are what it changes in its balances, which are told by their places."""
+        lines = [(cell - HELD) // LINE for cell in cells[::2]]
+        _RECORDS[len(lines)].pack_into(self._memory, (at + 1) * _WORD, call, *lines)
+        self.commit([at, ceiling + 1, *cells])
+
+    def free(self, at: int) -> None:
+        """Take a record of this process back, once it is closed."""
+        self._free.append(at)
+
+    # -- balances --
+
+    def find(self, key: Key) -> int:
+        """Give the line of a balance, 0 if there is none."""
+        self._fit()
+        words = self.words
+        for area in self._areas(_BALANCES):
+            for number, first in enumerate(words[area : area + _AREA : LINE].tolist()):
+                if first == key[0] and words[area + number * LINE + KEY_2] == key[1]:
+                    return area + number * LINE
+        return 0
+
+    def all(self) -> dict[Key, int]:
+        """Give every balance."""
+        self._fit()
+        words, found = self.words, {}
+        for area in self._areas(_BALANCES):
+            for number, first in enumerate(words[area : area + _AREA : LINE].tolist()):
+                if first:
+                    at = area + number * LINE
+                    found[first, words[at + KEY_2]] = at
+        return found
+
+    def create(self, key: Key, span: tuple[int, int], spent: int, now_ns: int) -> int:
+        """Add a balance of the period from `span[0]` to `span[1]`; give its line. Raises `Overloaded`."""
+        at = self._room() or (self._expire(now_ns) and self._room()) or self._claim(_BALANCES)
+        words = self.words
+        words[at + KEY_2] = key[1]
+        words[at + START], words[at + END] = span
+        words[at + SPENT], words[at + HELD] = spent, 0
+        words[at] = key[0]  # from here on it is there
+        return at
+
+    def _room(self) -> int:
+        for area in self._areas(_BALANCES):
+            column = self.words[area : area + _AREA : LINE].tolist()
+            if 0 in column:
+                first: int = area + column.index(0) * LINE
+                return first
+        return 0
+
+    def _expire(self, now_ns: int) -> bool:
+        """Let go of balances that are long over and that no open record needs; give whether there were any."""
+        words, gone = self.words, False
+        needed = {line for owner in self._owners() for record in self.opened(owner) for line in record.lines}
+        for at in self.all().values():
+            if words[at + END] + _KEEP_NS < now_ns and at not in needed:
+                words[at] = 0
+                gone = True
+        return gone
+
+    # -- areas --
+
+    def _areas(self, owner: int) -> list[int]:
+        owners = self.words[_OWNERS : _OWNERS + self.words[_AREAS]].tolist()
+        return [_HEAD + number * _AREA for number, one in enumerate(owners) if one == owner]
+
+    def _owners(self) -> set[int]:
+        """Give the numbers of processes that have records, open or not."""
+        return set(self.words[_OWNERS : _OWNERS + self.words[_AREAS]].tolist()) - {_FREE, _BALANCES}
+
+    def _claim(self, owner: int) -> int:
+        """Give an area to an owner: a free one, or one that makes the file longer. Raises `Overloaded`."""
+        self._fit()
+        count = self.words[_AREAS]
+        owners = self.words[_OWNERS : _OWNERS + count].tolist()
+        number = owners.index(_FREE) if _FREE in owners else count
+        if number == count:
+            self._lengthen(count)
+        self.words[_OWNERS + number] = owner
+        return _HEAD + number * _AREA
+
+    def _lengthen(self, count: int) -> None:
+        if count == _MAX_AREAS:
+            raise Overloaded("Too many calls in progress hold money at once.", retry_after_s=1.0)
+        try:
+            _write(self._fd, bytes(_AREA * _WORD), (_HEAD + count * _AREA) * _WORD)
+        except OSError as error:
+            raise Overloaded(
+                f"{self._folder / TABLE} cannot grow: {error.strerror}.",
+                hint="Calls with a budget are refused until there is room on the disk.",
+                retry_after_s=5.0,
+            ) from None
+        self.words[_AREAS] = count + 1
+        self._fit()
+
+    def _fit(self) -> None:
+        """Map what other processes, or this one, have added."""
+        if _HEAD + self.words[_AREAS] * _AREA > len(self.words):
+            self._map()
+
+    # -- of the dead --
+
+    def dead(self) -> Iterator[int]:
+        """Give the numbers of processes that died and left records; each is locked while it is looked at."""
+        self.acquire(SLOW_S)
+        try:
+            self._fit()
+            numbers = self._owners() - {self.number}
+        finally:
+            self.release()
+        for number in sorted(numbers):
+            fd = lock_of_dead(self._folder, number)
+            if fd is not None:
+                try:
+                    yield number
+                finally:
+                    os.close(fd)
+
+    def opened(self, number: int) -> list[Open]:
+        """Give the open records of a process."""
+        words, found = self.words, []
+        for area in self._areas(number):
+            for line, state in enumerate(words[area : area + _AREA : LINE].tolist()):
+                if state:
+                    at = area + line * LINE
+                    call, *lines = _RECORD.unpack_from(self._memory, (at + 1) * _WORD)
+                    found.append(Open(at, call, state - 1, tuple(line * LINE for line in lines if line)))
+        return found
+
+    def close_record(self, at: int, ceiling: int, lines: Iterable[int], cost: int) -> None:
+        """Settle a hold: all of it is given back, and the cost is booked."""
+        words, cells = self.words, [at, 0]
+        for line in lines:
+            cells += (
+                line + SPENT,
+                min(words[line + SPENT] + cost, MOST),
+                line + HELD,
+                words[line + HELD] - ceiling,
+            )
+        self.commit(cells)
+
+    def disown(self, number: int) -> None:
+        """Let others have the areas of a process that has no open records any more."""
+        for area in self._areas(number):
+            self.words[_OWNERS + (area - _HEAD) // _AREA] = _FREE
+
+
+def _write(fd: int, data: bytes, at: int) -> None:
+    """Write for certain, so that the disk has room for it before it is mapped."""
+    while data:
+        written = os.pwrite(fd, data, at)
+        data, at = data[written:], at + written
+
+
+def _unusable(folder: Path, error: OSError) -> Internal:
+    return Internal(
+        f"The shared balances in {folder} cannot be used: {error.strerror or error}.",
+        hint="Let this user write there, or set PENSTOCK_HOME to another folder of a local disk.",
+    )

@@ -1,0 +1,91 @@
+"""What calls may cost at most, and the holds on budgets that are made of it.
+
+Place in the line: between `gateway.py`, which says when, and the ledger's budgets, which say whether it fits.
+"""
+
+from pathlib import Path
+
+from penstock.call import Who
+from penstock.errors import Internal
+from penstock.ledger.budgets import Budgets, Hold, SumUp, limits_of
+from penstock.ledger.shared_budgets import SharedBudgets
+from penstock.settings import Config
+from penstock.target import Ceiling, Target, ceilings, most
+
+PLANS = 1000
+"""Plans of which the dearest rates are remembered."""
+
+
+class Reservations:
+    """The budgets of one configuration. `before` is what this takes the place of when a configuration is taken over."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        now_ns: int,
+        sums: SumUp,
+        before: "Reservations | None" = None,
+        shared: Path | None = None,
+    ) -> None:
+        """Begin; `shared` is the home whose processes share the budgets, None where this one is alone.
+
+        Raises `Internal` and `Overloaded` where what they share cannot be used.
+        """
+        self.budgets: Budgets = _budgets(config, now_ns, sums, before, shared)
+        self._day = ""
+        self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of that day
+
+    def dearest(
+        self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str, tokens: tuple[int, int]
+    ) -> int | None:
+        """Give the most that any of these targets may cost, in nano-dollars; None if one of them has no price.
+
+        `ids` are the names of the targets, `day` is ISO, `tokens` are the most that may go in and come out.
+        """
+        if self._day != day or len(self._ceilings) >= PLANS:
+            self._day = day
+            self._ceilings.clear()
+        known = self._ceilings.get(ids)
+        if known is None:
+            known = self._ceilings[ids] = (ceilings(targets, day),)
+        of = known[0]
+        return None if of is None else most(*tokens, of)
+
+    def hold(self, who: Who, ceiling: int | None, now_ns: int, call_id: str = "", model: str = "") -> Hold:
+        """Hold so much in every budget that applies. Raises BudgetExhausted, and Overloaded where budgets are shared.
+
+        `call_id` is the id of the intent and the receipt, which are written after this; `model` is what the call asks for.
+        """
+        return self.budgets.hold(who, ceiling, now_ns, call_id, model)
+
+    def grow(self, hold: Hold, ceiling: int) -> None:
+        """Hold so much in all for a call that outgrows what is held for it. Raises as `hold`; then all is as it was."""
+        self.budgets.grow(hold, ceiling)
+
+    def settle(self, holds: list[Hold], cost_nano_usd: int) -> None:
+        """Give back all that a call holds, and book what it cost; after its receipt is written.
+
+        The first hold books it all, and is settled last: while it is open, a dead worker's call is known as not booked.
+        """
+        settle = self.budgets.settle
+        for hold in holds[:0:-1]:
+            settle(hold, 0)
+        for hold in holds[:1]:
+            settle(hold, cost_nano_usd)
+
+    def close(self) -> None:
+        """Let go of the budgets, after the last settlement."""
+        self.budgets.close()
+
+
+def _budgets(config: Config, now_ns: int, sums: SumUp, before: Reservations | None, shared: Path | None) -> Budgets:
+    limits = limits_of(config)
+    old = None if before is None else before.budgets
+    if shared is None:
+        if isinstance(old, SharedBudgets):
+            raise Internal("Budgets that are shared stay so until the process ends.")
+        return Budgets(limits, now_ns=now_ns, sums=sums, before=old)
+    if old is not None and not isinstance(old, SharedBudgets):
+        raise Internal("Budgets of one process cannot be shared before it ends.")
+    return SharedBudgets(limits, now_ns=now_ns, home=shared, before=old)

@@ -1,0 +1,363 @@
+"""Knows how the targets are, and says which of them may be called now.
+
+One breaker, adaptive limit, retry budget and latency per target; calls at once and rates per provider. All of it is fed by the
+tries themselves: each takes a `Slot` and says, when it gives that back, how it ended. It never calls, waits or reads a clock,
+and it decides nothing about a call: `attempts.py` asks it, `execute.py` tells it. A reload hands its knowledge on.
+
+Every question is answered in constant time. Clients may name any model of a provider, so at most 2,000 targets are
+remembered; what was not used for longest makes room, unless a try is in flight there or its breaker is open.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from penstock.routing.breaker import Breaker, BreakerState
+from penstock.routing.concurrency import AdaptiveLimit
+from penstock.routing.latency import Latency
+from penstock.routing.rate import Rate
+from penstock.routing.retry_budget import RetryBudget
+from penstock.target import Target
+
+MOST_TARGETS: Final = 2000
+COOLING_S: Final = 60.0
+"""How long a `Retry-After` keeps other calls away at most: a provider that says an hour may mean one caller's quota."""
+
+SLOWEST_TOKENS_PER_S: Final = 5.0
+"""A stream below this is slower than people read (about 250 words a minute): broken, where `slow_s` asks for such a judgement."""
+FEWEST_TOKENS: Final = 32
+"""A shorter answer says nothing about its speed."""
+
+_ROUND_TRIP_S: Final = 1.0  # until one is known
+_HELD_S: Final = 1.0  # as well
+_LONGEST_ROUND_TRIP_S: Final = 10.0
+_WEIGHT: Final = 0.1
+_LOOKS: Final = 16
+
+Verdict = Literal["go", "probe", "open", "cooling", "full", "late"]
+"""Whether a target may be called: yes; yes, as the probe of its breaker; no: its breaker is open, it asked to be left alone,
+it has no room, or its first content would come too late."""
+
+Ending = Literal["ok", "failed", "limited", "timeout", "rejected", "cancelled"]
+"""What a try says about the health of its target: it answered, failed, was busy (429, 529), stayed silent, refused what the
+caller wrote (4xx), or nothing at all."""
+
+
+_FAILURES: Final[frozenset[Ending]] = frozenset({"failed", "timeout"})
+
+
+class HealthSettings(Struct, frozen=True):
+    """What a provider may be asked for: calls at once, requests and tokens per minute, and when it counts as slow.
+
+    `probe_s` is the interval at which an open breaker lets a probe through. With `slow_s` a first content that comes later
+    is a failure, and so is an answer that streams too slowly to be read.
+    """
+
+    concurrency: int = 1000
+    rpm: int | None = None
+    tpm: int | None = None
+    probe_s: float = 5.0
+    slow_s: float | None = None
+
+
+class TargetState(Struct, frozen=True):
+    """How one target is, as operators see it. Times are seconds; `ttft` is the time to first content.
+
+    `failures` of `calls` are those that the breaker looks at now, `openings` how often it opened since the start.
+    """
+
+    target: str
+    breaker: BreakerState
+    open_for_s: float | None
+    next_probe_in_s: float | None
+    openings: int
+    failures: int
+    calls: int
+    in_flight: int
+    limit: int
+    cooling_s: float
+    retry_tokens: float
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+
+
+class _Provider:
+    """The room of one provider."""
+
+    __slots__ = ("concurrency", "held_s", "in_flight", "probe_s", "requests", "slow_s", "tokens")
+
+    def __init__(self, settings: HealthSettings, now: float) -> None:
+        self.in_flight = 0
+        self.held_s = _HELD_S
+        self.requests: Rate | None = None
+        self.tokens: Rate | None = None
+        self.change(settings, now)
+
+    def change(self, settings: HealthSettings, now: float) -> None:
+        """Take over other settings; what is in flight and used stays so."""
+        self.concurrency = settings.concurrency
+        self.probe_s = settings.probe_s
+        self.slow_s = settings.slow_s
+        self.requests = _changed(self.requests, settings.rpm, now)
+        self.tokens = _changed(self.tokens, settings.tpm, now)
+
+    def rate_wait_s(self, now: float) -> float:
+        """Give the seconds until the rates allow one more; the tokens only have to be out of debt."""
+        requests, tokens = self.requests, self.tokens
+        wait_s = 0.0 if requests is None else requests.wait_s(now)
+        return wait_s if tokens is None else max(wait_s, tokens.wait_s(now))
+
+
+class _Known:
+    """What is known of one target. `used` is set by every try and taken back by whoever looks for room."""
+
+    __slots__ = ("breaker", "budget", "cooling_until", "held_s", "latency", "limit", "provider", "target", "used")
+
+    def __init__(self, target: Target, provider: _Provider) -> None:
+        self.target = target
+        self.provider = provider
+        self.breaker = Breaker()
+        self.limit = AdaptiveLimit()
+        self.budget = RetryBudget()
+        self.latency = Latency()
+        self.cooling_until = -inf
+        self.held_s = _HELD_S
+        self.used = True
+
+    def round_trip_s(self) -> float:
+        """Give how long it takes until the target shows how it takes a try."""
+        mean_s = self.latency.mean_s()
+        return _ROUND_TRIP_S if mean_s is None else min(mean_s, _LONGEST_ROUND_TRIP_S)
+
+
+class Slot:
+    """The room of one try at its target, until it is given back. `probe` tells whether it tries an open breaker."""
+
+    __slots__ = ("_began", "_first_at", "_held", "_known", "_number", "_slow", "_tokens", "probe")
+
+    def __init__(self, known: _Known, now: float, tokens: int) -> None:
+        """Take the room, whether there is any or not."""
+        provider, breaker = known.provider, known.breaker
+        known.used = True
+        known.limit.in_flight += 1
+        known.budget.earn()
+        provider.in_flight += 1
+        if provider.requests is not None:
+            provider.requests.take(1.0)
+        if provider.tokens is not None:
+            provider.tokens.take(tokens)
+        self._number = breaker.begin()
+        self.probe = breaker.opened_at is not None and breaker.begin_probe(now, provider.probe_s)
+        self._known = known
+        self._began = now
+        self._first_at: float | None = None
+        self._held = True
+        self._slow = False
+        self._tokens = tokens
+
+    def first(self, now: float) -> None:
+        """Note that the first content of a stream came. Of a whole reply, which comes at its end, say nothing here."""
+        if self._first_at is not None or not self._held:
+            return
+        self._first_at = now
+        known = self._known
+        ttft_s, slow_s = now - self._began, known.provider.slow_s
+        known.latency.add(ttft_s, now)
+        if slow_s is not None and ttft_s > slow_s:
+            self._slow = True
+            known.breaker.fail(now, self._number, known.provider.probe_s)
+        else:
+            known.breaker.answer(now, self._number)
+            if known.latency.has_surged():
+                known.limit.back_off(now, known.round_trip_s(), known.provider.concurrency)
+            else:
+                known.limit.grow(known.provider.concurrency)
+
+    def leave(
+        self, now: float, ending: Ending, *, retry_after_s: float | None = None, output_tokens: int = 0, tokens: int = 0
+    ) -> None:
+        """Give the room back and say how the try ended; only the first word counts.
+
+        `output_tokens` is what came out, as far as it came as fast as the target could; `tokens` is what it used in all.
+        """
+        if not self._held:
+            return
+        self._held = False
+        known = self._known
+        provider, breaker = known.provider, known.breaker
+        if ending == "ok":
+            self._well(now, output_tokens)
+        else:
+            self._badly(now, ending, retry_after_s)
+        if self.probe:
+            breaker.end_probe(self._number)
+        known.limit.in_flight -= 1
+        provider.in_flight -= 1
+        held_s = now - self._began
+        known.held_s += _WEIGHT * (held_s - known.held_s)
+        provider.held_s += _WEIGHT * (held_s - provider.held_s)
+        if provider.tokens is not None:
+            provider.tokens.take(tokens - self._tokens)
+
+    def _well(self, now: float, output_tokens: int) -> None:
+        """Note a good ending, unless it was so slow that it is none."""
+        known, first_at = self._known, self._first_at
+        if self._slow:
+            return  # counted when its first content came
+        provider = known.provider
+        slow_s = provider.slow_s
+        if slow_s is not None and output_tokens >= FEWEST_TOKENS:
+            took_s = now - (self._began if first_at is None else first_at)
+            if took_s > slow_s and output_tokens < SLOWEST_TOKENS_PER_S * took_s:
+                known.breaker.fail(now, self._number, provider.probe_s, answered=first_at is not None)
+                return
+        if first_at is None:
+            known.breaker.answer(now, self._number)
+            known.limit.grow(provider.concurrency)
+
+    def _badly(self, now: float, ending: Ending, retry_after_s: float | None) -> None:
+        """Note any other ending."""
+        known, breaker, has_begun = self._known, self._known.breaker, self._first_at is not None
+        provider = known.provider
+        if ending in _FAILURES:
+            if not self._slow:
+                breaker.fail(now, self._number, provider.probe_s, answered=has_begun)
+        elif ending == "rejected" and self.probe:
+            breaker.answer(now, self._number)  # it works
+        elif not has_begun:
+            breaker.pass_over(self._number)
+        if ending == "limited":
+            known.limit.refuse(now, known.round_trip_s(), provider.concurrency)
+        elif ending == "timeout":
+            known.limit.back_off(now, known.round_trip_s(), provider.concurrency)
+        if retry_after_s is not None and ending != "cancelled":
+            known.cooling_until = max(known.cooling_until, now + min(retry_after_s, COOLING_S))
+
+
+class Health:
+    """The health of all targets of one configuration."""
+
+    __slots__ = ("_known", "_providers")
+
+    def __init__(self, providers: Mapping[str, HealthSettings], now: float, before: "Health | None" = None) -> None:
+        """Begin; `before` is what this takes the place of, whose tries in flight go on counting."""
+        old: dict[str, _Provider] = {}
+        known: dict[str, _Known] = {}
+        if before is not None:
+            old, known = before._providers, before._known  # noqa: SLF001 - another one of this class
+        self._providers: dict[str, _Provider] = {}
+        for name, settings in providers.items():
+            if name in old:
+                old[name].change(settings, now)
+                self._providers[name] = old[name]
+            else:
+                self._providers[name] = _Provider(settings, now)
+        self._known: dict[str, _Known] = {name: one for name, one in known.items() if one.target.provider in providers}
+
+    def verdict(self, target: Target, now: float, left_s: float) -> Verdict:
+        """Say whether a target may be called now by a call that has `left_s` seconds left."""
+        known = self._known.get(target.id) or self._add(target)
+        provider, breaker = known.provider, known.breaker
+        is_open = breaker.opened_at is not None
+        if is_open and now < breaker.next_probe_at:
+            return "open"
+        if now < known.cooling_until:
+            return "cooling"
+        expected_s = known.latency.expected_s(now)
+        if expected_s is not None and expected_s > left_s:
+            return "late"
+        if known.limit.is_full() or provider.in_flight >= provider.concurrency or provider.rate_wait_s(now) > 0.0:
+            return "full"
+        return "probe" if is_open else "go"
+
+    def enter(self, target: Target, now: float, tokens: int = 0) -> Slot:
+        """Take the room of one try, of which about so many tokens are expected, whatever the verdict says."""
+        return Slot(self._known.get(target.id) or self._add(target), now, tokens)
+
+    def may_retry(self, target: Target, now: float) -> bool:  # noqa: ARG002 - the budget of today knows no time
+        """Take one token of the target's retry budget; False if there is none."""
+        return (self._known.get(target.id) or self._add(target)).budget.spend()
+
+    def cooling_s(self, target: Target, now: float) -> float:
+        """Give the seconds for which the target asked to be left alone."""
+        known = self._known.get(target.id)
+        return 0.0 if known is None else max(0.0, known.cooling_until - now)
+
+    def ttft_s(self, target: Target, now: float) -> float:
+        """Give the expected time to first content; 0.0 where too little is known."""
+        known = self._known.get(target.id)
+        return (known.latency.expected_s(now) or 0.0) if known is not None else 0.0
+
+    def free_in_s(self, target: Target, now: float, ahead: int) -> float:
+        """Give the expected seconds until there is room at the target for one who stands behind `ahead` others.
+
+        Room comes back at the limit divided by how long a try holds it; never infinite.
+        """
+        known = self._known.get(target.id) or self._add(target)
+        provider = known.provider
+        cap = provider.concurrency
+        limit = known.limit.limit(cap)
+        missing = ahead + 1 + known.limit.in_flight - limit
+        wait_s = max(0.0, missing * known.held_s / limit)
+        missing = ahead + 1 + provider.in_flight - cap
+        wait_s = max(wait_s, missing * provider.held_s / cap, known.cooling_until - now)
+        for rate in (provider.requests, provider.tokens):
+            if rate is not None:
+                wait_s = max(wait_s, rate.wait_s(now))
+        return wait_s
+
+    def states(self, now: float) -> tuple[TargetState, ...]:
+        """Give how every target is that was tried so far."""
+        return tuple(_state(known, now) for known in self._known.values())
+
+    def _add(self, target: Target) -> _Known:
+        """Begin to remember a target, and forget another one if there are too many."""
+        known = self._known
+        if len(known) >= MOST_TARGETS:
+            self._forget()
+        added = known[target.id] = _Known(target, self._providers[target.provider])
+        return added
+
+    def _forget(self) -> None:
+        """Forget one target that was not used since it was last looked at; after a few looks the one that stands first."""
+        known = self._known
+        for _ in range(_LOOKS):
+            name = next(iter(known))
+            one = known.pop(name)
+            if not (one.used or one.limit.in_flight or one.breaker.opened_at is not None):
+                return
+            one.used = False
+            known[name] = one
+        del known[next(iter(known))]
+
+
+def _changed(rate: Rate | None, per_minute: int | None, now: float) -> Rate | None:
+    if per_minute is None:
+        return None
+    if rate is None:
+        return Rate(per_minute, now)
+    rate.change(per_minute, now)
+    return rate
+
+
+def _state(known: _Known, now: float) -> TargetState:
+    breaker, latency = known.breaker, known.latency.quantiles_s()
+    failures, calls = breaker.window(now)
+    opened_at = breaker.opened_at
+    return TargetState(
+        target=known.target.id,
+        breaker=breaker.state(now),
+        open_for_s=None if opened_at is None else now - opened_at,
+        next_probe_in_s=None if opened_at is None else max(0.0, breaker.next_probe_at - now),
+        openings=breaker.openings,
+        failures=failures,
+        calls=calls,
+        in_flight=known.limit.in_flight,
+        limit=known.limit.limit(known.provider.concurrency),
+        cooling_s=max(0.0, known.cooling_until - now),
+        retry_tokens=known.budget.tenths / 10,
+        ttft_p50_s=None if latency is None else latency[0],
+        ttft_p95_s=None if latency is None else latency[1],
+    )

@@ -1,0 +1,72 @@
+"""Sockets that several processes listen on: bound once, handed to each of them, and kept by whoever bound them.
+
+Knows no process and no loop: `workers` forks the processes, `http11` accepts. What waits in a socket for a process that
+died is there for the next one, as long as the binder keeps the socket open.
+"""
+
+import sys
+from socket import (
+    AF_INET6,
+    AI_PASSIVE,
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    getaddrinfo,
+)
+from socket import socket as Socket  # noqa: N812 - a class
+from typing import Any, Final
+
+__all__ = ("Socket", "bind")
+
+BACKLOG: Final = 2048
+
+
+def bind(host: str, port: int, count: int) -> list[list[Socket]]:
+    """Bind and listen for `count` processes: for each the sockets of every address of the host. Raises OSError.
+
+    On Linux each process has sockets of its own and the kernel spreads connections over them (SO_REUSEPORT); elsewhere
+    all have the same ones. Whoever keeps them open keeps what waits there for a process that died.
+    """
+    found = getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+    share = sys.platform == "linux"
+    rows: list[list[Socket]] = []
+    try:
+        rows.append([])
+        for family, place in addresses:
+            where = (place[0], port, *place[2:])
+            if share and port:
+                _listen(family, where, several=False).close()  # is it anybody else's?
+            rows[0].append(_listen(family, where, several=share))
+            port = port or rows[0][0].getsockname()[1]
+        for _ in range(1, count):
+            rows.append([])
+            for family, place in addresses:
+                where = (place[0], port, *place[2:])
+                rows[-1].append(_listen(family, where, several=True) if share else rows[0][len(rows[-1])].dup())
+    except OSError:
+        for row in rows:
+            for sock in row:
+                sock.close()
+        raise
+    return rows
+
+
+def _listen(family: int, where: tuple[Any, ...], *, several: bool) -> Socket:
+    sock = Socket(family, SOCK_STREAM)
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if several:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,188 @@
+"""The connections of a server as a whole: whose turn it is, when their time is over, and how all of them end.
+
+Calls take turns. In one turn of the loop no more of them are begun than it has time for, `TURN` at most and fewer where
+turns grow longer than `TURN_S`; the others stand in line, first come, first served. So a turn stays short however many
+clients ask at once, and a probe of the server's health never waits behind them. Where the first in line has waited for
+longer than `Limits.line_s` there is more work than can be done: who comes then is turned away, before anything of the
+request but its head is looked at, and not too many of them in one turn either.
+
+Ending has two steps: `notice` goes on serving while every reply says that it is the connection's last, so that whoever
+watches the readiness of this server can go elsewhere; `drain` listens no more and lets what has begun come to its end.
+Knows no socket and no HTTP; `http11` has both.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+from typing import Final, Protocol
+
+from penstock.server.request import DEFAULTS, Limits
+
+TURN: Final = 32
+"""Calls begun in one turn of the loop: about ten milliseconds of work."""
+TURN_S: Final = 0.02
+"""A turn that takes longer is too long: the next one begins half as many calls."""
+AWAY: Final = 64
+"""Calls turned away in one turn."""
+GRACE_S: Final = 1.0
+"""In a drain: for a new client's first bytes, and for cancelled handlers to clean up."""
+
+
+class Closable(Protocol):
+    """What listens."""
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
+class Session(Protocol):
+    """One client, as far as it is looked after from here."""
+
+    transport: asyncio.Transport
+
+    def begin(self) -> None:
+        """Take up the request that stood in line, if its client is still there."""
+
+    def turn_away(self) -> None:
+        """Refuse the request that stood in line."""
+
+    def check(self, now: float) -> None:
+        """End what has taken too long."""
+
+    def notify(self) -> None:
+        """Say with the next reply that it is the last one."""
+
+    def retire(self) -> None:
+        """Take no request after the ones being read or answered: close at once where there are none."""
+
+    def expel(self) -> bool:
+        """End at once; return whether a call was cut."""
+
+
+class Sessions:
+    """Every connection of one server."""
+
+    def __init__(self, limits: Limits = DEFAULTS) -> None:
+        self.limits = limits
+        self.in_flight = 0
+        self.shed = 0  # calls that were turned away, since there was more work than could be done
+        self.now = 0.0  # as of the last sweep
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop
+        self._listeners: Iterable[Closable] = ()
+        self._connections: set[Session] = set()
+        self._line: deque[tuple[float, Session]] = deque()
+        self._away: deque[Session] = deque()
+        self._share = TURN  # calls that this turn may begin
+        self._begun = 0  # calls that it has begun
+        self._since = 0.0  # it was scheduled
+        self._sweeping = False
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls stand in line."""
+        return len(self._line)
+
+    # Turns.
+
+    def is_turn(self) -> bool:
+        """Return whether a call may begin right now, and count it if so."""
+        begun = self._begun
+        if begun >= self._share or self._line:
+            return False
+        self._begun = begun + 1
+        if not begun and not self._away:
+            self._schedule()
+        return True
+
+    def stand_in_line(self, session: Session) -> None:
+        """Have `session.begin` called when it is its turn, or `session.turn_away` where there is too much to do."""
+        line, now = self._line, monotonic()
+        if line and now - line[0][0] > self.limits.line_s:
+            self.shed += 1
+            self._away.append(session)
+        else:
+            line.append((now, session))
+
+    def _schedule(self) -> None:
+        self._since = monotonic()
+        self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Begin the next calls in line; the loop looks at its sockets before it comes back here."""
+        line, away = self._line, self._away
+        is_long = monotonic() - self._since > TURN_S
+        self._share = max(1, self._share // 2) if is_long else min(TURN, self._share + 1)
+        self._begun = min(self._share, len(line))
+        if line or away:
+            self._schedule()
+            for _ in range(self._begun):
+                line.popleft()[1].begin()
+            for _ in range(min(AWAY, len(away))):
+                away.popleft().turn_away()
+
+    # Connections come and go.
+
+    def join(self, connection: Session) -> None:
+        """Count a connection, and see to it that its deadlines are kept."""
+        self._connections.add(connection)
+        if not self._sweeping:
+            self._sweeping = True
+            self.now = self.loop.time()
+            self.loop.call_later(self.limits.sweep_s, self._sweep)
+
+    def leave(self, connection: Session) -> None:
+        """Forget a connection whose transport is closed and whose task has ended."""
+        self._connections.discard(connection)
+        if not self._connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _sweep(self) -> None:
+        """Look at every deadline: one timer for all connections."""
+        self._sweeping = bool(self._connections)
+        if self._sweeping:
+            self.now = self.loop.time()
+            self.loop.call_later(self.limits.sweep_s, self._sweep)
+            for connection in tuple(self._connections):
+                connection.check(self.now)
+
+    # The end.
+
+    def notice(self) -> None:
+        """Go on serving, and say with every reply that it is the last one of its connection."""
+        self.draining = True
+        for connection in tuple(self._connections):
+            connection.notify()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Accept no more, let the calls in flight end, cut the rest after `timeout_s`; return how many were cut."""
+        self.draining = True
+        if self._listeners:
+            for _ in range(2):  # what has arrived already, connections and requests, is still taken in
+                await asyncio.sleep(0)
+            for listener in self._listeners:
+                listener.close()
+        for connection in tuple(self._connections):
+            connection.retire()
+        await self._emptied(timeout_s)
+        cut = sum([connection.expel() for connection in tuple(self._connections)])
+        await self._emptied(GRACE_S)
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        return cut
+
+    async def close(self) -> None:
+        """Stop at once: cancel the calls in flight."""
+        await self.drain(0.0)
+
+    async def _emptied(self, timeout_s: float) -> None:
+        if self._connections:
+            self._empty = self._empty or self.loop.create_future()
+            await asyncio.wait([self._empty], timeout=timeout_s)

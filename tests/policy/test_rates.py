@@ -1,0 +1,174 @@
+"""Never more than the limit in any minute, and hardly less where more is asked for."""
+
+from math import nextafter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.policy.rates import GRAIN_S, MINUTE_S, MOST_DEBT, Window
+
+STEPS = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), max_size=120)
+
+
+def most_in_a_minute(taken):
+    """The most of (moment, amount) that lies in any minute, begun at one of them."""
+    return max((sum(n for at, n in taken if start <= at < start + MINUTE_S) for start, _ in taken), default=0)
+
+
+@given(STEPS, st.integers(1, 100))
+def test_no_minute_has_more_than_the_limit(steps, limit):
+    window, now, taken = Window(limit), 0.0, []
+    for gap, amount in steps:
+        now += gap
+        if window.fits(amount, now):
+            window.take(amount, now)
+            taken.append((now, min(amount, limit)))
+    assert most_in_a_minute(taken) <= limit
+
+
+@given(STEPS, st.integers(1, 100))
+def test_what_is_foretold_comes_true_and_not_before(steps, limit):
+    window, now = Window(limit), 0.0
+    for gap, amount in steps:
+        now += gap
+        at = window.ready_at(min(amount, limit), now)
+        assert (at == now) == window.fits(amount, now)
+        if at > now:
+            assert not window.fits(amount, nextafter(at, 0.0))
+            now = at
+        assert window.fits(amount, now)
+        window.take(amount, now)
+
+
+@pytest.mark.parametrize("limit", [60, 600, 997, 200_000])
+@pytest.mark.parametrize("crowd", [1.2, 3.0])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_over_ten_minutes_of_more_than_enough_99_to_100_percent_pass(limit, crowd, seed):
+    rng, window, taken, now = Random(seed), Window(limit), [], 0.0
+    size = max(1, limit // 1000)
+    while now < 10 * MINUTE_S:
+        if window.fits(size, now):
+            window.take(size, now)
+            taken.append((now, size))
+        now += rng.expovariate(crowd * limit / size / MINUTE_S)
+    total = sum(amount for _, amount in taken)
+    floor = 0.99 if crowd > 2 else 0.95  # a place that becomes free stays so until the next one comes
+    assert floor * 10 * limit <= total <= 10 * limit
+    for minute in range(10):
+        assert sum(n for at, n in taken if minute * MINUTE_S <= at < (minute + 1) * MINUTE_S) <= limit
+
+
+def test_a_full_limit_passes_at_once_and_again_a_minute_later():
+    window = Window(5)
+    for _ in range(5):
+        assert window.fits(1, 7.0)
+        window.take(1, 7.0)
+    assert not window.fits(1, 66.9)
+    assert window.ready_at(1, 8.0) == 67.0
+    assert window.fits(5, 67.0)
+
+
+def test_a_window_stays_small_whatever_passes():
+    window = Window(10**9)
+    for number in range(20_000):
+        window.take(1, number * 0.01)
+        window.fits(1, number * 0.01)
+    assert len(window.slices) <= 2 + MINUTE_S / GRAIN_S
+
+
+def test_what_is_more_than_the_limit_needs_the_whole_window_and_fills_it():
+    window = Window(10)
+    taken = window.take(1, 0.0)
+    assert not window.fits(1000, 0.0)
+    assert window.fits(1000, 60.0)
+    assert window.take(1000, 60.0).amount == 10
+    assert taken.amount < 0
+    assert not window.fits(1, 60.0)
+
+
+def test_what_was_not_used_is_there_again():
+    window = Window(100)
+    taken = window.take(100, 0.0)
+    window.correct(taken, -80, 1.0)
+    assert window.fits(80, 1.0)
+    assert not window.fits(81, 1.0)
+
+
+def test_what_was_not_used_a_minute_ago_is_lost():
+    window = Window(100)
+    old = window.take(100, 0.0)
+    window.take(100, 60.0)
+    window.correct(old, -100, 61.0)
+    assert not window.fits(1, 61.0)
+
+
+def test_no_more_is_given_back_than_was_taken():
+    window = Window(100)
+    window.correct(window.take(10, 0.0), -50, 1.0)
+    assert (window.used, window.fits(100, 1.0), window.fits(101, 1.0)) == (0, True, True)
+    window.take(1, 1.0)
+    assert not window.fits(100, 1.0)
+
+
+def test_a_debt_takes_up_the_window_before_anything_else():
+    window = Window(100)
+    window.correct(window.take(60, 0.0), 90, 10.0)  # 150: 40 more fit now, 50 are owed
+    assert (window.used, window.debt) == (100, 50)
+    assert not window.fits(1, 59.0)
+    assert window.ready_at(10, 20.0) == 60.0
+    assert window.ready_at(11, 20.0) == 70.0
+    assert window.fits(10, 60.0)
+    assert not window.fits(11, 60.0)
+    assert (window.used, window.debt) == (90, 0)
+
+
+def test_what_comes_back_pays_debts_first():
+    window = Window(100)
+    first, second = window.take(50, 0.0), window.take(50, 10.0)
+    window.correct(first, 30, 11.0)
+    window.correct(second, -40, 12.0)
+    assert (window.used, window.debt) == (90, 0)
+
+
+def test_a_debt_is_forgotten_beyond_ten_minutes():
+    window = Window(100)
+    window.correct(window.take(1, 0.0), 10**12, 0.0)
+    assert window.debt == MOST_DEBT * 100
+    assert window.ready_at(100, 0.0) == (MOST_DEBT + 1) * MINUTE_S
+    now = 0.0
+    while not window.fits(1, now):
+        now += 1.0
+    assert now == (MOST_DEBT + 1) * MINUTE_S
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 20), st.integers(0, 60)), max_size=100), st.integers(20, 50))
+def test_with_debts_no_more_passes_in_the_long_run(steps, limit):
+    window, now, used = Window(limit), 0.0, 0
+    for gap, estimate, real in steps:
+        now += gap
+        if window.fits(estimate, now):
+            taken = window.take(estimate, now)
+            window.correct(taken, real - estimate, now)
+            used += real
+            assert window.debt == 0 or window.used >= window.limit, "debts are paid as soon as there is room"
+        assert used <= limit * (1 + now / MINUTE_S) + 60, "the last call may go beyond"
+
+
+def test_several_in_a_row_need_several_minutes():
+    window = Window(10)
+    assert window.ready_at(10, 5.0) == 5.0
+    assert window.ready_at(15, 5.0) == 65.0
+    assert window.ready_at(35, 5.0) == 185.0
+    window.take(10, 0.0)
+    assert window.ready_at(10, 5.0) == 60.0
+    assert window.ready_at(11, 5.0) == 120.0
+
+
+def test_a_clock_that_goes_back_a_little_loses_nothing():
+    window = Window(2)
+    window.take(1, 10.0)
+    window.take(1, 9.99)
+    assert not window.fits(1, 69.999)
+    assert window.fits(2, 70.0)

@@ -1,0 +1,129 @@
+"""The counters of one limit."""
+
+import pytest
+
+from penstock.call import Limits
+from penstock.policy.rooms import Room
+
+
+def room(**limits):
+    return Room("team", "web", Limits(**limits))
+
+
+def test_each_limit_keeps_out_by_itself():
+    assert not full(room(concurrency=2), 2, 1).fits(1, 1.0)
+    assert not full(room(rpm=2), 2, 1).fits(1, 1.0)
+    assert not full(room(tpm=20), 2, 10).fits(1, 1.0)
+    assert full(room(concurrency=3, rpm=3, tpm=21), 2, 10).fits(1, 1.0)
+
+
+def full(one, calls, tokens):
+    for _ in range(calls):
+        assert one.fits(tokens, 0.0)
+        one.enter(tokens, 0.0)
+    return one
+
+
+def test_a_place_comes_back_with_the_tokens_that_were_not_used():
+    one = room(concurrency=1, tpm=100)
+    place = one.enter(100, 0.0)
+    one.leave(place, 30, 2.0, 2.0)
+    assert one.fits(70, 2.0)
+    assert not one.fits(71, 2.0)
+
+
+def test_a_call_that_asks_for_more_than_a_minute_s_tokens_gives_back_only_its_own():
+    one = room(tpm=1000)
+    one.leave(one.enter(100, 0.0), 900, 0.0, 0.1)
+    huge = room(tpm=1000)
+    huge.leave(huge.enter(10**9, 0.0), 900, 0.0, 0.1)
+    assert [one.fits(100, 1.0), one.fits(101, 1.0)] == [huge.fits(100, 1.0), huge.fits(101, 1.0)] == [True, False]
+
+
+def test_what_is_undone_leaves_no_trace():
+    one = room(concurrency=1, rpm=1, tpm=10)
+    one.undo(one.enter(10, 0.0), 0.5)
+    assert one.fits(10, 0.5)
+    assert one.idle
+
+
+def test_a_room_is_idle_once_its_minute_is_over():
+    one = room(rpm=5, tpm=10)
+    assert one.idle
+    place = one.enter(1, 0.0)
+    assert not one.idle
+    one.leave(place, 1, 1.0, 1.0)
+    one.pass_on(59.0)
+    assert not one.idle
+    one.pass_on(61.0)
+    assert one.idle
+    assert room(concurrency=1).idle
+    room(concurrency=1).pass_on(5.0)
+
+
+def test_calls_at_once_are_foretold_by_how_long_calls_stay():
+    one = room(concurrency=2)
+    for _ in range(3):
+        one.leave(one.enter(1, 0.0), 0, 8.0, 8.0)
+    full(one, 2, 1)
+    assert one.mean_s == 8.0
+    assert one.expected_at(0, 0, 1, 100.0) == 104.0, "one of two leaves every four seconds"
+    assert one.expected_at(3, 0, 1, 100.0) == 116.0
+    assert room(concurrency=2).expected_at(0, 0, 1, 100.0) == 100.0
+    one.leave(one.enter(1, 0.0), 0, 18.0, 18.0)
+    assert one.mean_s == 10.0
+
+
+def test_rates_are_foretold_by_what_leaves_the_minute():
+    one = full(room(rpm=2), 2, 1)
+    assert [one.expected_at(ahead, 0, 1, 5.0) for ahead in (0, 1, 2)] == [60.0, 60.0, 120.0]
+    tokens = full(room(tpm=20), 1, 15)
+    assert [tokens.expected_at(1, ahead, 5, 5.0) for ahead in (0, 1, 16)] == [5.0, 60.0, 65.0]
+    assert tokens.expected_at(0, 0, 10**9, 5.0) == 60.0
+
+
+def test_only_a_rate_says_when_it_lets_in():
+    assert full(room(concurrency=1), 1, 1).rate_at(1, 5.0) is None
+    assert full(room(concurrency=1, rpm=5), 1, 1).rate_at(1, 5.0) is None
+    assert full(room(rpm=1), 1, 1).rate_at(1, 5.0) == 60.0
+    assert full(room(tpm=1, rpm=9), 1, 1).rate_at(10**9, 5.0) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"rpm": 1}, "Team 'web' has used up its requests per minute."),
+        ({"tpm": 1}, "Team 'web' has used up its tokens per minute."),
+        ({"concurrency": 1}, "Team 'web' has 1 calls in flight, which is all it may have."),
+        ({"concurrency": 2}, "Team 'web' has room only for calls that have waited longer."),
+    ],
+)
+def test_a_refusal_says_what_there_is_too_much_of_and_when_to_come_again(limits, words):
+    error = full(room(**limits), 1, 1).refusal(1, 12.3, 1.0)
+    assert (error.message, error.hint, error.retry_after_s) == (words, "Come again in 13 s.", 12.3)
+
+
+def test_where_nobody_can_tell_one_may_come_again_after_a_second():
+    error = full(room(concurrency=1), 1, 1).refusal(1, 0.0, 1.0)
+    assert (error.hint, error.retry_after_s) == ("Come again in 1 s.", 1.0)
+
+
+def test_other_limits_keep_what_was_counted():
+    one = full(room(rpm=2, concurrency=5), 2, 10)
+    one.limit(Limits(rpm=3, tpm=10))
+    assert one.fits(10, 1.0)
+    one.enter(10, 1.0)
+    assert not one.fits(1, 2.0)
+    one.limit(Limits(concurrency=3))
+    assert not one.fits(1, 2.0)
+    one.limit(Limits(concurrency=4))
+    assert one.fits(1, 2.0)
+
+
+def test_places_of_limits_that_went_away_are_given_back_all_the_same():
+    one = room(rpm=2, tpm=100, concurrency=2)
+    first, second = one.enter(10, 0.0), one.enter(10, 0.0)
+    one.limit(Limits(concurrency=2))
+    one.leave(first, 50, 1.0, 1.0)
+    one.undo(second, 1.0)
+    assert one.inside == 0
