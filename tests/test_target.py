@@ -6,7 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.receipt import Usage
-from penstock.target import Price, Rates, Target, Tier, ceilings, cost, most, price_on, rates_for, usd
+from penstock.target import (
+    Price,
+    Rates,
+    ServiceTier,
+    Target,
+    Tier,
+    ceilings,
+    cost,
+    discounted,
+    most,
+    price_on,
+    rates_for,
+    service_of,
+    usd,
+)
 
 DAY = "2026-11-21"
 
@@ -144,3 +158,56 @@ def test_dollars_are_written_plainly():
     assert usd(1) == "0.000000001"
     assert usd(1_500_000) == "0.0015"
     assert usd(-2_000_000_000) == "-2"
+
+
+# -- tiers of service, discounts, pictures --
+
+BATCH = ServiceTier("batch", Rates(1_000_000, 2_000_000), (Tier(100, Rates(3_000_000, 4_000_000)),))
+SERVED = Price("2026-01-01", Rates(2_000_000, 4_000_000), services=(BATCH,))
+
+
+def test_a_call_costs_by_how_it_was_served():
+    assert cost(Usage(10, 10), target(SERVED), DAY).nano_usd == 60
+    assert cost(Usage(10, 10), target(SERVED), DAY, "default").nano_usd == 60
+    assert cost(Usage(10, 10), target(SERVED), DAY, "batch").nano_usd == 30
+    assert cost(Usage(101, 10), target(SERVED), DAY, "batch").nano_usd == 343
+
+
+def test_a_tier_of_service_without_a_price_is_never_exact():
+    found = cost(Usage(10, 10), target(SERVED), DAY, "priority")
+    assert (found.nano_usd, found.status) == (60, "estimated")
+    assert cost(Usage(10, 10), target(SERVED), DAY, "batch").status == "exact"
+    assert service_of(SERVED, "priority") is None
+    assert service_of(SERVED, None) is SERVED
+
+
+def test_a_discount_comes_off_before_the_one_rounding():
+    third = Price("2026-01-01", Rates(1_000_000, 1_000_000), discount_bp=3333)
+    assert cost(Usage(1, 1), target(third), DAY).nano_usd == 1
+    assert cost(Usage(5000, 5000), target(third), DAY).nano_usd == 6667
+    assert discounted(500_000) == 1
+    assert discounted(1_000_000, 5001) == 0
+
+
+def test_a_ceiling_knows_every_tier_of_service_the_discount_and_pictures():
+    dear = Price(
+        "2026-01-01", Rates(1, 1), services=(ServiceTier("priority", Rates(7, 9)),), discount_bp=5000, image_output=90
+    )
+    assert ceilings((target(dear),), DAY) == ((1, 45), (4, 5))
+
+
+@given(
+    amounts,
+    amounts,
+    st.lists(rates, min_size=8, max_size=8),
+    st.integers(-10_000, 10_000),
+    st.sampled_from(["", "batch"]),
+)
+def test_no_cost_exceeds_its_ceiling_however_it_is_served_and_whatever_comes_off(into, output, some, bp, service):
+    batch = ServiceTier("batch", Rates(some[0], some[1], cached_input=some[2]), (Tier(1000, Rates(some[3], some[4])),))
+    price = Price("2024-01-01", Rates(some[5], some[6]), services=(batch,), discount_bp=bp, image_output=some[7])
+    where, pictures = target(price), (0, output // 3)
+    usage = Usage(into, output, cached_input_tokens=into // 2)
+    found = cost(usage, where, DAY, service, pictures).nano_usd
+    assert found <= ceiling(into, output, where, DAY)
+    assert found >= 0

@@ -6,46 +6,16 @@ line: beside `gateway.py`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from penstock.errors import ClientClosed, PenstockError
-from penstock.inflight import InFlight
-from penstock.plugins import Exchange
+from penstock.inflight import InFlight, LiveTry
 from penstock.reply import Chunk
 from penstock.target import Target
 
-
-class Sheltered:
-    """An exchange whose reads are not cancelled with whoever waits for them."""
-
-    __slots__ = ("_exchange", "_reading", "dropped", "headers", "lane", "status")
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.lane = exchange.lane
-        self.dropped = exchange.dropped
-        self.status = exchange.status
-        self.headers = exchange.headers
-        self._exchange = exchange
-        self._reading: asyncio.Task[Chunk | None] | None = None
-
-    async def read(self) -> Chunk | None:
-        """Give what arrived since the last read that was waited for to its end."""
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read())
-        chunk = await asyncio.shield(self._reading)
-        self._reading = None
-        return chunk
-
-    def close(self) -> None:
-        """Close the exchange at once."""
-        if self._reading is not None:
-            self._reading.add_done_callback(_forget)
-            self._reading.cancel()
-        self._exchange.close()
-
-    async def _read(self) -> Chunk | None:
-        return await self._exchange.read()
+Run = Callable[[InFlight[Any], tuple[Target, ...]], Coroutine[Any, Any, tuple[LiveTry, Chunk]]]
+"""Makes the tries of a call."""
 
 
 class Drains:
@@ -59,9 +29,12 @@ class Drains:
         self._settle = settle
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def may_want(self, targets: tuple[Target, ...]) -> bool:
-        """Tell whether a call that goes to these targets may have to be read to its end."""
-        return bool(self._providers) and any(target.provider in self._providers for target in targets)
+    async def pursue(self, flight: InFlight[Any], targets: tuple[Target, ...], run: Run) -> tuple[LiveTry, Chunk]:
+        """Have a target answer; where a provider wants its replies read to the end, in a task that nobody's leaving ends."""
+        if not self._providers or self._providers.isdisjoint([target.provider for target in targets]):
+            return await run(flight, targets)
+        flight.pursuit = asyncio.get_running_loop().create_task(run(flight, targets))
+        return await asyncio.shield(flight.pursuit)
 
     def wants(self, flight: InFlight[Any]) -> bool:
         """Tell whether a call whose caller is gone has to be read to its end."""
@@ -105,9 +78,3 @@ class Drains:
             if chunk is None:
                 return
             meter.observe(chunk.events)
-
-
-def _forget(task: "asyncio.Task[Chunk | None]") -> None:
-    """Have an error that nobody waits for any more not be reported as lost."""
-    if not task.cancelled():
-        task.exception()

@@ -35,6 +35,7 @@ from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
 from penstock.routing.attempts import Outcome, Patience, Try, Wait, attempts
 from penstock.routing.health import Ending, Health, Slot
+from penstock.shelter import Sheltered
 from penstock.target import Target
 
 TryStatus = Literal["open", "ok", "error", "cancelled"]
@@ -157,13 +158,15 @@ C_contra = TypeVar("C_contra", contravariant=True)
 class Rules(Struct, frozen=True):
     """What tries go by: the health of targets, the patience with each provider, and chance for jitter.
 
-    `content_s` is how long each provider may take to its first content while another target stands ready.
+    `content_s` is how long each provider may take to its first content while another target stands ready; `sheltered` are
+    the providers whose replies are read on when the caller hangs up.
     """
 
     health: Health
     patience: Mapping[str, Patience]
     rng: Random
     content_s: Mapping[str, float] = MappingProxyType({})
+    sheltered: frozenset[str] = frozenset()
 
 
 class Standing(Protocol[C_contra]):
@@ -303,6 +306,8 @@ class Driver(Generic[P]):
         except asyncio.CancelledError as why:
             live.sent = UNSENT not in why.args
             raise
+        if live.target.provider in self._rules.sheltered:
+            exchange = live.exchange = Sheltered(exchange)
         chunk = await exchange.read()
         meter = live.meter
         held: list[Chunk] = []

@@ -18,7 +18,6 @@ from msgspec import Struct, structs
 from penstock.accounting import Accounting, Books
 from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text
-from penstock.continuation import Continuation
 from penstock.counting import count_asking, count_prompt
 from penstock.deadlines import Deadlines
 from penstock.draining import Drains
@@ -28,17 +27,20 @@ from penstock.errors import (
     Overloaded,
     PenstockError,
 )
-from penstock.execute import Driver, LiveTry, Rules
+from penstock.execute import Driver, Rules
 from penstock.flow import Flow
 from penstock.foresight import Foresight, Skipped, steps
 from penstock.identity import Identity
 from penstock.inflight import STATIC, InFlight, opening, static_events
 from penstock.ledger.budgets import Hold
+from penstock.ledger.cache import ReplyCache, Stored
+from penstock.ledger.cache import key as cache_key
 from penstock.ledger.keys import Keyring, read_pepper
 from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.plugins import PROVIDERS, Provider, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
+from penstock.receipt import Receipt, Status
 from penstock.reply import Chunk, Opening
 from penstock.reservations import Reservations
 from penstock.routing.attempts import Patience
@@ -46,6 +48,7 @@ from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.health import Health, HealthSettings
 from penstock.routing.router import Plan, Router
 from penstock.settings import Config
+from penstock.sharing import Following, Joining, Sharing, Terms
 from penstock.standing import TargetLine
 from penstock.target import Target
 from penstock.telemetry.metrics import Metrics
@@ -86,9 +89,9 @@ class Gateway:
         self.keys = process.identity.keys
         self.identify = process.identity.of
         self.in_flight = 0
-        self._clock = process.clock
-        self._wall_ns = process.wall_ns
+        self._clock, self._wall_ns = process.clock, process.wall_ns
         kept = {} if before is None else before.kept_providers(config)
+        self.kept = tuple(kept.values())
         made = {p.name: kept.get(p.name) or find(PROVIDERS, p.kind)(p) for p in config.providers}
         self._providers: dict[str, Provider] = made
         self.router = Router(config, process.catalog, {name: p.dialect for name, p in made.items()})
@@ -96,6 +99,8 @@ class Gateway:
         self.health: Health = Health(limits, now, None if before is None else before.health)
         self.admission: Admission = Admission(config, now, None if before is None else before.admission)
         self.lobby: Lobby = Lobby(self.admission, config.server, process.clock) if before is None else before.lobby
+        self.sharing: Sharing = Sharing(ReplyCache(), process.clock) if before is None else before.sharing
+        self._shares = any(model.cache_s is not None or model.stale_s is not None for model in config.models)
         self.reservations: Reservations = Reservations(
             config, now_ns=now_ns, sums=self.ledger.store.sums, before=None if before is None else before.reservations
         )
@@ -107,9 +112,10 @@ class Gateway:
         self.settle = self._accounts.settle
         patience = {p.name: Patience(retries=p.retries) for p in config.providers}
         content_s = {p.name: p.first_byte_s + p.idle_s for p in config.providers}
-        rules, again = Rules(self.health, patience, process.rng, content_s), self._accounts.again
+        rules, again = Rules(self.health, patience, process.rng, content_s, draining), self._accounts.again
         self._line = TargetLine(self.health, config.server, process.clock, self.lobby, self.admission.priority)
         self._driver: Driver[InFlight[Hold]] = Driver(made, rules, self._line, process.clock, again)
+        self.resume = self._driver.resume
         self._drains = Drains(draining, process.clock, self.settle)
         self._successor: Gateway | None = None
         self._before, self._idle, self.retired = before, asyncio.Event(), asyncio.Event()
@@ -161,18 +167,55 @@ class Gateway:
         finally:
             flow.close()
 
-    async def begin(self, call: Call, who: Who, caller: Caller) -> Flow[Hold]:
+    async def begin(self, call: Call, who: Who, caller: Caller) -> Flow[Hold] | Following:
         """Take one call through the line up to the first content of its answer, from where on it flows. Raises as `open`."""
         now_ns, now = self._wall_ns(), self._clock()
         flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
         own = self.config.server.deadline_s
         flight.deadline = now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
         self.in_flight += 1
+        if self._shares:
+            return await self._shared(flight, caller)
         return await self.guard(flight, self._steps(flight, caller))
+
+    async def _shared(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold] | Following:
+        """Give an answer from the cache, or one that is on its way to somebody else, where the route allows it."""
+        plan = await self.guard(flight, self._admit(flight, caller))
+        fresh_s, stale_s = plan.options.cache_s, plan.options.stale_s
+        if caller.cache != "no-store" and (fresh_s is not None or stale_s is not None):
+            flight.key = cache_key(flight.call, flight.who, "\n".join((plan.model, *plan.ids)))
+        if flight.key is None:
+            return await self.guard(flight, self._onward(flight, plan))
+        flight.cache = "miss"
+        if caller.cache == "refresh":
+            fresh_s = None
+
+        def finish(error: PenstockError | None) -> Receipt:
+            flight.follow(error)
+            return self.settle(flight)
+
+        terms, joining = Terms(fresh_s, single=fresh_s is not None), Joining(flight.id, flight.deadline, finish)
+        found = await self.sharing.begin(
+            flight.key, terms, lambda: self.guard(flight, self._onward(flight, plan)), joining
+        )
+        if not isinstance(found, Following):
+            return self._kept(flight, found, "hit", "ok")
+        if not found.leads:
+            flight.stands_for, flight.lane = found.opening.target, found.opening.lane
+            found.opening = structs.replace(found.opening, cache="shared")
+        return found
+
+    def _kept(self, flight: InFlight[Hold], stored: Stored, cache: str, status: Status) -> Flow[Hold]:
+        """Give an answer of the cache."""
+        flight.degrade(stored.target, stored.lane, cache, status)
+        return Flow(self, flight, structs.replace(stored.opening(flight.id), cache=cache), None, stored.chunk)
 
     async def _steps(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold]:
         """Every step of a call, in order."""
-        plan = await self._admit(flight, caller)
+        return await self._onward(flight, await self._admit(flight, caller))
+
+    async def _onward(self, flight: InFlight[Hold], plan: Plan) -> Flow[Hold]:
+        """Every step behind admission."""
         call = flight.call
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
@@ -181,7 +224,7 @@ class Gateway:
             await self._accounts.reserve(flight, plan)
             self._accounts.intend(flight, plan.targets[0])
             self._watch(flight, plan)
-            live, chunk = await self._pursue(flight, plan)
+            live, chunk = await self._drains.pursue(flight, plan.targets, self._driver.run)
         except PenstockError as error:
             return self._last_rung(flight, plan, error)
         flight.waiting = False
@@ -189,18 +232,17 @@ class Gateway:
 
     def _last_rung(self, flight: InFlight[Hold], plan: Plan, error: PenstockError) -> Flow[Hold]:
         """Give what the route says instead of an answer, or raise why there is none."""
-        static = plan.options.static
-        if static is None or not (isinstance(error, Overloaded) or error.then != "stop"):
+        static, stale_s = plan.options.static, plan.options.stale_s
+        if error.then == "stop" and not isinstance(error, Overloaded):
             raise error
-        flight.status, flight.stands_for, flight.waiting = "degraded", STATIC, False
+        stale = None if flight.key is None or stale_s is None else self.sharing.stale(flight.key, stale_s)
+        if stale is not None:
+            return self._kept(flight, stale, "stale", "degraded")
+        if static is None:
+            raise error
+        flight.degrade(STATIC, "translated", flight.cache)
         fixed = Opening(flight.id, STATIC, "translated", len(flight.tries))
         return Flow(self, flight, fixed, None, Chunk(static_events(plan.model, static)))
-
-    async def resume(
-        self, flight: InFlight[Hold], error: PenstockError, going_on: Continuation
-    ) -> tuple[LiveTry, Chunk] | None:
-        """Have another target go on with an answer that was cut; None where none does."""
-        return await self._driver.resume(flight, error, going_on)
 
     async def guard(self, flight: InFlight[Hold], work: Coroutine[Any, Any, T]) -> T:
         """Do some work of a call; whatever it raises ends the call, and comes out as a PenstockError or a cancellation."""
@@ -254,13 +296,6 @@ class Gateway:
                 return instead if instead.surely_serves(flight.call) else await self._fit(flight.call, instead)
         line.refuse_hopeless(flight, plan.targets)
         return plan
-
-    async def _pursue(self, flight: InFlight[Hold], plan: Plan) -> tuple[LiveTry, Chunk]:
-        """Have a target answer; where a provider wants its replies read to the end, whoever hangs up."""
-        if not self._drains.may_want(plan.targets):
-            return await self._driver.run(flight, plan.targets)
-        flight.pursuit = asyncio.get_running_loop().create_task(self._driver.run(flight, plan.targets))
-        return await asyncio.shield(flight.pursuit)
 
     def abandon(self, flight: InFlight[Hold]) -> None:
         """Settle a call that nobody waits for any more, at once or when its reply has been read to the end."""
@@ -328,23 +363,19 @@ class Gateway:
             await self._idle.wait()
         self._deadlines.close()
         self._accounts.close()
-        taken = set() if self._successor is None else {id(provider) for provider in self._successor.providers}
-        for provider in self.providers:
+        taken = set() if self._successor is None else {*map(id, self._successor.kept)}
+        for provider in self._providers.values():
             if id(provider) not in taken:
                 await provider.close()
         self.retired.set()
 
-    @property
-    def providers(self) -> tuple[Provider, ...]:
-        """Everything that answers calls."""
-        return tuple(self._providers.values())
-
     async def close(self) -> None:
         """Let go of the providers and write the ledger out."""
+        await self.sharing.close()
         await self._drains.close()
         self._deadlines.close()
         self._accounts.close()
-        for provider in self.providers:
+        for provider in self._providers.values():
             await provider.close()
         self.ledger.close()
 

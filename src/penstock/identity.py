@@ -43,10 +43,11 @@ class Identity:
         key = keys.find(caller.key, self._wall_ns())
         if key is None:
             raise Unauthenticated("The key is unknown, revoked or expired.", hint="Make one: penstock keys create.")
-        return Who(key_id=key.id, team=key.team, feature=key.feature, admin=key.admin)
+        return Who(key.id, key.team, key.feature, admin=key.admin, limits=key.limits)
 
     def hashed(self, who: Who) -> Who:
         """Put a keyed hash in place of the plain name of a user."""
         if who.user is None:
             return who
-        return Who(who.key_id, who.team, who.feature, self.keys.user_hash(who.user, who.team), who.session)
+        user = self.keys.user_hash(who.user, who.team)
+        return Who(who.key_id, who.team, who.feature, user, who.session, limits=who.limits)

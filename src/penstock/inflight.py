@@ -12,7 +12,7 @@ from penstock.call import Call, Ticket, Who
 from penstock.errors import ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
 from penstock.event import Ended, Finished, Started, TextDelta
 from penstock.execute import LiveTry, TryStatus
-from penstock.receipt import Attempt, CostStatus, Receipt, Status, Usage, UsageSource
+from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Status, Usage, UsageSource
 from penstock.reply import Chunk, Opening
 from penstock.target import Cost, Target, cost
 
@@ -41,7 +41,7 @@ class InFlight(Generic[H]):
     __slots__ = (
         *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
         *("ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
-        *("cache", "continues", "plan", "pursuit", "stands_for"),
+        *("cache", "continues", "key", "lane", "plan", "pursuit", "stands_for"),
     )
 
     def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
@@ -69,8 +69,14 @@ class InFlight(Generic[H]):
         self.plan: tuple[Target, ...] = ()
         self.continues = False
         self.pursuit: asyncio.Task[tuple[LiveTry, Chunk]] | None = None  # tries that outlive the caller
+        self.key: bytes | None = None  # what equal calls have in common, where an answer may be shared
         self.cache = "none"
         self.stands_for: str | None = None  # what the receipt names as the target of an answer that is no try's
+        self.lane: Lane | None = None  # and its lane
+
+    def degrade(self, stands_for: str, lane: Lane, cache: str, status: Status = "degraded") -> None:
+        """Note what answers instead of a target."""
+        self.status, self.stands_for, self.lane, self.cache, self.waiting = status, stands_for, lane, cache, False
 
     @property
     def asked_tokens(self) -> int:
@@ -83,6 +89,12 @@ class InFlight(Generic[H]):
         if self.error is None:
             self.status = status
             self.error = error
+
+    def follow(self, error: PenstockError | None) -> None:
+        """Note how a call ended that shared the answer of another one."""
+        self.cache = "shared"
+        if error is not None:
+            self.fail("cancelled" if isinstance(error, ClientClosed) else "error", error)
 
     def cut(self, why: BaseException) -> None:
         """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more."""
@@ -131,7 +143,7 @@ class InFlight(Generic[H]):
             cost_status,
             None if last is None or last.first_at is None else int((last.first_at - self.began) * 1e6),
             int((now - self.began) * 1e6),
-            "translated" if stands_for else None if exchange is None else exchange.lane,
+            self.lane or (None if exchange is None else exchange.lane),
             self.cache,
             None,  # prompt
             () if exchange is None or error is not None or stands_for else exchange.dropped,
@@ -217,7 +229,14 @@ def opening(flight: InFlight[H], live: LiveTry) -> Opening:
     exchange = live.exchange
     assert exchange is not None, "a try that answered has an exchange"
     return Opening(
-        flight.id, live.target.id, exchange.lane, len(flight.tries), exchange.dropped, exchange.status, exchange.headers
+        flight.id,
+        live.target.id,
+        exchange.lane,
+        len(flight.tries),
+        exchange.dropped,
+        exchange.status,
+        exchange.headers,
+        flight.cache,
     )
 
 

@@ -111,7 +111,10 @@ class Chunk(Struct, frozen=True, gc=False):
 
 
 class Opening(Struct, frozen=True, gc=False):
-    """The first thing that the gateway gives out: who answers, after how many tries, and what may be passed on."""
+    """The first thing that the gateway gives out: who answers, after how many tries, and what may be passed on.
+
+    `cache`: none (not asked), miss, hit, shared (with an equal call on its way) or stale.
+    """
 
     call_id: str
     target: str
@@ -120,6 +123,7 @@ class Opening(Struct, frozen=True, gc=False):
     dropped: tuple[str, ...] = ()
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    cache: str = "none"
 
 
 class _Tool:

@@ -118,3 +118,20 @@ def test_a_name_that_nobody_knows_is_refused_with_its_neighbours(config):
 
 def test_today_is_a_date():
     assert date.fromisoformat(day()).year >= 2026
+
+
+def test_a_search_and_list_are_the_same(penstock):
+    short, long = penstock("models", "gpt-4o-mini", "--json"), penstock("models", "list", "gpt-4o-mini", "--json")
+
+    assert short.json == long.json
+    assert penstock("models", "--json").json == penstock("models", "list", "--json").json
+
+
+def test_the_group_tells_its_commands(penstock):
+    told = penstock("models", "--help").out
+
+    assert all(f"  {name} " in told for name in ("list", "diff", "apply"))
+
+
+def test_a_model_may_be_called_as_a_command_is(penstock):
+    assert penstock("models", "list", "apply").code == 1

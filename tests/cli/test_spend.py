@@ -1,5 +1,6 @@
 """`penstock spend`: parts that add up to the total, in every form, by whatever dimension."""
 
+import csv
 from decimal import Decimal
 
 import pytest
@@ -102,3 +103,51 @@ def test_what_cannot_be_asked_is_a_mistake_of_usage(penstock, options, told):
 
     assert (done.code, done.out) == (2, "")
     assert told in done.err
+
+
+# -- CSV --
+
+
+def test_csv_says_in_each_row_what_it_is(spent):
+    done = spent("spend", "--by", "feature", "--csv")
+
+    assert done.code == 0
+    assert list(csv.reader(done.out.splitlines())) == [
+        [
+            *("row", "feature", "calls", "input_tokens", "cached_input_tokens", "output_tokens"),
+            *("cost_usd", "cost_status", "unpriced_calls"),
+        ],
+        ["part", "chat", "1", "2", "0", "4", "0.00001", "exact", ""],
+        ["part", "search", "1", "1", "0", "3", "0.000007", "exact", ""],
+        ["unattributed", "", "1", "1", "0", "3", "", "unpriced", "1"],
+        ["total", "", "3", "4", "0", "10", "0.000017", "unpriced", "1"],
+    ]
+
+
+def test_the_parts_of_csv_add_up_to_its_total(spent):
+    for by in ("", "team,feature", "day,key", "prompt"):
+        rows = list(csv.DictReader(spent("spend", "--by", by, "--csv").out.splitlines()))
+        total = rows.pop()
+        for figure in ("calls", "input_tokens", "output_tokens", "cost_usd"):
+            values = [Decimal(row[figure] or 0) for row in rows]
+            assert by == "" or sum(values) == Decimal(total[figure])
+        assert total["row"] == "total"
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@sum"])
+def test_no_cell_of_csv_is_a_formula(penstock, name):
+    assert penstock("ask", "Hi", "--feature", name).code == 0
+    rows = list(csv.reader(penstock("spend", "--by", "feature", "--csv").out.splitlines()))
+
+    assert rows[1][1] == f"'{name}"
+
+
+def test_json_and_csv_at_once_is_a_mistake_of_usage(penstock):
+    assert penstock("spend", "--json", "--csv").code == 2
+
+
+def test_spend_by_prompt_leaves_calls_without_one_unattributed(spent):
+    found = spent("spend", "--by", "prompt", "--json").json
+
+    assert found["rows"] == []
+    assert found["unattributed"]["calls"] == found["total"]["calls"] == 3

@@ -34,7 +34,9 @@ async def test_a_signal_breaks_none_of_50_streams_and_turns_readiness_off_at_onc
         code = await exited(site)
         receipts = site.receipts()
 
-    print(f"\nreadiness was off after {off_s * 1000:.0f} ms at the latest, {len(replies)} of {STREAMS} streams ended well")
+    print(
+        f"\nreadiness was off after {off_s * 1000:.0f} ms at the latest, {len(replies)} of {STREAMS} streams ended well"
+    )
     assert [reply.status for reply in told] == [503] * 8
     assert off_s < 0.1 + 0.05  # the moment that was waited for is not the server's
     assert all(reply.headers["connection"] == "close" for reply in (*told, late))

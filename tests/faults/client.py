@@ -134,7 +134,7 @@ def _error(dialect: str, body: dict[str, Any]) -> dict[str, Any]:
     return error
 
 
-async def ask(port: int, data: bytes, dialect: str, *, stream: bool, limit_s: float = 10.0) -> Answer:
+async def ask(port: int, data: bytes, dialect: str, *, stream: bool, limit_s: float = 20.0) -> Answer:
     """Make one call on a connection of its own."""
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -32,12 +32,14 @@ PART = 12
 
 KINDS = {"chat": ("openai", "/v1"), "responses": ("openai", "/v1"), "messages": ("anthropic", "")}
 
-TIMES = """
+PATIENT = """
 retries = 0
-connect_s = 0.3
-first_byte_s = 0.3
-idle_s = 0.3
+connect_s = 10
+first_byte_s = 10
+idle_s = 10
 """
+QUICK = PATIENT.replace("10", "0.3")
+"""For faults that only time ends."""
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -118,10 +120,10 @@ class Site:
         assert sum(state.in_flight for state in states) == 0, "a slot at a target was not given back"
 
 
-def config(bad_url: str, good_url: str, *, more: str = "", lines: str = TIMES) -> str:
+def config(bad_url: str, good_url: str, *, more: str = "", lines: str = PATIENT) -> str:
     """A bad and a good provider for each dialect."""
     text = more
-    for who, url, extra in (("bad", bad_url, lines), ("good", good_url, TIMES)):
+    for who, url, extra in (("bad", bad_url, lines), ("good", good_url, PATIENT)):
         for dialect, (kind, prefix) in KINDS.items():
             text += f"""
 [providers.{who}-{dialect}]

@@ -21,8 +21,10 @@ from tests.faults.provider import Heard, Peer, Play
 
 Seen = Literal["before", "after", "slow", "slow after", "fine", "either"]
 
-ONE_BY_ONE = frozenset({"gzip_bomb", "endless_body", "event_without_end", "connection_closes_after_the_end"})
-"""Faults that move tens of megabytes, or that a neighbour could be hit by: one call at a time."""
+HEAVY = frozenset({"gzip_bomb", "endless_body", "event_without_end"})
+"""Faults that move tens of megabytes."""
+ONE_BY_ONE = HEAVY | {"connection_closes_after_the_end"}
+"""Those, and one that a neighbour could be hit by: one call at a time."""
 
 DRIP_S = 0.02
 SETTLE_S = 0.03
@@ -41,6 +43,11 @@ class Fault:
     whole: Seen | None = "before"
     error: str = "upstream_garbled"
     status: int = 502
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether only a limit of time ends it."""
+        return self.error in {"upstream_timeout", "deadline_exceeded"}
 
 
 FAULTS: dict[str, Fault] = {}

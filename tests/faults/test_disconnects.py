@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.faults.client import request
-from tests.faults.conftest import PROVIDER_KEY, TIMES, Site, config, gateway_at, leaks
+from tests.faults.conftest import PATIENT, PROVIDER_KEY, Site, config, gateway_at, leaks
 from tests.faults.faults import PLAYS, chunk, ok
 from tests.faults.provider import Heard, Peer, Provider
 from tests.faults.replies import INPUT_TOKENS, OUTPUT_TOKENS, stream
@@ -97,7 +97,6 @@ output = 1
 input = 1
 output = 1
 """
-PATIENT = TIMES.replace("0.3", "20")
 
 
 @contextlib.asynccontextmanager

@@ -225,7 +225,7 @@ def test_a_hold_grows_in_the_window_in_which_its_call_started(budgets_of):
     late = hold(budgets, Who(team="web"), 30, NOW)
     hold(budgets, Who(team="web"), 90, tomorrow)
     budgets.grow(late, 100)
-    with pytest.raises(BudgetExhausted, match="needs 0.000000001 more"):
+    with pytest.raises(BudgetExhausted, match=r"needs 0\.000000001 more"):
         budgets.grow(late, 101)
     budgets.settle(late, 100)
     assert spent(budgets, tomorrow) == [(0, 90)]

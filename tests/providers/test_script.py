@@ -154,7 +154,7 @@ def test_a_script_has_calm_defaults():
         ("[[rules]]\nfault = 'pause'\npause_ms = 5", "line 2, rules[0].fault: pause needs something to say."),
         ("[[rules]]\nfault = 'endless'\nreasoning = 'a'", "line 2, rules[0].fault: endless needs something to say."),
         ("[[rules]]\nfault = 'empty'\ntext = 'a'\nafter_chunks = 1", "rules[0].after_chunks: goes with a fault"),
-        ("[[rules]]\nbusy_above = -1\ntext = 'a'", "line 2, rules[0].busy_above: must be "),
+        ("[[rules]]\nbusy_above = -1\ntext = 'a'", "line 2, rules[0].busy_above: is out of range"),
         ("[[rules]]\ntool_calls = [{ name = 'a', arguments = 3 }]", "arguments: must be a table or text."),
         ("[[rules]]\ntool_calls = [{}]", "rules[0].tool_calls[0]: `name` is missing."),
         ("[[rules]]\ntext = 'a'\nusage = 'some'", 'usage: must be "none" or "words".'),

@@ -19,7 +19,7 @@ from penstock.routing.attempts import Outcome, Patience, Queue, Wait, attempts
 from penstock.routing.health import Health, HealthSettings
 from penstock.target import Target
 
-POLL_S = 0.01
+POLL_S = 0.05
 
 
 def target(name):

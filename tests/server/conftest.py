@@ -16,6 +16,7 @@ from penstock.server.http11 import Handler, Header, Limits, Request, Responder, 
 
 BOTH_LOOPS = {
     "test_http11.py",
+    "test_sessions.py",
     "test_drain.py",
     "test_responder.py",
     "test_reading.py",

@@ -234,6 +234,7 @@ async def test_a_reply_is_kept_for_its_time(tmp_path):
     now = [time.time_ns()]
     async with site(tmp_path, lambda: now[0]) as one:
         await one.ask()
+        await until(lambda: not one.once.running)
         now[0] += 59 * 10**9
         assert (await one.ask()).body == b"answer 1"
         await until(lambda: not one.once.running)
@@ -321,18 +322,23 @@ async def test_after_a_failure_one_of_those_who_wait_tries_again(tmp_path):
 # -- several processes --
 
 
-async def test_two_processes_make_one_call(tmp_path):
+@pytest.mark.parametrize("other_first", [True, False])
+async def test_two_processes_make_one_call(tmp_path, other_first):
     async with site(tmp_path) as one, site(tmp_path) as two:
         one.gate.clear()
         running = asyncio.create_task(one.ask())
         await until(lambda: one.calls)
-        waiting = [asyncio.create_task(two.ask()) for _ in range(3)]
-        refused = await two.ask(body=b"other")
-        assert refused.status == 422
+        asked = [b"other", *[b"{}"] * 3] if other_first else [*[b"{}"] * 3, b"other"]
+        waiting = {}
+        for number, body in enumerate(asked):
+            client = await two.client()
+            await client.send(post(body=body))
+            waiting[number] = asyncio.create_task(client.reply())
+        assert (await waiting.pop(asked.index(b"other"))).status == 422
         await asyncio.sleep(0.02)
         one.gate.set()
         first = await running
-        for reply in await asyncio.gather(*waiting):
+        for reply in await asyncio.gather(*waiting.values()):
             assert same(first, reply)
         assert (len(one.calls), len(two.calls)) == (1, 0)
 

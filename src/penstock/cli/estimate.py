@@ -1,6 +1,7 @@
 """`penstock estimate`: what a load would cost a month on several models, and when a GPU of one's own would be cheaper."""
 
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from penstock.target import NANO_PER_USD, Target, usd
 NUMBERS = ("$/M in", "$/M out", "out/in", "a request", "a month", "all months", "breaks even at")
 REPRICED = ("cost", "difference")
 MOST = 10**12
+_DIGITS = 32
 _OTHER_VOCABULARY = (
     "Tokens are as the models of then counted them; another vocabulary counts the same text differently."
 )
@@ -127,27 +129,27 @@ def _gpu(own: Own) -> Gpu | None:
 def percent(text: str, option: str, *, least: int = 0, most: int = 100) -> int:
     """Read percent as basis points. Raises InvalidRequest for what is no number, out of range or finer than that."""
     points = _exact(text.strip().removesuffix("%"), option, least, most) * 100
-    if points != points.to_integral_value():
+    if points.denominator != 1:
         raise InvalidRequest(f"{option} {text[:32]!r} is finer than a hundredth of a percent.", hint="Round it.")
-    return int(points)
+    return points.numerator
 
 
 def dollars(text: str, option: str) -> int:
     """Read dollars as nano-dollars. Raises InvalidRequest for what is no amount, or finer than that."""
     nano = _exact(text.strip().removeprefix("$"), option, 0, 10**9) * NANO_PER_USD
-    if nano != nano.to_integral_value():
+    if nano.denominator != 1:
         raise InvalidRequest(f"{option} {text[:32]!r} is finer than a billionth of a dollar.", hint="Round it.")
-    return int(nano)
+    return nano.numerator
 
 
-def _exact(text: str, option: str, least: int, most: int) -> Decimal:
+def _exact(text: str, option: str, least: int, most: int) -> Fraction:
     try:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or not least <= value <= most or len(text) > 32:
+    if not value.is_finite() or not least <= value <= most or value.adjusted() < -_DIGITS or len(text) > _DIGITS:
         raise InvalidRequest(f"{option} {text[:32]!r} is no number from {least} to {most}.", hint="Write 12.5, say.")
-    return value
+    return Fraction(value)
 
 
 # -- a load --

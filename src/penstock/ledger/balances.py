@@ -330,11 +330,11 @@ class Balances:
         """Give the open records of a process."""
         words, found = self.words, []
         for area in self._areas(number):
-            for line, state in enumerate(words[area : area + _AREA : LINE].tolist()):
-                if state:
-                    at = area + line * LINE
-                    call, *lines = _RECORD.unpack_from(self._memory, (at + 1) * _WORD)
-                    found.append(Open(at, call, state - 1, tuple(line * LINE for line in lines if line)))
+            states = words[area : area + _AREA : LINE].tolist()
+            for line in [line for line, state in enumerate(states) if state]:
+                at = area + line * LINE
+                call, *lines = _RECORD.unpack_from(self._memory, (at + 1) * _WORD)
+                found.append(Open(at, call, states[line] - 1, tuple(line * LINE for line in lines if line)))
         return found
 
     def close_record(self, at: int, ceiling: int, lines: Iterable[int], cost: int) -> None:

@@ -70,7 +70,7 @@ def _sweep(table: Balances, number: int, home: Path) -> int:
     table.acquire(SLOW_S)
     try:
         found = table.opened(number)
-        starts = {record.at: min((table.words[line + START] for line in record.lines), default=0) for record in found}
+        starts = {record.at: sum(table.words[line + START] for line in record.lines) for record in found}
     finally:
         table.release()
     journals = read_journals(home) if found else Journals({})

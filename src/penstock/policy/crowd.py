@@ -47,19 +47,30 @@ class Crowd:
             del self._teams[rank][team]
 
     def ahead(self, rank: int, flow: Flow) -> int:
-        """Foretell how many are served before one more of this flow: its own, and a turn of each other for each of its own."""
+        """Say how many are served before one more of this flow: its own, and a turn of each other for each of its own."""
         team, key = flow
         teams = self._teams[rank]
         keys = teams.get(team, {})
         turn = keys.get(key, 0) + 1
         turn += sum(min(count, turn) for name, count in keys.items() if name != key)
-        turn += sum(min(sum(other.values()), turn) for name, other in teams.items() if name != team)
-        others = sum(
-            min(sum(map(_count, self._teams[other].values())), -(-turn * STRIDES[rank] // STRIDES[other]))
-            for other in range(len(STRIDES))
-            if other != rank and self._teams[other]
+        turn += sum(min(_count(other), turn) for name, other in teams.items() if name != team)
+        return turn - 1 + self._of_others(rank, turn)
+
+    def ahead_if_all_go_on(self, rank: int, flow: Flow) -> int:
+        """Say the same for the case that everybody of its class who waits keeps on coming, as under load they do."""
+        team, key = flow
+        teams = self._teams[rank]
+        keys = teams.get(team, {})
+        turn = (keys.get(key, 0) + 1) * (len(keys) + (key not in keys)) * (len(teams) + (team not in teams))
+        return turn - 1 + self._of_others(rank, turn)
+
+    def _of_others(self, rank: int, turn: int) -> int:
+        """Say how many of the other classes are served before the `turn`-th of this one."""
+        return sum(
+            min(sum(map(_count, teams.values())), -(-turn * STRIDES[rank] // STRIDES[other]))
+            for other, teams in enumerate(self._teams)
+            if other != rank
         )
-        return turn - 1 + others
 
     def last(self, rank: int, flow: Flow) -> tuple[int, Flow] | None:
         """Name class and flow of those who would be served last, if that is later than one more of `flow`; else None."""

@@ -263,11 +263,14 @@ class FairQueue(Generic[N, T]):
         return 0 if crowd is None else crowd.total
 
     def ahead(self, need: N, claim: Claim[N]) -> tuple[int, int]:
-        """Foretell how many would be served before a new entry, of those that need the same, and their size together."""
+        """Foretell how many would be served before a new entry, of those that need the same, and their size together.
+
+        Supposes that whoever waits keeps on coming, since that is what makes others wait.
+        """
         crowd = self._crowds.get(need)
         if crowd is None:
             return 0, 0
-        count = crowd.ahead(RANKS[claim.priority], claim.flow)
+        count = crowd.ahead_if_all_go_on(RANKS[claim.priority], claim.flow)
         return count, count * crowd.size // crowd.total
 
     def refile(self, claim_of: Callable[[Entry[N, T]], Claim[N]]) -> None:

@@ -11,8 +11,10 @@ from penstock.call import Limits
 from penstock.errors import RateLimited
 from penstock.policy.rates import Slice, Window
 
-SHARE = 0.2
-"""What the latest call counts for in the mean time that calls stay."""
+SHARE = 0.05
+"""What the latest call counts for, at least, in the mean time that calls stay."""
+MARGIN = 1.25
+"""Half of all waits are longer than expected: so much longer nearly none is."""
 UNKNOWN_S = 1.0
 """After how long to come again where nobody can tell."""
 
@@ -24,12 +26,24 @@ Place = tuple["Room", Slice | None, Slice | None, int]
 class Room:
     """One limit at work. `contested`: somebody waits for it, so that nobody may push in."""
 
-    __slots__ = ("concurrency", "contested", "inside", "kind", "limits", "mean_s", "name", "requests", "tokens")
+    __slots__ = (
+        "calls",
+        "concurrency",
+        "contested",
+        "inside",
+        "kind",
+        "limits",
+        "mean_s",
+        "name",
+        "requests",
+        "tokens",
+    )
 
     def __init__(self, kind: Kind, name: str, limits: Limits) -> None:
         self.kind: Kind = kind
         self.name = name
         self.inside = 0
+        self.calls = 0
         self.mean_s = 0.0
         self.contested = False
         self.requests: Window | None = None
@@ -64,7 +78,8 @@ class Room:
         """Give a place back; the call used so many tokens."""
         _, _, taken, estimate = place
         self.inside -= 1
-        self.mean_s = self.mean_s + SHARE * (stayed_s - self.mean_s) if self.mean_s else stayed_s
+        self.calls += 1
+        self.mean_s += max(SHARE, 1 / self.calls) * (stayed_s - self.mean_s)
         if taken is not None and self.tokens is not None:
             self.tokens.correct(taken, tokens - estimate, now)
 
@@ -105,7 +120,7 @@ class Room:
         """Say when a call can be expected to find room behind `ahead` others that want so many tokens together."""
         at = now
         if self.concurrency is not None and self.inside + ahead >= self.concurrency:
-            at += self.mean_s * (self.inside + ahead + 1 - self.concurrency) / self.concurrency
+            at += MARGIN * self.mean_s * (self.inside + ahead + 1 - self.concurrency) / self.concurrency
         if self.requests is not None:
             at = max(at, self.requests.ready_at(ahead + 1, now))
         if self.tokens is not None:

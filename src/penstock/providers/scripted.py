@@ -99,6 +99,7 @@ class ScriptedExchange:
             events, self._waiting = self._waiting, None
             return Chunk(events)
         if self._performance is None:
+            self.close()
             return None
         try:
             events = await self._performance.next(self._idle_s)

@@ -118,16 +118,15 @@ def attempts(
     `targets` are in the plan's order, at least one. `since` is how many tries the call had before: with any, none of these is
     its first. There always is a first move, and it may end without a `Try` only after a `Queue` was refused.
     """
-    move: Try | None = None
+    error: PenstockError | None = None
     if policy.health.verdict(targets[0], now, deadline - now) == "go":  # as nearly always: think of nothing else
-        move = Try(targets[0], "fallback" if since else "first")
-        outcome = yield move
+        outcome = yield Try(targets[0], "fallback" if since else "first")
         if (error := outcome.error) is None or error.then == "stop":
             return
     search = _Search(targets, deadline, policy, now, since)
-    if move is not None:
-        search.take(move.target)
-        yield from search.learn(move.target, outcome.now, error)
+    if error is not None:
+        search.take(targets[0])
+        yield from search.learn(targets[0], outcome.now, error)
     while (move := (yield from search.choose())) is not None:
         outcome = yield move
         if (error := outcome.error) is None or error.then == "stop":

@@ -237,6 +237,8 @@ def _headers(opening: Opening) -> list[Header]:
         (b"x-penstock-tries", b"%d" % opening.tries),
         (b"x-penstock-lane", opening.lane.encode()),
     ]
+    if opening.cache != "none":
+        headers.append((b"x-penstock-cache", opening.cache.encode()))
     if opening.dropped:
         headers.append((b"x-penstock-dropped", _listed(opening.dropped)))
     headers += opening.headers

@@ -78,11 +78,6 @@ class Recorder:
         return self._attached and self._responder.congested
 
     @property
-    def gone(self) -> bool:
-        """Whether there is nobody to write for: never, as somebody may ask again."""
-        return False
-
-    @property
     def attached(self) -> bool:
         """Whether the client is still there."""
         return self._attached

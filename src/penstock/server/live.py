@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from penstock.errors import ConfigError, InvalidRequest
 from penstock.gateway import Gateway
+from penstock.routing.health import TargetState
 from penstock.server.operations import Parameter
 from penstock.server.presence import Reloaded
 
@@ -24,6 +25,7 @@ class WorkerHealth(Struct, frozen=True):
     in_flight    calls between admission and receipt
     waiting      calls that stand in line for their turn on the event loop
     shed         calls that were turned away since the process began, for that line was too long
+    targets      how each target does that was tried so far
     """
 
     worker: int
@@ -34,6 +36,7 @@ class WorkerHealth(Struct, frozen=True):
     in_flight: int
     waiting: int
     shed: int
+    targets: tuple[TargetState, ...]
 
 
 class HealthReport(Struct, frozen=True):

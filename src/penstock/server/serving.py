@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -117,6 +118,7 @@ class Serving:
             in_flight=gateway.in_flight,
             waiting=server.waiting,
             shed=server.shed,
+            targets=gateway.health.states(monotonic()),
         )
 
     async def answer(self, what: What) -> bytes:

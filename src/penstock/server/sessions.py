@@ -72,6 +72,7 @@ class Sessions:
         self.loop: asyncio.AbstractEventLoop
         self._listeners: Iterable[Closable] = ()
         self._connections: set[Session] = set()
+        self._met = 0  # connections so far
         self._line: deque[tuple[float, Session]] = deque()
         self._away: deque[Session] = deque()
         self._share = TURN  # calls that this turn may begin
@@ -133,6 +134,7 @@ class Sessions:
     def join(self, connection: Session) -> None:
         """Count a connection, and see to it that its deadlines are kept."""
         self._connections.add(connection)
+        self._met += 1
         if not self._sweeping:
             self._sweeping = True
             self.now = self.loop.time()
@@ -165,8 +167,11 @@ class Sessions:
         """Accept no more, let the calls in flight end, cut the rest after `timeout_s`; return how many were cut."""
         self.draining = True
         if self._listeners:
-            for _ in range(2):  # what has arrived already, connections and requests, is still taken in
-                await asyncio.sleep(0)
+            met = -1
+            while self._met != met:  # what has arrived already, connections and requests, is still taken in
+                met = self._met
+                for _ in range(2):
+                    await asyncio.sleep(0)
             for listener in self._listeners:
                 listener.close()
         for connection in tuple(self._connections):

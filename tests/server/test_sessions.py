@@ -1,0 +1,210 @@
+"""Turns of calls, those that are turned away, notice and drain; on memory transports, and with a clock of the test's own."""
+
+import asyncio
+
+import pytest
+
+from penstock.server import sessions
+from penstock.server.http11 import Connection, Limits, Request, Responder
+from penstock.server.sessions import AWAY, TURN
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Clock:
+    """Monotonic seconds that stand still; each look at them may take some."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.step_s = 0.0
+
+    def __call__(self):
+        self.now += self.step_s
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    one = Clock()
+    monkeypatch.setattr(sessions, "monotonic", one)
+    return one
+
+
+class Crowd:
+    """Clients in memory that ask all at once, and the order in which their calls began."""
+
+    def __init__(self, make_server, memory, count, limits=None):
+        self.begun: list[str] = []
+        self.server, _ = make_server(self.answer, limits)
+        self.server.urgent = frozenset({"/healthz"})
+        self.server._sweeping = True
+        self.clients = [self.client(memory) for _ in range(count)]
+
+    def client(self, memory):
+        connection = Connection(self.server)
+        connection.connection_made(memory())
+        return connection
+
+    async def answer(self, request: Request, responder: Responder) -> None:
+        self.begun.append(request.path)
+        responder.send(200, [], b"")
+
+    def ask(self, path="/"):
+        for number, client in enumerate(self.clients):
+            client.data_received(GET.replace(b"/ ", f"{path}{number} ".encode(), 1))
+
+    def statuses(self):
+        return [b"".join(client.transport.written)[9:12] for client in self.clients]
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_turn_begins_no_more_calls_than_its_share_and_in_the_order_in_which_they_came(
+    make_server, memory, clock
+):
+    crowd = Crowd(make_server, memory, 3 * TURN + 5)
+    crowd.ask()
+    assert crowd.server.waiting == 2 * TURN + 5
+    seen = []
+    for _ in range(6):
+        await turns(1)
+        seen.append(len(crowd.begun))
+    assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == TURN
+    assert crowd.begun == [f"/{number}" for number in range(3 * TURN + 5)]
+    assert crowd.server.waiting == 0
+    assert set(crowd.statuses()) == {b"200"}
+
+
+async def test_a_probe_of_health_never_stands_in_line(make_server, memory, clock):
+    crowd = Crowd(make_server, memory, 10 * TURN)
+    crowd.ask()
+    probe = crowd.client(memory)
+    probe.data_received(HEALTH)
+    await turns(2)
+    assert crowd.begun.index("/healthz") <= 2 * TURN
+    await turns(40)
+
+
+async def test_turns_that_take_too_long_begin_fewer_calls_and_short_ones_more_again(make_server, memory, clock):
+    crowd = Crowd(make_server, memory, 4 * TURN)
+    clock.step_s = 0.03
+    crowd.ask()
+    shares = []
+    for _ in range(8):
+        await turns(1)
+        shares.append(crowd.server._share)
+    assert shares[:6] == [TURN // 2, TURN // 4, TURN // 8, TURN // 16, TURN // 32, 1]
+    clock.step_s = 0.0
+    await turns(200)
+    assert crowd.server.waiting == 0
+    for _ in range(TURN):
+        crowd.ask()
+        await turns(12)
+    assert crowd.server._share == TURN
+
+
+async def test_whoever_comes_while_the_first_in_line_waits_too_long_is_turned_away_and_stays_connected(
+    make_server, memory, clock
+):
+    crowd = Crowd(make_server, memory, TURN + 2, Limits(line_s=0.5))
+    crowd.ask()
+    assert crowd.server.waiting == 2
+    clock.now = 0.6
+    late = [crowd.client(memory) for _ in range(AWAY + 1)]
+    for client in late:
+        client.data_received(GET)
+    assert crowd.server.shed == len(late)
+    await turns(1)
+    refused = [client for client in late if client.transport.written]
+    assert len(refused) == AWAY, "not all of them in one turn"
+    await turns(3)
+    for client in late:
+        (said,) = client.transport.written
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in said
+        assert not client.transport.closed
+    late[0].data_received(GET)
+    await turns(3)
+    assert late[0].transport.written[1].startswith(b"HTTP/1.1 200 ")
+    assert set(crowd.statuses()) == {b"200"}
+
+
+async def test_a_client_that_is_turned_away_and_wanted_to_close_or_has_asked_on_is_closed(make_server, memory, clock):
+    crowd = Crowd(make_server, memory, TURN + 1, Limits(line_s=0.5))
+    crowd.ask()
+    clock.now = 0.6
+    last, eager = crowd.client(memory), crowd.client(memory)
+    last.data_received(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    eager.data_received(GET + GET)
+    await turns(4)
+    for client in (last, eager):
+        assert client.transport.written[0].startswith(b"HTTP/1.1 503 ")
+        assert client.transport.closed
+
+
+async def test_a_client_that_leaves_while_it_stands_in_line_is_forgotten(make_server, memory, clock):
+    crowd = Crowd(make_server, memory, TURN + 3, Limits(line_s=0.5))
+    crowd.ask()
+    waits, leaves = crowd.clients[-1], crowd.clients[-2]
+    clock.now = 0.6
+    away = crowd.client(memory)
+    away.data_received(GET)
+    for client in (leaves, away):
+        client.connection_lost(None)
+    await turns(6)
+    assert len(crowd.begun) == TURN + 2
+    assert leaves.transport.written == away.transport.written == []
+    assert waits.transport.written
+    assert leaves not in crowd.server._connections
+
+
+async def test_requests_behind_one_that_stands_in_line_are_answered_after_it(make_server, memory, clock):
+    crowd = Crowd(make_server, memory, TURN)
+    crowd.ask()
+    client = crowd.client(memory)
+    client.data_received(GET.replace(b"/ ", b"/one ", 1) + GET.replace(b"/ ", b"/two ", 1) + b"BAD\r\n\r\n")
+    await turns(8)
+    assert crowd.begun[-2:] == ["/one", "/two"]
+    assert b"".join(client.transport.written).count(b"HTTP/1.1 200 OK") == 2
+    assert b"HTTP/1.1 400 " in b"".join(client.transport.written)
+
+
+# -- the end --
+
+
+async def test_notice_goes_on_serving_and_every_reply_is_the_last_of_its_connection(serve):
+    running = await serve()
+    kept = await running.client()
+    await kept.send(GET)
+    assert (await kept.reply()).header(b"connection") is None
+    running.server.notice()
+    new = await running.client()
+    for client in (kept, new):
+        await client.send(GET)
+        reply = await client.reply()
+        assert (reply.status, reply.header(b"connection")) == (200, b"close")
+        assert await client.is_closed()
+    assert await running.server.drain(1.0) == 0
+
+
+async def test_a_drain_takes_in_every_connection_that_waits_to_be_accepted(serve):
+    running = await serve()
+    loop = asyncio.get_running_loop()
+    socks = []
+    import socket
+
+    for _ in range(60):
+        sock = socket.create_connection(("127.0.0.1", running.server.port))  # the loop stands still meanwhile
+        sock.sendall(GET)
+        sock.setblocking(False)
+        socks.append(sock)
+    drain = asyncio.create_task(running.server.drain(2.0))
+    replies = await asyncio.gather(*(loop.sock_recv(sock, 100) for sock in socks), return_exceptions=True)
+    for sock in socks:
+        sock.close()
+    assert [reply[:12] for reply in replies] == [b"HTTP/1.1 200"] * 60
+    assert await drain == 0

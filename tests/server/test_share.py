@@ -1,0 +1,73 @@
+"""What each of several workers may have."""
+
+import pytest
+
+from penstock.config import load
+from penstock.errors import ConfigError
+from penstock.server.share import check_workers, share
+
+CONFIG = """
+[server]
+workers = 3
+queue = 10
+max_connections = 100
+[providers.fake]
+kind = "scripted"
+rpm = 10
+[providers.other]
+kind = "openai"
+api_key = "env:KEY"
+concurrency = 7
+[models.fast]
+targets = ["fake/m"]
+concurrency = 1
+[teams.web]
+rpm = 600
+tpm = 1000
+[features.x]
+tpm = 2
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text):
+        (tmp_path / "penstock.toml").write_text(text)
+        environ = {"PENSTOCK_HOME": str(tmp_path), "KEY": "sk-0123456789"}
+        return load(str(tmp_path / "penstock.toml"), environ)
+
+    return read
+
+
+def test_limits_are_shared_out_and_rounded_up(read):
+    config = read(CONFIG)
+
+    part = share(config, 3)
+
+    assert (part.server.queue, part.server.max_connections) == (4, 34)
+    assert (part.provider("fake").rpm, part.provider("fake").tpm) == (4, None)
+    assert part.provider("other").concurrency == 3
+    assert part.model("fast").concurrency == 1
+    assert (part.team("web").rpm, part.team("web").tpm, part.team("web").concurrency) == (200, 334, None)
+    assert part.feature("x").tpm == 1
+    assert part.hash == config.hash
+
+
+def test_one_process_has_all(read):
+    config = read(CONFIG)
+
+    assert share(config, 1) is config
+
+
+@pytest.mark.parametrize("table", ["teams", "features"])
+@pytest.mark.parametrize("budget", ["day = 1", "month = 20", "day = 0"])
+def test_a_budget_is_for_one_process(read, table, budget):
+    config = read(f"{CONFIG}[{table}.poor]\nbudget_usd = {{ {budget} }}\n")
+
+    check_workers(config, 1)
+    with pytest.raises(ConfigError, match=f"3 workers cannot keep one budget, and {table}.poor has one"):
+        check_workers(config, 3)
+
+
+def test_what_has_no_budget_may_have_workers_whatever_its_zone(read):
+    check_workers(read(f'{CONFIG}[teams.far]\nzone = "Asia/Tokyo"\n'), 3)
