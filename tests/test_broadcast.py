@@ -403,6 +403,26 @@ async def test_at_a_shutdown_everybody_gets_a_last_word():
         assert [caller.chunks[-1].receipt.id for caller in callers] == ["work", "b"]
 
 
+async def test_work_that_takes_its_time_to_end_is_cancelled_once():
+    class Tidy(Work):
+        async def __call__(self):
+            try:
+                await self.gate.wait()
+            finally:
+                await turns(20)
+                self.settled.append(("tidy",))
+
+    async with shared() as share:
+        work = Tidy(opens=False)
+        running = asyncio.create_task(Caller().begin(share, work))
+        await turns()
+        running.cancel("shutting down")
+        await turns(5)
+        assert work.settled == []
+        await share.close()
+        assert work.settled == [("tidy",)]
+
+
 async def test_at_a_shutdown_before_the_opening_all_are_settled():
     async with shared() as share:
         work, callers = Work(opens=False), [Caller("a"), Caller("b")]

@@ -1,15 +1,20 @@
 """Equal calls made once: who leads, who follows, what is remembered, and what a request says about it."""
 
 import asyncio
+import time
+from collections import Counter
 
 import msgspec
 import pytest
+from tests.providers.upstream import stream
+from tests.server.test_app import ANSWER, CONFIG, DONE, HELLO, REPLY, STOP, USAGE, chat, settled, site
 from tests.test_broadcast import GOOD, Caller, Work, end, shared, turns
 
 from penstock import sharing
 from penstock.errors import BudgetExhausted, DeadlineExceeded, InvalidRequest, Overloaded, RateLimited, UpstreamFailed
 from penstock.event import Ended, Finished, TextDelta
 from penstock.ledger.cache import Stored
+from penstock.ledger.keys import Grant
 from penstock.reply import Chunk
 from penstock.server.caller import read_caller
 from penstock.server.request import Request
@@ -188,3 +193,70 @@ def test_other_words_for_the_cache_are_refused(value):
 def test_the_module_knows_no_other_stage():
     assert not {"providers", "routing", "policy"} & set(vars(sharing))
     assert msgspec.structs.asdict(Terms(1.0)) == {"fresh_s": 1.0, "single": True}
+
+
+# -- over the wire, with a real provider on loopback --
+
+KEPT = CONFIG.replace("[models.both]", '[models.kept]\ntargets = ["box/m"]\ncache_s = 60\nstale_s = 600\n[models.both]')
+HALVES = [*list(stream(HELLO, STOP, USAGE, DONE))[:2], 0.1, *list(stream(HELLO, STOP, USAGE, DONE))[2:]]
+
+
+async def ask_all(one, number, **options):
+    clients = [await one.client() for _ in range(number)]
+    for client in clients:
+        await client.send(chat("kept", **options))
+    return await asyncio.gather(*[client.reply(20) for client in clients])
+
+
+async def test_500_clients_with_one_request_reach_the_provider_once(tmp_path):
+    async with site(tmp_path, *ANSWER, config=KEPT) as one:
+        replies = await ask_all(one, 500)
+        assert {(reply.status, reply.body) for reply in replies} == {(200, REPLY)}
+        assert len(one.there.requests) == 1
+        ids = {reply.header(b"x-penstock-call").decode() for reply in replies}
+        receipts = one.receipts()
+        assert {receipt.id for receipt in receipts} == ids
+        assert len(ids) == 500
+        assert sorted(receipt.cost_nano_usd for receipt in receipts) == [0] * 499 + [2550]
+        seen = Counter(reply.header(b"x-penstock-cache") for reply in replies)
+        assert seen[b"miss"] == 1
+        assert seen[b"hit"] + seen[b"shared"] == 499
+
+
+async def test_a_stream_is_the_same_for_who_asks_first_meanwhile_and_later(tmp_path):
+    async with site(tmp_path, HALVES, config=KEPT) as one:
+        replies = [*await ask_all(one, 5, stream=True), *await ask_all(one, 1, stream=True)]
+        assert {reply.body for reply in replies} == {HELLO + STOP + DONE}, "as it did not ask for the usage"
+        assert Counter(reply.header(b"x-penstock-cache") for reply in replies) == {b"miss": 1, b"shared": 4, b"hit": 1}
+        assert len(one.there.requests) == 1
+
+
+async def test_a_first_client_that_hangs_up_ends_no_stream_of_another(tmp_path):
+    async with site(tmp_path, HALVES, config=KEPT) as one:
+        first, second = await one.client(), await one.client()
+        await first.send(chat("kept", stream=True))
+        await first.reader.readuntil(b"Hello")
+        await second.send(chat("kept", stream=True))
+        await second.reader.readuntil(b"Hello")
+        first.hang_up()
+        assert (await second.reader.readuntil(b"0\r\n\r\n")).count(b"[DONE]") == 1
+        assert {receipt.status for receipt in await settled(one, 2)} == {"ok"}
+        assert len(one.there.requests) == 1
+
+
+async def test_tenants_are_not_given_each_others_answers(tmp_path):
+    async with site(tmp_path, *ANSWER * 2, config=KEPT) as one:
+        seen = []
+        for team in ("web", "web", "docs", None, None):
+            key = one.gateway.keys.create(Grant(team=team), time.time_ns()).key
+            for _ in range(2):
+                (reply,) = await ask_all(one, 1, authorization=f"Bearer {key}")
+                seen.append((team, reply.header(b"x-penstock-cache").decode()))
+        new = [("web", "miss"), ("web", "hit")]
+        assert seen == [
+            *new,
+            *[("web", "hit")] * 2,
+            ("docs", "miss"),
+            ("docs", "hit"),
+            *[(None, "miss"), (None, "hit")] * 2,
+        ]

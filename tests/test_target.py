@@ -185,7 +185,7 @@ def test_a_discount_comes_off_before_the_one_rounding():
     third = Price("2026-01-01", Rates(1_000_000, 1_000_000), discount_bp=3333)
     assert cost(Usage(1, 1), target(third), DAY).nano_usd == 1
     assert cost(Usage(5000, 5000), target(third), DAY).nano_usd == 6667
-    assert discounted(500_000) == 1
+    assert discounted(500_000, 0) == 1
     assert discounted(1_000_000, 5001) == 0
 
 

@@ -117,15 +117,15 @@ class Writer:
     swaps: list[tuple[re.Pattern[str], str, Sequence[str]]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, seed: int, corpus: Path = CORPUS) -> "Writer":
-        """Read the corpus."""
+    def open(cls, seed: int, voices_files: int | None = None) -> "Writer":
+        """Read the corpus, of `voices_*.toml` only the first so many files."""
         writer = cls(Random(seed))
         voices: dict[str, str] = {}
-        for file in sorted(corpus.glob("voices_*.toml")):
+        for file in sorted(CORPUS.glob("voices_*.toml"))[:voices_files]:
             for name, asks in read(file).items():
                 voices[name] = voices.get(name, "") + asks
         for topic in TOPICS:
-            for entry in read(corpus / f"{topic}.toml")["fact"]:
+            for entry in read(CORPUS / f"{topic}.toml")["fact"]:
                 fact = Fact(
                     id=entry["id"],
                     topic=topic,
@@ -139,17 +139,17 @@ class Writer:
                 assert fact.id not in writer.facts, f"two facts are called {fact.id}"
                 writer.facts[fact.id] = fact
         assert not voices, f"voices_*.toml speak of unknown facts: {', '.join(voices)}"
-        for entry in read(corpus / "together.toml")["together"]:
+        for entry in read(CORPUS / "together.toml")["together"]:
             for name in entry["facts"]:
                 writer.facts[name] = replace(writer.facts[name], say=lines(entry["say"]), group=entry["facts"][0])
         for name, fact in writer.facts.items():
             if fact.more and writer.facts[fact.more].group == fact.group:
                 writer.facts[name] = replace(fact, more=None)
-        talk = read(corpus / "small_talk.toml")
+        talk = read(CORPUS / "small_talk.toml")
         writer.talks = {one["id"]: (lines(one["hear"]), lines(one["say"])) for one in talk["talk"]}
         writer.fill = talk["fill"]
-        writer.phrases = read(corpus / "phrases.toml")
-        writer.prose = [(one["title"], lines(one["body"])) for one in read(corpus / "prose.toml")["text"]]
+        writer.phrases = read(CORPUS / "phrases.toml")
+        writer.prose = [(one["title"], lines(one["body"])) for one in read(CORPUS / "prose.toml")["text"]]
         for group in writer.phrases["same"]:
             for word in dict.fromkeys(group):
                 pattern = re.compile(rf"(?<![\w'/-]){re.escape(word)}(?![\w'/-])")

@@ -38,6 +38,10 @@ OUT = HERE / "out"
 PACKAGE = HERE.parent / "src" / "penstock" / "engine" / "mini"
 
 
+FIRST_VOICES = 6
+"""The stages up to the first round of fine-tuning ask from so many of the files `voices_*.toml`, later ones from all."""
+
+
 @dataclass(frozen=True)
 class Round:
     """One round of fine-tuning: its lessons, up to which share they are drills, how many of those have scattered words."""
@@ -46,6 +50,8 @@ class Round:
     drills_until: float
     scattered: float = 0.0
     rate: float = 1.2e-3
+    voices: int | None = FIRST_VOICES
+    """How many of the files `voices_*.toml` it asks from; None for all."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,10 @@ class Recipe:
     block: int = 256
     rows: int = 8
     pretrain_rate: float = 2e-3
-    sft_rounds: tuple[Round, ...] = (Round(480_000, 0.85, scattered=0.2),)
+    sft_rounds: tuple[Round, ...] = (
+        Round(480_000, 0.85, scattered=0.2),
+        Round(90_000, 0.5, scattered=0.15, rate=5e-4, voices=None),
+    )
     warm_up_steps: int = 4000
     lost_tokens: float = 0.15
     sft_tokens: int = 2048
@@ -140,7 +149,7 @@ def warm_up(run: Run) -> None:
     So the whole network begins as a bag of words that knows the topics, and `run.namer` is the map.
     """
     recipe, model = run.recipe, run.model
-    writer, chance = Writer.open(recipe.seed + 5), Random(recipe.seed + 6)
+    writer, chance = Writer.open(recipe.seed + 5, FIRST_VOICES), Random(recipe.seed + 6)
     weights, width = model.embed_tokens.weight, model.shape.width
     nn.init.normal_(weights, std=0.1)
     using = torch.optim.Adam([weights, *run.namer.parameters()])
@@ -181,10 +190,13 @@ def pretrain(run: Run) -> None:
     """Stage 1: predict the next token of prose and conversations, and go on naming topics beside it."""
     recipe, encoder = run.recipe, run.encoder
     warm_up(run)
-    text = blocks(encoder, Writer.open(recipe.seed + 1), recipe.block, recipe.rows)
-    unseen = next(blocks(encoder, Writer.open(recipe.seed + 1001), recipe.block, 16))
+    text = blocks(encoder, Writer.open(recipe.seed + 1, FIRST_VOICES), recipe.block, recipe.rows)
+    unseen = next(blocks(encoder, Writer.open(recipe.seed + 1001, FIRST_VOICES), recipe.block, 16))
     drills = batches(
-        encoder, Writer.open(recipe.seed + 8).lessons(10**9, 1.0, 0.2), recipe.sft_tokens, Random(recipe.seed)
+        encoder,
+        Writer.open(recipe.seed + 8, FIRST_VOICES).lessons(10**9, 1.0, 0.2),
+        recipe.sft_tokens,
+        Random(recipe.seed),
     )
     using, recent = optimizer(run.model, run.namer), []
     for step in range(recipe.pretrain_steps):
@@ -251,7 +263,8 @@ def sft(run: Run, first: int = 0) -> None:
 def sft_round(run: Run, number: int, dev: list[Sample]) -> None:
     """Go through the lessons of one round."""
     recipe, this = run.recipe, run.recipe.sft_rounds[number]
-    lessons = Writer.open(recipe.seed + 2 + 100 * number).lessons(this.lessons, this.drills_until, this.scattered)
+    writer = Writer.open(recipe.seed + 2 + 100 * number, this.voices)
+    lessons = writer.lessons(this.lessons, this.drills_until, this.scattered)
     order = Random(recipe.seed + 3 + 100 * number)
     using, recent, done = optimizer(run.model, run.namer), [], 0
     before = max((point["step"] for point in run.figures["stages"].get("sft", [])), default=0)
@@ -335,7 +348,10 @@ def open_run(recipe: Recipe, stage: str, folder: Path) -> Run:
     figures: dict[str, Any] = {"seed": recipe.seed, "stages": {}, "seconds": {}}
     if stage in {"pretrain", "all"}:
         tokenizer = train_tokenizer(
-            Writer.open(recipe.seed), Shape().vocabulary, recipe.vocabulary_from, recipe.vocabulary_from // 20
+            Writer.open(recipe.seed, FIRST_VOICES),
+            Shape().vocabulary,
+            recipe.vocabulary_from,
+            recipe.vocabulary_from // 20,
         )
         vocabulary.write_bytes(tokenizer.to_json())
     else:

@@ -7,6 +7,7 @@ that back how the target did.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from random import Random
 from types import MappingProxyType
@@ -23,8 +24,11 @@ from penstock.errors import (
     LimitError,
     Overloaded,
     PenstockError,
+    UpstreamAuth,
     UpstreamError,
     UpstreamGarbled,
+    UpstreamInvalid,
+    UpstreamMissing,
     UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
@@ -39,6 +43,8 @@ from penstock.shelter import Sheltered
 from penstock.target import Target
 
 TryStatus = Literal["open", "ok", "error", "cancelled"]
+
+log = logging.getLogger("penstock")
 
 SILENT_S = 10.0
 """A target that said nothing for so long is at fault, even if the caller's deadline was shorter than its own limit."""
@@ -97,7 +103,10 @@ class LiveTry:
         used = out if usage is None else out + usage.input_tokens
         ending: Ending = "ok" if status == "ok" else "cancelled" if error is None else self._ending(status, now, error)
         asked = None if error is None else error.retry_after_s
+        openings = self._slot.openings
         self._slot.leave(now, ending, retry_after_s=asked, output_tokens=out, tokens=used)
+        if self._slot.openings != openings:
+            log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
         self._freed()
 
     def _ending(self, status: TryStatus, now: float, error: PenstockError) -> Ending:
@@ -125,7 +134,7 @@ def _ending(error: PenstockError) -> Ending:
             return "failed" if error.status == 503 and error.retry_after_s is None else "limited"
         case UpstreamTimeout():
             return "timeout"
-        case UpstreamRejected() | CallerError() | LimitError():
+        case UpstreamRejected() | UpstreamAuth() | UpstreamMissing() | UpstreamInvalid() | CallerError() | LimitError():
             return "rejected"
         case UpstreamError():
             return "failed"

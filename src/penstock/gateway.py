@@ -121,7 +121,7 @@ class Gateway:
         self._before, self._idle, self.retired = before, asyncio.Event(), asyncio.Event()
         if before is not None:
             self.lobby.reload(self.admission, config.server)
-        self.metrics.watch(lambda: self.in_flight)
+        self.metrics.watch(lambda: self.in_flight, self._line)
 
     @property
     def default_model(self) -> str:

@@ -130,7 +130,7 @@ class ModelSettings(Struct, frozen=True):
     targets: Annotated[tuple[TargetName, ...], Meta(extra={"unique": True}, examples=[["openai/gpt-4o-mini"]])] = ()
     static: Annotated[str, Meta(min_length=1, examples=["We are busy, please try again in a minute."])] | None = None
     strict: bool = False
-    when_busy: Annotated[Known, Meta(examples=["fast"])] | None = None
+    when_busy: Annotated[Known, Meta(examples=["openai/gpt-4o-mini"])] | None = None
     cache_s: Annotated[Seconds, Meta(examples=[300])] | None = None
     stale_s: Annotated[Seconds, Meta(examples=[86_400])] | None = None
     continues: bool = field(default=False, name="continue")

@@ -10,11 +10,10 @@ from math import inf
 from typing import Any, Protocol
 
 from penstock.call import Call, Who
-from penstock.policy.queue import Claim, Entry
-from penstock.routing.health import Health, Slot
+from penstock.routing.health import Health, Slot, TargetState
 from penstock.settings import Priority, ServerSettings
 from penstock.target import Target
-from penstock.waiting import Line, Lobby
+from penstock.waiting import Claim, Entry, Line, Lobby
 
 LOOK_S = 0.02
 """How often it is looked, while somebody stands there, whether time alone has made room: a rate, a rest that was asked for."""
@@ -52,6 +51,15 @@ class TargetLine(Line[str, Taken]):
         self._health = health
         self._queue_s = settings.queue_s
         self._priority = priority
+
+    @property
+    def everybody(self) -> int:
+        """How many calls wait for any room, of their own or of a target."""
+        return self.waiting + (0 if self.beside is None else self.beside.waiting)
+
+    def states(self) -> tuple[TargetState, ...]:
+        """Tell how each target does that was tried so far."""
+        return self._health.states(self._clock())
 
     def has_room(self, call: Stander, targets: tuple[Target, ...]) -> bool:
         """Tell whether a call could go to one of these targets now, or soonest by not standing here."""

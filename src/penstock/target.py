@@ -144,7 +144,7 @@ def cost(
     target: Target,
     day: str,
     service_tier: str | None = None,
-    image_tokens: tuple[int, int] = (0, 0),
+    image_tokens: tuple[int, int] | None = None,
 ) -> Cost:
     """Price a usage. Cached, written, audio and image tokens are subsets of input; reasoning, audio and image of output.
 
@@ -164,16 +164,16 @@ def cost(
     into = usage.input_tokens
     r = rates_for(held, into) if held.tiers else held.rates
     total = into * r.input + usage.output_tokens * r.output + _differences(usage, r)
-    if image_tokens != (0, 0):
+    if image_tokens is not None:
         total += image_tokens[0] * (_or(held.image_input, r.input) - r.input)
         total += image_tokens[1] * (_or(held.image_output, r.output) - r.output)
-    return Cost(discounted(total, price.discount_bp), "exact" if exact else "estimated", price.since)
+    off = price.discount_bp
+    nano = discounted(total, off) if off else (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
+    return Cost(nano, "exact" if exact else "estimated", price.since)
 
 
-def discounted(total: int, discount_bp: int = 0) -> int:
+def discounted(total: int, discount_bp: int) -> int:
     """Turn a sum of tokens times rates into whole nano-dollars: the discount off, then rounded once, half up."""
-    if not discount_bp:
-        return (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
     whole = TOKENS_PER_RATE * BASIS_POINTS
     return (total * (BASIS_POINTS - discount_bp) + whole // 2) // whole
 

@@ -22,7 +22,7 @@ class Door(NamedTuple):
     only_one: bool = False
 
 
-SOCKETS = ("providers/connection.py", "providers/pool.py", "server/http11.py", "server/tls.py")
+SOCKETS = ("providers/connection.py", "providers/pool.py", "server/http11.py", "server/listening.py", "server/tls.py")
 
 DOORS = (
     Door("HTTP parsing", ("httptools",), SOCKETS),

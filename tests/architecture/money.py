@@ -2,7 +2,8 @@
 
 A float literal, a true division, `float()` and what gives one (`round`, `math`, `statistics`, Decimal's and Fraction's
 ways there) do not stand in a file through which amounts, rates or tokens go. Milliseconds and seconds are no money: what
-is bound to a name that ends in `_ms` or `_s`, or stands in a function of such a name, is left alone.
+is bound to a name that ends in `_ms` or `_s`, or stands in a function of such a name, is left alone. Nor is the way to a
+file a division: one side of it is text, or is called a folder, a home or a path.
 """
 
 import ast
@@ -10,7 +11,7 @@ import ast
 from architecture.tree import Module, Tree, breach, covers, line_of, modules, unique
 
 MONEY = (
-    *("target.py", "receipt.py", "reservations.py", "accounting.py", "inflight.py"),
+    *("target.py", "receipt.py", "reservations.py"),
     *("ledger/budgets.py", "ledger/shared_budgets.py", "ledger/balances.py", "ledger/reports.py", "ledger/rows.py"),
     *("ledger/estimates.py", "ledger/exports.py", "ledger/reconcile.py", "ledger/history.py", "ledger/recovery.py"),
     *("routing/prices.py", "routing/updates.py", "routing/review.py"),
@@ -24,7 +25,8 @@ GIVES_FLOATS = (
 )
 EXACT = ("math.floor", "math.ceil", "math.gcd", "math.lcm", "math.comb", "math.isqrt", "math.prod")
 METHODS = frozenset({"__float__", "total_seconds", "timestamp"})
-TIMES = ("_ms", "_s", "ms", "_us")
+TIMES = ("_ms", "_s", "_us")
+PATHS = ("folder", "home", "path")
 
 
 def no_floats(tree: Tree) -> list[str]:
@@ -55,11 +57,21 @@ def _floats(module: Module, node: ast.AST) -> list[tuple[ast.AST, str]]:
 def _is_time(node: ast.AST) -> bool:
     match node:
         case ast.AnnAssign(target=ast.Name(id=name)) | ast.AnnAssign(target=ast.Attribute(attr=name)):
-            return name.endswith(TIMES)
+            return name.lower().endswith(TIMES)
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.Assign(targets=[ast.Attribute(attr=name)]):
-            return name.endswith(TIMES)
+            return name.lower().endswith(TIMES)
         case ast.keyword(arg=str(name)) | ast.arg(arg=name) | ast.FunctionDef(name=name):
             return name.endswith(TIMES)
+        case _:
+            return False
+
+
+def _is_path(node: ast.expr) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.lower().endswith(PATHS)
+        case ast.Constant(value=str()) | ast.JoinedStr():
+            return True
         case _:
             return False
 
@@ -68,6 +80,8 @@ def _what(module: Module, node: ast.AST) -> str | None:
     match node:
         case ast.Constant(value=float() | complex() as value):
             return f"{value!r}"
+        case ast.BinOp(left=left, op=ast.Div(), right=right) if _is_path(left) or _is_path(right):
+            return None
         case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()):
             return "divide with //, and say which way it rounds"
         case ast.Attribute(attr=attr) if attr in METHODS:

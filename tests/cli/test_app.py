@@ -18,9 +18,10 @@ PRINT_DATA = [path for path in COMMANDS if path != ["serve"]]
 
 def test_every_command_of_this_version_is_there():
     assert sorted(map(" ".join, COMMANDS)) == [
-        *("ask", "calls", "calls show", "calls tail", "check"),
+        *("ask", "calls", "calls show", "calls tail", "check", "estimate"),
         *("keys create", "keys list", "keys revoke", "keys rotate"),
-        *("models", "plan", "serve", "spend", "tokens"),
+        *("models apply", "models diff", "models list"),
+        *("plan", "reconcile", "reload", "serve", "spend", "tokens"),
     ]
 
 
@@ -79,7 +80,10 @@ def test_no_command_shows_a_traceback_for_a_broken_configuration(penstock, folde
 
 
 SECRET = "sk-canary-4711-of-the-provider"
-ASKED = {"ask": ["Hi"], "plan": ["Hi"], "tokens": ["Hi"], "show": ["x"], "revoke": ["x"], "rotate": ["x"]}
+ASKED = {
+    **{"ask": ["Hi"], "plan": ["Hi"], "tokens": ["Hi"], "show": ["x"], "revoke": ["x"], "rotate": ["x"]},
+    **{"diff": ["x"], "apply": ["x"], "reconcile": ["x"]},
+}
 
 
 @pytest.mark.parametrize("json", [(), ("--json",)])

@@ -78,6 +78,13 @@ def wait_until(holds, seconds=10):
         time.sleep(0.01)
 
 
+async def until(holds, seconds=10):
+    """Wait until something holds; `holds` may be a coroutine function."""
+    async with asyncio.timeout(seconds):
+        while not (await found if asyncio.iscoroutine(found := holds()) else found):  # noqa: ASYNC110 - the conditions are of many kinds
+            await asyncio.sleep(0.01)
+
+
 class Reply:
     """A complete reply."""
 

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from tests.e2e.load import Caller, Load, Site, once, running
+from tests.e2e.load import Caller, Load, Site, once, running, until
 
 STREAMS = 50
 CALLS = 2000
@@ -94,9 +94,7 @@ async def test_a_rolling_restart_of_two_servers_fails_none_of_2000_calls(tmp_pat
             site.process.send_signal(signal.SIGTERM)
             assert await exited(site) == 0
             await asyncio.to_thread(site.start)
-            async with asyncio.timeout(5):
-                while not balanced.ready[site.port]:
-                    await asyncio.sleep(0.01)
+            await until(lambda port=site.port: balanced.ready[port])
             assert balanced.done > before, balanced.failed[:5]
         by_then, balanced.restarted = balanced.done, True
         await asyncio.gather(*calls)

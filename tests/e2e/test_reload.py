@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
 import signal
 import ssl
 import time
 
 import pytest
 import trustme
-from tests.e2e.load import CONFIG, Caller, Load, Site, running
+from tests.e2e.load import CONFIG, PENSTOCK, Caller, Load, Site, running, until
 
 RELOADS = 100
 WORKERS = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "two workers"])
@@ -95,9 +94,11 @@ async def test_a_command_and_a_signal_have_it_taken_over_and_say_what_needs_a_re
         second = await caller.chat()
         site.config.write_text(changed(3))
         site.process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(5):
-            while (await caller.chat()).headers["x-penstock-target"] != "fake/m3":
-                await asyncio.sleep(0.01)
+
+        async def is_taken_over():
+            return (await caller.chat()).headers["x-penstock-target"] == "fake/m3"
+
+        await until(is_taken_over)
         caller.close()
 
     assert (code, err) == (0, "")
@@ -159,16 +160,13 @@ async def test_a_new_certificate_is_shown_to_new_connections(tmp_path, options):
     site.start = lambda: None
     log = site.log.open("wb")
     site.process = await asyncio.create_subprocess_exec(
-        *("penstock", "serve", "--port", str(site.port), *options),
-        env=site.environ | {"PATH": os.environ["PATH"]},
-        executable=str(__import__("tests.e2e.load", fromlist=["PENSTOCK"]).PENSTOCK),
+        *(str(PENSTOCK), "serve", "--port", str(site.port), *options),
+        env=site.environ,
         stdout=log,
         stderr=log,
     )
     try:
-        async with asyncio.timeout(20):
-            while "serves on https" not in site.log.read_text():
-                await asyncio.sleep(0.02)
+        await until(lambda: "serves on https" in site.log.read_text(), 20)
         first = await shown()
         write("after")
         code, _, err = site.run("reload")

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import Counter
 
-from tests.e2e.load import CONFIG, PENSTOCK, Caller, Load, Site, once, running, wait_until
+from tests.e2e.load import CONFIG, PENSTOCK, Caller, Load, Site, once, running, until, wait_until
 
 
 def is_alive(pid):
@@ -30,19 +30,19 @@ async def workers(site):
 
 async def replaced(site, number, pid):
     """Wait until another process has this number and is ready."""
-    async with asyncio.timeout(10):
-        while True:
-            found = {worker["worker"]: worker for worker in await workers(site)}
-            if number in found and found[number]["pid"] != pid:
-                return found
-            await asyncio.sleep(0.02)
+    found = {}
+
+    async def is_there():
+        found.update({worker["worker"]: worker for worker in await workers(site)})
+        return number in found and found[number]["pid"] != pid
+
+    await until(is_there)
+    return found
 
 
 async def test_every_worker_answers_and_one_of_them_tells_of_all(tmp_path):
     with running(Site(tmp_path, "--workers", "3")) as site:
-        ids = []
-        for _ in range(60):
-            ids.append((await once(site.port)).headers["x-penstock-call"])
+        ids = [(await once(site.port)).headers["x-penstock-call"] for _ in range(60)]
         health = await workers(site)
         caller = Caller(site.port)
         metrics = (await caller.ask("/metrics")).body.decode()
@@ -97,22 +97,25 @@ async def test_a_worker_that_is_told_to_end_drains_and_is_replaced_without_a_fai
 
 async def test_a_key_press_that_reaches_all_processes_lets_calls_in_flight_end(tmp_path):
     site = Site(tmp_path, "--workers", "2")
-    with site.log.open("wb") as out:
-        site.process = subprocess.Popen(
-            [PENSTOCK, "serve", "--port", str(site.port), "--workers", "2"],
-            env=site.environ,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    wait_until(lambda: "serves on" in site.log.read_text(), 20)
+    log = site.log.open("wb")
+    site.process = await asyncio.create_subprocess_exec(
+        *(str(PENSTOCK), "serve", "--port", str(site.port), *site.options),
+        env=site.environ,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    await until(lambda: "serves on" in site.log.read_text(), 20)
     streams = [asyncio.create_task(once(site.port, "long", stream=True)) for _ in range(10)]
     await asyncio.sleep(0.2)
     os.killpg(site.process.pid, signal.SIGINT)
     replies = await asyncio.gather(*streams)
 
+    code = await asyncio.wait_for(site.process.wait(), 10)
+    log.close()
+
     assert all(b"twelve" in reply.body for reply in replies)
-    assert await asyncio.to_thread(site.process.wait, 10) == 0
+    assert code == 0
 
 
 async def test_no_worker_outlives_its_supervisor(tmp_path):

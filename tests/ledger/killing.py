@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 import penstock.ledger.balances
+import penstock.ledger.processes
 import penstock.ledger.shared_budgets
-import penstock.ledger.sharing
 import penstock.ledger.sweeping
 
 OPEN_FILES = Path("/dev/fd")
@@ -17,7 +17,7 @@ FILES = {
     for module in (
         penstock.ledger.balances,
         penstock.ledger.shared_budgets,
-        penstock.ledger.sharing,
+        penstock.ledger.processes,
         penstock.ledger.sweeping,
     )
 }

@@ -67,7 +67,7 @@ def live(home, chance, *, suicide):
     settings = LedgerSettings(segment_bytes=50_000, memory_rows=64)
     ledger = Ledger.open(home, now_ns=NOW, settings=settings)
     budgets = SharedBudgets(LIMITS, now_ns=NOW, home=home)
-    running, left = [], chance.randrange(1, 400)
+    running, left = [], chance.randrange(1, 150)
     until = time.monotonic() + LIFE_S
     while time.monotonic() < until:
         left -= 1

@@ -1,5 +1,6 @@
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -7,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import InvalidRequest, NotFound
-from penstock.ledger.periods import from_ns, iso, to_ns, zone_of
+from penstock.ledger.periods import bounds, from_ns, iso, to_ns, zone_of
 from penstock.ledger.records import pack_receipt
 from penstock.ledger.reports import DIMENSIONS, calls, dimensions, show, spend
 from penstock.ledger.store import FILE, Filter, Span, Store
 from penstock.receipt import Attempt, Usage
 
-ZONES = ("UTC", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin")
+ZONES = (
+    *("UTC", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"),
+    *("America/New_York", "America/St_Johns", "Asia/Kathmandu", "Pacific/Chatham", "America/Havana"),
+)
 HOUR = 3_600_000_000_000
 MINUTE = HOUR // 60
 EVER = Span(0, 2**62)
@@ -159,6 +163,9 @@ DST = [
     at("2026-10-25T01:00+00:00"),
     at("2026-04-04T15:00+00:00"),
     at("2026-10-03T15:30+00:00"),
+    at("2026-03-08T07:00+00:00"),
+    at("2026-11-01T06:00+00:00"),
+    at("2026-03-08T05:00+00:00"),
 ]
 ENDS = [
     at("2026-01-31T23:00+00:00"),
@@ -182,6 +189,7 @@ spendings = st.lists(
                 "user": names,
                 "key_id": names,
                 "target": names,
+                "prompt": names,
                 "model": st.sampled_from(["m", "n"]),
                 "cost": st.none() | st.integers(0, 10**13),
                 "status": st.sampled_from(["exact", "estimated"]),
@@ -213,7 +221,7 @@ def test_parts_and_the_unattributed_add_up_to_the_total_in_every_zone(one_store,
     store, receipts = one_store, []
     store._execute("DELETE FROM calls")
     for started_ns, one in entries:
-        fields = {name: one[name] for name in ("team", "feature", "user", "key_id", "target", "model")}
+        fields = {name: one[name] for name in ("team", "feature", "user", "key_id", "target", "prompt", "model")}
         cost, status = one["cost"], "unpriced" if one["cost"] is None else one["status"]
         usage = Usage(input_tokens=one["tokens"], cached_input_tokens=one["tokens"] // 2, output_tokens=3)
         receipts.append(make.receipt(started_ns, **fields, cost_nano_usd=cost, cost_status=status, usage=usage))
@@ -248,6 +256,74 @@ def test_parts_and_the_unattributed_add_up_to_the_total_in_every_zone(one_store,
     assert {tuple(row[name] for name in by): row["calls"] for row in found["rows"]} == {
         values: count for values, count in expected.items() if None not in values
     }
+
+
+edges = st.sampled_from(DST + ENDS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(moments, st.none() | st.integers(0, 10**13)), max_size=25),
+    st.sampled_from(ZONES),
+    edges,
+    st.sampled_from(["day", "month"]),
+    st.booleans(),
+)
+def test_the_days_and_months_of_a_zone_meet_without_gap_or_overlap(one_store, make, entries, zone, around, window, by):
+    store = one_store
+    store._execute("DELETE FROM calls")
+    made = [
+        make.receipt(started_ns, cost_nano_usd=cost, cost_status="unpriced" if cost is None else "exact")
+        for started_ns, cost in entries
+    ]
+    add(store, *made)
+    spans = [Span(*bounds(window, around, zone_of(zone)))]
+    for _ in range(2):
+        spans.insert(0, Span(*bounds(window, spans[0].since_ns - 1, zone_of(zone))))
+        spans.append(Span(*bounds(window, spans[-1].until_ns, zone_of(zone))))
+    for before, after in pairwise(spans):
+        assert before.until_ns == after.since_ns
+
+    whole = Span(spans[0].since_ns, spans[-1].until_ns)
+    dimension = "day" if by else "hour"
+    parts = [report(store, dimension, span, zone) for span in spans]
+    total = report(store, dimension, whole, zone)
+    assert sum(nano(part["total"]) for part in parts) == nano(total["total"])
+    assert sum(part["total"]["calls"] for part in parts) == total["total"]["calls"]
+    rows = [row for part in parts for row in part["rows"]]
+    assert sum(map(nano, rows)) == sum(map(nano, total["rows"])) == nano(total["total"])
+    if window == "day" and by:
+        assert all(len(part["rows"]) <= 1 for part in parts)
+        assert rows == total["rows"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(spendings, st.lists(st.sampled_from(DIMENSIONS), unique=True, max_size=4), st.sampled_from(ZONES))
+def test_sums_made_of_receipts_are_those_that_the_store_makes(one_store, make, entries, by, zone):
+    """Asked for by prompt, where all calls have the same, everything is as without it."""
+    store = one_store
+    store._execute("DELETE FROM calls")
+    for started_ns, one in entries:
+        fields = {name: one[name] for name in ("team", "feature", "user", "key_id", "target", "model")}
+        cost, status = one["cost"], "unpriced" if one["cost"] is None else one["status"]
+        receipt = make.receipt(started_ns, **fields, prompt="p", cost_nano_usd=cost, cost_status=status)
+        add(store, receipt)
+    by = [name for name in by if name != "prompt"]
+    without = report(store, ",".join(by), EVER, zone)
+    given_prompt = report(store, ",".join([*by, "prompt"]), EVER, zone)
+    for row in given_prompt["rows"]:
+        assert row.pop("prompt") == "p"
+    assert given_prompt["by"].pop() == "prompt"
+    assert given_prompt == without
+
+
+def test_spend_by_prompt_tells_each_version(store, make):
+    add(store, make.receipt(prompt="greet@3"), make.receipt(prompt="greet@4"), make.receipt(prompt="greet@3"))
+    add(store, make.receipt())
+    found = report(store, "prompt")
+    assert {row["prompt"]: row["calls"] for row in found["rows"]} == {"greet@3": 2, "greet@4": 1}
+    assert found["unattributed"]["calls"] == 1
+    assert "saved_usd" not in found["total"]
 
 
 def test_sums_over_neighbouring_spans_add_up_to_the_sum_over_both(store, make):

@@ -1,6 +1,6 @@
 """A place in line is foretold as the queue then gives it."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.policy.crowd import RANKS, Crowd
@@ -66,6 +66,7 @@ def place(queue, claim):
     return order.index("new")
 
 
+@settings(deadline=None)
 @given(st.lists(FLOWS, max_size=40), FLOWS)
 def test_inside_a_class_the_queue_serves_as_foretold_or_better(waiting, flow):
     queue, one = filled([("normal", each) for each in waiting])
@@ -76,6 +77,7 @@ def test_inside_a_class_the_queue_serves_as_foretold_or_better(waiting, flow):
         assert foretold == lasting, "whoever has no other call waiting waits for one turn of each other"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PRIORITIES, FLOWS), max_size=40), PRIORITIES, FLOWS)
 def test_between_classes_it_is_about_right(waiting, priority, flow):
     queue, one = filled(waiting)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -246,6 +246,7 @@ def test_flows_of_those_that_are_gone_do_not_pile_up():
     assert not queue._crowds
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["greedy", "modest"]), min_size=20, max_size=200),
     st.lists(st.integers(1, 5), min_size=1, max_size=60),
@@ -334,4 +335,5 @@ class Waiting(RuleBasedStateMachine):
         assert self.queue.next_expiry() == min((entry.claim.latest for entry in waiting), default=inf)
 
 
+Waiting.TestCase.settings = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 test_everybody_is_served_once_in_order_or_not_at_all = Waiting.TestCase

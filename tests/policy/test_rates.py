@@ -4,7 +4,7 @@ from math import nextafter
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.policy.rates import GRAIN_S, MINUTE_S, MOST_DEBT, Window
@@ -17,6 +17,7 @@ def most_in_a_minute(taken):
     return max((sum(n for at, n in taken if start <= at < start + MINUTE_S) for start, _ in taken), default=0)
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 100))
 def test_no_minute_has_more_than_the_limit(steps, limit):
     window, now, taken = Window(limit), 0.0, []
@@ -28,6 +29,7 @@ def test_no_minute_has_more_than_the_limit(steps, limit):
     assert most_in_a_minute(taken) <= limit
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 100))
 def test_what_is_foretold_comes_true_and_not_before(steps, limit):
     window, now = Window(limit), 0.0
@@ -68,6 +70,14 @@ def test_a_full_limit_passes_at_once_and_again_a_minute_later():
     assert not window.fits(1, 66.9)
     assert window.ready_at(1, 8.0) == 67.0
     assert window.fits(5, 67.0)
+
+
+def test_what_is_counted_together_leaves_with_the_youngest_of_it():
+    window = Window(2)
+    assert window.take(1, 0.0) is window.take(1, 0.2)
+    assert not window.fits(1, 60.1)
+    assert window.ready_at(1, 1.0) == 60.2
+    assert window.fits(2, 60.2)
 
 
 def test_a_window_stays_small_whatever_passes():
@@ -143,6 +153,7 @@ def test_a_debt_is_forgotten_beyond_ten_minutes():
     assert now == (MOST_DEBT + 1) * MINUTE_S
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 20), st.integers(0, 60)), max_size=100), st.integers(20, 50))
 def test_with_debts_no_more_passes_in_the_long_run(steps, limit):
     window, now, used = Window(limit), 0.0, 0

@@ -195,6 +195,14 @@ def test_who_asked_for_a_long_wait_is_come_back_to_when_nothing_else_is_left():
     assert play((ONE, TWO), [limited(30.0), UpstreamGarbled("html")], states=bankrupt)[-1] == "fallback b/two"
 
 
+def test_a_long_wait_comes_after_a_broken_target_and_before_one_that_is_too_slow():
+    broken = Scripted({"b/two": "open"})
+    done = play((ONE, TWO), [limited(30.0), UpstreamGarbled("html"), None], states=broken)
+    assert done == ["first a/one", "fallback b/two", "wait 30.25", "retry a/one"]
+    slow = Scripted({"b/two": "late"})
+    assert play((ONE, TWO), [limited(30.0), None], states=slow) == ["first a/one", "wait 30.25", "retry a/one"]
+
+
 def test_the_last_target_is_waited_for_as_long_as_the_deadline_allows():
     assert play((ONE,), [limited(30.0), None], deadline=31.0) == ["first a/one", "wait 30.25", "retry a/one"]
     assert play((ONE,), [limited(30.0), None], deadline=30.0) == ["first a/one"]

@@ -141,19 +141,21 @@ def test_a_late_first_content_is_a_failure_where_that_is_asked_for_and_counts_on
 
 
 @pytest.mark.parametrize(
-    ("first_s", "took_s", "tokens", "is_failure"),
+    ("slow_s", "first_s", "took_s", "tokens", "is_failure"),
     [
-        (1.0, 11.0, 49, True),
-        (1.0, 11.0, 51, False),
-        (1.0, 11.0, 31, False),  # too few to tell
-        (1.0, 2.9, 32, False),  # all in less than `slow_s`
-        (None, 10.0, 49, True),  # a whole reply
-        (None, 10.0, 500, False),  # it is long, not slow
+        (2.0, 1.0, 11.0, 49, True),
+        (2.0, 1.0, 11.0, 51, False),
+        (2.0, 1.0, 11.0, 31, False),  # too few to tell
+        (10.0, 1.0, 11.0, 49, False),  # it took no longer than a first content may
+        (2.0, None, 10.0, 49, True),  # a whole reply
+        (2.0, None, 10.0, 500, False),  # it is long, not slow
     ],
 )
-def test_an_answer_slower_than_people_read_is_a_failure_where_that_is_asked_for(first_s, took_s, tokens, is_failure):
-    for slow_s, counts in ((2.0, is_failure), (None, False)):
-        health = make(slow_s=slow_s)
+def test_an_answer_slower_than_people_read_is_a_failure_where_that_is_asked_for(
+    slow_s, first_s, took_s, tokens, is_failure
+):
+    for judged, counts in ((slow_s, is_failure), (None, False)):
+        health = make(slow_s=judged)
         tried(health, 0.0, "ok", first_s=first_s, took_s=took_s, output_tokens=tokens)
         assert state(health, took_s).failures == counts
 
@@ -176,6 +178,13 @@ def test_nobody_else_is_kept_away_for_longer_than_a_minute(asked, cooling_s):
     health = make()
     tried(health, 0.0, "failed", retry_after_s=asked)
     assert state(health, 0.0).cooling_s == health.cooling_s(ONE, 0.0) == cooling_s
+
+
+@pytest.mark.parametrize("ending", ["rejected", "cancelled", "ok"])
+def test_nobody_keeps_others_away_by_what_it_writes(ending):
+    health = make()
+    tried(health, 0.0, ending, retry_after_s=30.0)
+    assert verdict(health, 0.0) == "go"
 
 
 # -- room --
@@ -362,9 +371,9 @@ def test_what_was_not_used_for_longest_makes_room_and_what_is_in_use_or_open_doe
 
 
 def test_where_everything_is_in_use_something_makes_room_all_the_same():
-    health, slots = make(), []
-    for number in range(MOST_TARGETS + 50):
-        slots.append(health.enter(Target(id=f"b/{number}", provider="b", model="", dialect=""), 0.0))
+    health = make()
+    targets = [Target(id=f"b/{number}", provider="b", model="", dialect="") for number in range(MOST_TARGETS + 50)]
+    slots = [health.enter(target, 0.0) for target in targets]
     assert len(health.states(0.0)) == MOST_TARGETS
     for slot in slots:
         slot.leave(1.0, "ok")

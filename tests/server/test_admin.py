@@ -13,10 +13,10 @@ from penstock.config import load
 from penstock.gateway import start
 from penstock.ledger.keys import Grant
 from penstock.ledger.store import StoreBusy
-from penstock.server.admin import Refusal, control_plane, openapi
-from penstock.server.app import App
-from penstock.server.http11 import Limits, Server
+from penstock.server.admin import ROUTES, Refusal, openapi
+from penstock.server.live import LIVE
 from penstock.server.operations import OPERATIONS
+from penstock.server.serving import Serving
 
 CONFIG = """
 [providers.fake]
@@ -26,16 +26,20 @@ free = true
 targets = ["fake/m"]
 """
 CHAT = b'{"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}'
-PATHS = [(one.method, one.path.replace("{id}", "x")) for one in OPERATIONS]
+PATHS = [(one.method, one.path.replace("{id}", "x")) for one in ROUTES]
 
 
 class Site:
     """A server with its gateway; `key` goes along with each request, if there is one."""
 
-    def __init__(self, gateway, port):
-        self.gateway, self.port = gateway, port
+    def __init__(self, serving, file, port):
+        self.serving, self.file, self.port = serving, file, port
         self.key: str | None = None
         self.crashes: list[BaseException] = []
+
+    @property
+    def gateway(self):
+        return self.serving.gateway
 
     def make_key(self, **grant):
         return self.gateway.keys.create(Grant(**grant), 0)
@@ -60,15 +64,19 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path):
-    (tmp_path / "penstock.toml").write_text(CONFIG)
-    gateway = start(load(str(tmp_path / "penstock.toml"), {"PENSTOCK_HOME": str(tmp_path / "home")}))
-    app = App(gateway, control_plane(gateway))
-    crashes = []
-    server = Server(app, app.refuse, Limits(), on_crash=crashes.append)
-    await server.start("127.0.0.1", 0)
-    yield Site(gateway, server.port)
-    await server.close()
-    await gateway.close()
+    file, crashes = tmp_path / "penstock.toml", []
+    file.write_text(CONFIG)
+
+    def read():
+        return load(str(file), {"PENSTOCK_HOME": str(tmp_path / "home")})
+
+    serving = Serving(start(read()), read)
+    serving.server.on_crash = crashes.append
+    await serving.server.start("127.0.0.1", 0)
+    yield Site(serving, file, serving.server.port)
+    await serving.server.close()
+    await serving.retired(5)
+    await serving.gateway.close()
     assert crashes == []
 
 
@@ -295,6 +303,36 @@ async def test_a_long_report_holds_up_nobody(site, monkeypatch):
     assert (await report).status == 200
 
 
+# -- the running server --
+
+
+async def test_a_configuration_is_taken_over_and_its_models_are_there_at_once(site):
+    site.file.write_text(CONFIG + '[models.slow]\ntargets = ["fake/n"]\n')
+    told = read(await site.ask("POST", "/admin/v1/reload"))
+    models = read(await site.get("/admin/v1/models"))["models"]
+    chat = await site.ask("POST", "/v1/chat/completions", CHAT.replace(b"fast", b"slow"))
+
+    assert (told["reloaded"], told["hash"]) == (True, site.gateway.config.hash)
+    assert [model["name"] for model in models] == ["fast", "slow"]
+    assert chat.status == 200
+
+
+async def test_one_with_mistakes_is_refused_with_all_of_them(site):
+    site.file.write_text(CONFIG + "[server]\nprot = 1\nport = -1\n")
+    fault = refused(await site.ask("POST", "/admin/v1/reload"), 400, "invalid_config")
+
+    assert [mistake.key for mistake in fault.mistakes] == ["server.prot", "server.port"]
+    assert all(mistake.line for mistake in fault.mistakes)
+
+
+async def test_health_tells_of_each_target_that_was_tried(site):
+    await site.ask("POST", "/v1/chat/completions", CHAT)
+    (worker,) = read(await site.get("/admin/v1/health"))["workers"]
+
+    assert (worker["worker"], worker["ready"], worker["shed"]) == (1, True, 0)
+    assert [target["target"] for target in worker["targets"]] == ["fake/m"]
+
+
 # -- metrics --
 
 
@@ -386,7 +424,7 @@ def document():
 def test_the_document_has_the_form_of_openapi(document):
     operations = [(path, operation) for path, ways in document.paths.items() for operation in ways.values()]
 
-    assert len({operation.operation_id for _, operation in operations}) == len(operations) == len(OPERATIONS)
+    assert len({operation.operation_id for _, operation in operations}) == len(operations) == len(OPERATIONS) + len(LIVE)
     assert [list(one) for one in document.security] == [list(document.components.security_schemes)]
     for path, operation in operations:
         in_path = {parameter.name for parameter in operation.parameters if parameter.in_ == "path"}

@@ -671,9 +671,8 @@ async def test_a_body_that_is_no_request_is_refused_and_leaves_no_receipt(tmp_pa
 async def test_how_long_to_wait_is_told_in_whole_seconds(tmp_path):
     limited = whole(b'{"error": {"message": "slow"}}', "429 Slow", headers="retry-after: 6.2\r\n")
     async with site(tmp_path, limited) as one:
-        upstream = await one.ask(chat())
         key = one.gateway.keys.create(Grant(team="slow"), time.time_ns()).key
-        await one.ask(chat(authorization=f"Bearer {key}"))
+        upstream = await one.ask(chat(authorization=f"Bearer {key}"))
         own = await one.ask(chat(authorization=f"Bearer {key}"))
         poor = one.gateway.keys.create(Grant(team="poor"), time.time_ns()).key
         spent = await one.ask(chat(authorization=f"Bearer {poor}"))

@@ -32,7 +32,7 @@ def test_every_family_is_told_once_and_every_sample_with_its_worker():
 
 
 def test_a_family_that_one_worker_alone_has_is_there():
-    both = joined({1: b"# HELP a A.\n# TYPE a counter\na 1.0\n", 2: b"# TYPE b gauge\nb 2.0\n"})
+    both = joined({1: b"# HELP a A.\n# TYPE a gauge\na 1.0\n", 2: b"# TYPE b gauge\nb 2.0\n"})
 
     assert samples(both) == {("a", (("worker", "1"),)): 1.0, ("b", (("worker", "2"),)): 2.0}
 

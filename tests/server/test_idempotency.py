@@ -250,6 +250,18 @@ async def test_replies_outlive_the_process(tmp_path):
         assert one.calls == []
 
 
+async def test_a_reply_is_kept_even_if_the_process_ends_in_that_moment(tmp_path):
+    async with site(tmp_path) as one:
+        one.gate.clear()
+        running = asyncio.create_task(one.ask())
+        await until(lambda: one.calls)
+        one.once._thread_of_its_own().submit(time.sleep, 0.03)
+        one.gate.set()
+        first = await running
+    async with site(tmp_path) as one:
+        assert same(first, await one.ask())
+
+
 async def test_large_requests_are_told_apart_as_well(tmp_path):
     async with site(tmp_path) as one:
         body = b"x" * (2 << 20)

@@ -35,7 +35,7 @@ class _Group(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_Group, help="The catalogue of models, and reviewed updates of it; a search lists models.")
+app = typer.Typer(cls=_Group, help="The catalogue of models, and updates of it.")
 
 
 @app.command("list")

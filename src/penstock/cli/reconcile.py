@@ -50,6 +50,7 @@ def reconcile(
     Day by day (UTC) and model by model: tokens and money, as far as the export has them. Exit code 1 says that something
     differs by more than the tolerance.
     """
+    configuration = load(config)
     tolerance = Tolerance(
         percent(options.tolerance_percent, "--tolerance-percent"), dollars(options.tolerance_usd, "--tolerance-usd")
     )
@@ -57,7 +58,7 @@ def reconcile(
     if not said:
         raise InvalidRequest("The export has no row with a figure.", hint="Export a span in which something was used.")
     first, last = said[0].day, said[-1].day
-    with open_store(load(config)) as store:
+    with open_store(configuration) as store:
         tries = history.tries(store, Filter(_span(first, last)))
         ledger = sides.ledger_side(((day, one) for day, one in tries if first <= day <= last), options.provider)
     lines = sides.compare(ledger, said, tolerance)

@@ -5,7 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from penstock.cli.command import command
 from penstock.cli.ledger import open_store, read_span
@@ -20,6 +20,13 @@ from penstock.ledger.reports import Spend, SpendRow
 NUMBERS = ("calls", "input", "cached", "output", "cost")
 
 
+class Form(Struct, frozen=True):
+    """In what form it is printed."""
+
+    json: Json = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False
+
+
 @command
 def spend(
     since: Since = "today",
@@ -27,22 +34,21 @@ def spend(
     by: Annotated[str, typer.Option(help="Any of: " + ", ".join(reports.DIMENSIONS) + ".")] = "model",
     zone: Zone = "UTC",
     config: Config = None,
-    json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
+    form: Form = Form(),  # noqa: B008 - frozen
 ) -> None:
     """Say what was spent.
 
     The parts and the unattributed rest always add up to the total. Calls without a known price are counted and said to
     be unpriced, never taken for ones that cost nothing.
     """
-    if json and as_csv:
+    if form.json and form.as_csv:
         raise InvalidRequest("Give --json or --csv, not both.")
     span, dimensions = read_span(since, until, zone), reports.dimensions(by)
     with open_store(load(config)) as store:
         found = reports.spend(store, span, dimensions, zone_of(zone))
-    if json:
+    if form.json:
         print_json(found)
-    elif as_csv:
+    elif form.as_csv:
         _print_csv(found)
     else:
         print_table((*(found.by or ("",)), *NUMBERS, "status"), _rows(found), NUMBERS)

@@ -10,7 +10,7 @@ they are put in place, then the word is cleared. A death before that word leaves
 whoever takes the lock next puts the values in place once more, which changes nothing where they are there already. So no
 moment of dying leaves half a change. What is not in a commit is a single word whose writing takes one instruction.
 
-A process is known by its number (`sharing.py`). Whoever finds nobody alive begins a new table, for what was in it can be
+A process is known by its number (`processes.py`). Whoever finds nobody alive begins a new table, for what was in it can be
 had from the receipts; so the file is never older than its oldest process, and no loss of power leaves a torn one in use.
 
 Knows words, lines and numbers; never what a budget or a receipt is. One thread uses a `Balances`.
@@ -27,7 +27,7 @@ from typing import Final
 from msgspec import Struct
 
 from penstock.errors import Internal, Overloaded
-from penstock.ledger.sharing import PATIENCE_S, SLOW_S, TRY, Lock, Roll, lock_of_dead
+from penstock.ledger.processes import PATIENCE_S, SLOW_S, TRY, Lock, Roll, lock_of_dead
 
 FOLDER, TABLE = "balances", "table"
 

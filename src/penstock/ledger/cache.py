@@ -4,7 +4,7 @@ The key is a hash of everything that was asked, never of a list of members: what
 tenant is a team, or a key without one; nobody ever gets what another tenant was answered. Only answers that came to a
 good end are kept, in the memory of this process, up to a bound in bytes and in number; the least recently used go first.
 
-It never asks a provider, never waits and knows no configuration. Place in the line: `sharing.py` asks it before a call is
+It never asks a provider, never waits and knows no configuration. Place in the line: `processes.py` asks it before a call is
 made, and fills it afterwards.
 """
 

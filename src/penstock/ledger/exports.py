@@ -31,7 +31,7 @@ _SECONDS = re.compile(r"\d{9,11}", re.ASCII)
 """Seconds since the epoch, from 1973 on; eight digits are a date without hyphens."""
 _LARGEST = 18
 _SEPARATORS = "\t;,"
-_CENTS = 100
+_CENT = Fraction(1, 100)
 
 _DAY: Final = ("date", "day", "usage_date_utc", "start_time_iso", "starting_at", "timestamp", "start_time", "created")
 _MODEL: Final = ("model", "model_version", "line_item")
@@ -225,7 +225,7 @@ def _cost(row: Mapping[str, Any], place: str) -> Fraction | None:
     if currency is not None and str(currency).lower() != "usd":
         raise _wrong(place, f"the amount is in {str(currency)[:8]!r}, not in US dollars.", "Convert it first.")
     amount = Fraction(_number(value, place))
-    return amount / _CENTS if row.get("cents") else amount
+    return amount * _CENT if row.get("cents") else amount
 
 
 def _day(row: Mapping[str, Any], place: str) -> str:

@@ -78,21 +78,16 @@ def _sweep(table: Balances, number: int, home: Path) -> int:
         return 0
     with _store(home) as store:
         costs = {call: _cost(call, store, journals) for call in {record.call for record in found}}
-    # A call's holds go together: those of further tries first, and the first hold, which books it all, as the last.
-    for record in sorted(found, key=lambda one: starts[one.at], reverse=True):
-        _settle(table, record, 0 if _has_more(record, found, starts) else costs[record.call])
+    found.sort(key=lambda record: starts[record.at], reverse=True)
+    first = {record.call: record.at for record in found}  # a call's first hold books it all, and is settled last
+    for record in found:
+        _settle(table, record, costs[record.call] if first[record.call] == record.at else 0)
     table.acquire(SLOW_S)
     try:
         table.disown(number)
     finally:
         table.release()
     return len(found)
-
-
-def _has_more(record: Open, found: list[Open], starts: dict[int, int]) -> bool:
-    """Whether another hold of the same call is settled after this one."""
-    rank = (starts[record.at], -found.index(record))
-    return any(one.call == record.call and (starts[one.at], -found.index(one)) < rank for one in found)
 
 
 def _settle(table: Balances, record: Open, cost: int) -> None:

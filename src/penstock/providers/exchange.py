@@ -5,11 +5,15 @@ the reply in and wakes its reader. Place in the line: `connection.py` and `pool.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, TypeVar
 
 import msgspec
+
+from penstock.plugins import UNSENT
+
+T = TypeVar("T")
 
 Header = tuple[bytes, bytes]
 """Name and value; the names of a reply are in lower case."""
@@ -181,3 +185,12 @@ class Reply(msgspec.Struct, eq=False):
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+
+async def unsent(work: Awaitable[T]) -> T:
+    """Do what comes before a request goes out; a cancellation meanwhile says so."""
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        error.args = (*error.args, UNSENT)
+        raise

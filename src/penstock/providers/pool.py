@@ -19,10 +19,9 @@ from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import Any, Final
 
-from penstock.plugins import UNSENT
 from penstock.providers.address import Address, Proxy, proxy_for
 from penstock.providers.connection import Connection
-from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
+from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, unsent
 from penstock.providers.sweep import Sweep
 
 __all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "SSLContext", "proxy_for", "trust_store"]
@@ -88,11 +87,7 @@ class Pool:
         """
         if self._dialer.forward is not None:
             request = self._dialer.forward(request)
-        try:
-            connection = self._idle.pop() if self._idle else await self._acquire(deadline)
-        except asyncio.CancelledError as error:
-            error.args = (*error.args, UNSENT)
-            raise
+        connection = self._idle.pop() if self._idle else await unsent(self._acquire(deadline))
         now = self._time()
         if now >= deadline:
             self.release(connection)

@@ -7,8 +7,8 @@ a clock itself: its driver (`execute.py`) does, so that the whole policy is test
 Strategy. The first target in the plan's order that may be called now. After a failure whose class says `retry`, the same one
 again: at most `retries` times, as long as its retry budget has a token, after a full-jitter backoff (uniform between 0 and
 min(cap, base * 2**k)) or what the provider asked for with `Retry-After`, never earlier. A wait that does not fit before the
-deadline, or that is longer than `patience_s` while another target stands ready, means the next target at once; the one that
-asked for it is come back to if nothing else is left. A failure of class `next` goes on to the next target, `model` passes over
+deadline, or that is longer than `patience_s` while another target is left, means the next target at once; the one that asked
+for it is come back to if nothing else is left. A failure of class `next` goes on to the next target, `model` passes over
 all targets of the same model, `stop` ends it all.
 
 Where no target may be called, those that are full are queued for. Where none is full either, a target that asked to be left
@@ -214,7 +214,7 @@ class _Search:
         if self._todo:
             if self._states.verdict(target, self._now, self._deadline - self._now) == "open":
                 return
-            if wait_s > own.patience_s and self._another_is_ready():
+            if wait_s > own.patience_s:
                 self._later.append(_Later(due, target, is_retry=True))
                 return
         yield from self._wait_for(_Later(due, target, is_retry=True))
@@ -270,19 +270,12 @@ class _Search:
             return None
         return self.take(min(late, key=lambda target: self._states.ttft_s(target, self._now)))
 
-    def _another_is_ready(self) -> bool:
-        now, left_s = self._now, self._deadline - self._now
-        return any(self._states.verdict(target, now, left_s) in _READY for target in self._todo)
-
     def _is_near(self, one: _Later) -> bool:
         return one.due - self._now <= self._patience(one.target).patience_s
 
     def _patience(self, target: Target) -> Patience:
         patience = self._policy.patience
         return patience if isinstance(patience, Patience) else patience[target.provider]
-
-
-_READY: Final[frozenset[Verdict]] = frozenset({"go", "probe", "full"})
 
 
 def _due(one: _Later) -> float:

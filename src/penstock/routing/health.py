@@ -46,6 +46,7 @@ caller wrote (4xx), or nothing at all."""
 
 
 _FAILURES: Final[frozenset[Ending]] = frozenset({"failed", "timeout"})
+_COOLING: Final = _FAILURES | {"limited"}  # no caller may keep others away by what it writes
 
 
 class HealthSettings(Struct, frozen=True):
@@ -157,6 +158,11 @@ class Slot:
         self._slow = False
         self._tokens = tokens
 
+    @property
+    def openings(self) -> int:
+        """How often the target's breaker has opened until now."""
+        return self._known.breaker.openings
+
     def first(self, now: float) -> None:
         """Note that the first content of a stream came. Of a whole reply, which comes at its end, say nothing here."""
         if self._first_at is not None or not self._held:
@@ -232,7 +238,7 @@ class Slot:
             known.limit.refuse(now, known.round_trip_s(), provider.concurrency)
         elif ending == "timeout":
             known.limit.back_off(now, known.round_trip_s(), provider.concurrency)
-        if retry_after_s is not None and ending != "cancelled":
+        if retry_after_s is not None and ending in _COOLING:
             known.cooling_until = max(known.cooling_until, now + min(retry_after_s, COOLING_S))
 
 

@@ -151,15 +151,17 @@ Run = Callable[[Recorder], Awaitable[bool]]
 class _Running:
     """A request that is being answered here, and its reply once that is kept.
 
-    `known` is done once it is known whether the key is this request's, or another one's.
+    `known` is done once it is known whether the key is this request's, or another one's; `made` says that the call has come
+    to its end, and only its reply is still to be kept.
     """
 
-    __slots__ = ("asked", "key", "known", "reply", "task")
+    __slots__ = ("asked", "key", "known", "made", "reply", "task")
 
     def __init__(self, key: bytes, asked: bytes) -> None:
         self.key = key
         self.asked = asked
         self.known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.made = False
         self.reply: KeptReply | None = None
         self.task: asyncio.Task[None]
 
@@ -167,6 +169,11 @@ class _Running:
         """Let go who waits for `known`."""
         if not self.known.done():
             self.known.set_result(None)
+
+    def stop(self) -> None:
+        """Cancel the call, since the process ends; what was made is kept all the same."""
+        if not self.made:
+            self.task.cancel(_SHUTDOWN)
 
 
 class Idempotency:
@@ -211,16 +218,17 @@ class Idempotency:
         running = self._running[key] = _Running(key, asked)
         running.task = asyncio.get_running_loop().create_task(self._make(running, recorder, run, ends))
         running.task.add_done_callback(lambda task: self._ended(running, recorder, task))
-        await self._attend(running.task, recorder)
+        await self._attend(running, recorder)
 
-    async def _attend(self, task: "asyncio.Task[None]", recorder: Recorder) -> None:
+    async def _attend(self, running: _Running, recorder: Recorder) -> None:
         """Stay until the call has its end, or the client is gone, which the call does not mind."""
+        task = running.task
         waited: set[asyncio.Future[None]] = {task, recorder.left}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError as why:
             if _SHUTDOWN in why.args:
-                task.cancel(_SHUTDOWN)
+                running.stop()
                 await asyncio.wait({task}, timeout=ENDING_S)
             recorder.leave()
             raise
@@ -242,6 +250,7 @@ class Idempotency:
             if await run(recorder):
                 reply = recorder.reply()
         finally:
+            running.made = True
             self._claims -= 1
             await self._settle(running, reply)
 
@@ -291,18 +300,17 @@ class Idempotency:
         return self._thread
 
     async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        """Do what may wait for the disk. It is done even if nobody waits for it any more: a claim, or a reply, is at stake."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread_of_its_own(), work, *given))
+        return await asyncio.get_running_loop().run_in_executor(self._thread_of_its_own(), work, *given)
 
     async def close(self, within_s: float = 0.0) -> None:
         """Give what is being answered so much time, end the rest, and let go of the ledger. Nothing may come after."""
-        tasks = {running.task for running in self._running.values()}
-        if tasks and within_s > 0:
-            _, tasks = await asyncio.wait(tasks, timeout=within_s)
-        for task in tasks:
-            task.cancel(_SHUTDOWN)
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._running and within_s > 0:
+            await asyncio.wait([running.task for running in self._running.values()], timeout=within_s)
+        left = tuple(self._running.values())
+        for running in left:
+            running.stop()
+        if left:
+            await asyncio.wait([running.task for running in left])
         if self._timer is not None:
             self._timer.cancel()
         thread, self._thread = self._thread, None

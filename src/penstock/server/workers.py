@@ -32,7 +32,7 @@ log = logging.getLogger("penstock")
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 SOON_S: Final = 1.0
-"""A worker that ends within this has died at once."""
+"""A worker that ends within this, or before it is ready, has died at once."""
 PAUSES_S: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Before a worker is replaced that has died at once so many times in a row."""
 HOPELESS: Final = 5
@@ -169,7 +169,7 @@ class Supervisor:
             told(worker, None)
         if self._endings:
             return
-        at_once = time.monotonic() - worker.began < SOON_S
+        at_once = not worker.ready or time.monotonic() - worker.began < SOON_S
         deaths = self._deaths[worker.number] = self._deaths.get(worker.number, 0) + 1 if at_once else 0
         if not self._ever_ready and (self._failure is not None or sum(self._deaths.values()) >= HOPELESS):
             self._failure = self._failure or NoWorker(

@@ -6,8 +6,9 @@ under the labels "other".
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, islice
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -55,6 +56,41 @@ class _Histogram:
         return [(name, float(count)) for name, count in zip(names, accumulate(self.counts), strict=True)]
 
 
+class TargetVitals(Protocol):
+    """How one target does; see `routing.health.TargetState`."""
+
+    @property
+    def target(self) -> str:
+        """Its name."""
+
+    @property
+    def breaker(self) -> str:
+        """closed, open or half_open."""
+
+    @property
+    def openings(self) -> int:
+        """How often its breaker opened."""
+
+    @property
+    def in_flight(self) -> int:
+        """Tries at it now."""
+
+    @property
+    def limit(self) -> int:
+        """How many it may have."""
+
+
+class Room(Protocol):
+    """The lines in which calls wait, and the targets that they wait for."""
+
+    @property
+    def everybody(self) -> int:
+        """How many calls wait for room."""
+
+    def states(self) -> Iterable[TargetVitals]:
+        """Tell how each target does that was tried so far."""
+
+
 class Metrics(Collector):
     """The counters of one process."""
 
@@ -66,12 +102,14 @@ class Metrics(Collector):
         self._duration = _Histogram()
         self._first = _Histogram()
         self._in_flight: Callable[[], int] = int
+        self._room: Room | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def watch(self, in_flight: Callable[[], int]) -> None:
-        """Say where the number of calls in flight can be read."""
+    def watch(self, in_flight: Callable[[], int], room: Room | None = None) -> None:
+        """Say where the number of calls in flight can be read, and how the targets do."""
         self._in_flight = in_flight
+        self._room = room
 
     def observe(self, receipt: Receipt) -> None:
         """Count one call."""
@@ -127,8 +165,25 @@ class Metrics(Collector):
         yield from (family for family, _ in families)
         yield cost
         yield GaugeMetricFamily("penstock_calls_in_flight", "Calls between admission and receipt.", self._in_flight())
+        if self._room is not None:
+            yield from _vitals(self._room)
         for name, text, histogram in (
             ("penstock_call_seconds", "From the start of a call to its receipt.", self._duration),
             ("penstock_first_content_seconds", "From the start of a call to its first content.", self._first),
         ):
             yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.total)
+
+
+def _vitals(room: Room) -> Iterator[Metric]:
+    yield GaugeMetricFamily("penstock_calls_waiting", "Calls that wait for room.", room.everybody)
+    names = ["target"]
+    opened = GaugeMetricFamily("penstock_breaker_open", "1 where a target's breaker is not closed.", labels=names)
+    openings = CounterMetricFamily("penstock_breaker_openings", "How often a breaker opened.", labels=names)
+    tries = GaugeMetricFamily("penstock_target_in_flight", "Tries at a target now.", labels=names)
+    limit = GaugeMetricFamily("penstock_target_limit", "Tries that a target may have at once.", labels=names)
+    for state in islice(room.states(), SERIES):
+        opened.add_metric([state.target], float(state.breaker != "closed"))
+        openings.add_metric([state.target], state.openings)
+        tries.add_metric([state.target], state.in_flight)
+        limit.add_metric([state.target], state.limit)
+    yield from (opened, openings, tries, limit)

@@ -1,4 +1,4 @@
-"""Who shares a file: a lock for the moment of a change, and a number for as long as a process lives.
+"""The processes that share a file: a lock for the moment of a change, and a number for as long as a process lives.
 
 Both are locks of files (flock), which the kernel gives back when their holder dies, by whatever signal. The number of a
 process is that of a file `<number>.lock` beside the shared one, which it keeps locked; a number whose lock can be taken is
