@@ -82,8 +82,7 @@ class Gateway:
     def __init__(self, config: Config, process: Process, before: "Gateway | None" = None) -> None:
         """Build everything that the configuration says; `before` is what this takes the place of. Raises ConfigError."""
         now, now_ns = process.clock(), process.wall_ns()
-        self.config = config
-        self.process = process
+        self.config, self.process = config, process
         self.ledger = process.ledger
         self.metrics = process.metrics
         self.keys = process.identity.keys
@@ -181,14 +180,9 @@ class Gateway:
     async def _shared(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold] | Following:
         """Give an answer from the cache, or one that is on its way to somebody else, where the route allows it."""
         plan = await self.guard(flight, self._admit(flight, caller))
-        fresh_s, stale_s = plan.options.cache_s, plan.options.stale_s
-        if caller.cache != "no-store" and (fresh_s is not None or stale_s is not None):
-            flight.key = cache_key(flight.call, flight.who, "\n".join((plan.model, *plan.ids)))
         if flight.key is None:
             return await self.guard(flight, self._onward(flight, plan))
-        flight.cache = "miss"
-        if caller.cache == "refresh":
-            fresh_s = None
+        fresh_s = None if caller.cache == "refresh" else plan.options.cache_s
 
         def finish(error: PenstockError | None) -> Receipt:
             flight.follow(error)
@@ -201,8 +195,7 @@ class Gateway:
         if not isinstance(found, Following):
             return self._kept(flight, found, "hit", "ok")
         if not found.leads:
-            flight.stands_for, flight.lane = found.opening.target, found.opening.lane
-            found.opening = structs.replace(found.opening, cache="shared")
+            found.opening = flight.share(found.opening)
         return found
 
     def _kept(self, flight: InFlight[Hold], stored: Stored, cache: str, status: Status) -> Flow[Hold]:
@@ -273,6 +266,10 @@ class Gateway:
         flight.ticket = self.admission.try_enter(who, plan.model, call, flight.began)
         if flight.ticket is None:
             flight.ticket = await self.lobby.enter(who, plan.model, call, flight.deadline)
+        options = plan.options
+        if (options.cache_s is not None or options.stale_s is not None) and caller.cache != "no-store":
+            flight.key = cache_key(call, who, "\n".join((plan.model, *plan.ids)))
+            flight.cache = "none" if flight.key is None else "miss"
         return plan
 
     def _attribute(self, who: Who, caller: Caller, call: Call) -> Who:
@@ -371,6 +368,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Let go of the providers and write the ledger out."""
+        self.lobby.close()
         await self.sharing.close()
         await self._drains.close()
         self._deadlines.close()

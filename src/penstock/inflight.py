@@ -8,6 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Generic, Literal, TypeVar
 
+from msgspec import structs
+
 from penstock.call import Call, Ticket, Who
 from penstock.errors import ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
 from penstock.event import Ended, Finished, Started, TextDelta
@@ -92,9 +94,15 @@ class InFlight(Generic[H]):
 
     def follow(self, error: PenstockError | None) -> None:
         """Note how a call ended that shared the answer of another one."""
-        self.cache = "shared"
         if error is not None:
             self.fail("cancelled" if isinstance(error, ClientClosed) else "error", error)
+
+    def share(self, theirs: Opening) -> Opening:
+        """Note whose answer it shares, an excuse or an old one among them, and give the opening of its own."""
+        cache = "shared" if theirs.cache == "miss" else theirs.cache
+        degraded = theirs.target == STATIC or cache == "stale"
+        self.degrade(theirs.target, theirs.lane, cache, "degraded" if degraded else "ok")
+        return structs.replace(theirs, cache=cache)
 
     def cut(self, why: BaseException) -> None:
         """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more."""

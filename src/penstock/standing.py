@@ -47,7 +47,7 @@ class TargetLine(Line[str, Taken]):
     ) -> None:
         """Begin; `lobby` is the other line, with which this one shares its bound."""
         super().__init__(settings.queue, clock, self._return)
-        self.beside = lobby
+        self.beside, lobby.beside = lobby, self
         self._health = health
         self._queue_s = settings.queue_s
         self._priority = priority
@@ -97,7 +97,7 @@ class TargetLine(Line[str, Taken]):
         targets, call = entry.claim.about
         now, health = self._clock(), self._health
         for target in targets:
-            if health.verdict(target, now, call.deadline - now) in {"go", "probe"}:
+            if health.verdict(target, now, inf) in {"go", "probe"}:  # too late or not, it is its turn
                 return target, health.enter(target, now, call.asked_tokens)
         return None
 

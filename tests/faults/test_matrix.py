@@ -142,8 +142,14 @@ def accounted(asked: Asked) -> None:
             assert one.cost_nano_usd == 0
     sources = {one.usage.source for one in receipt.tries if one.usage is not None}
     assert receipt.cost_status == ("estimated" if sources - {"provider"} else "exact")
-    assert receipt.usage.source == (next(iter(sources)) if len(sources) == 1 else receipt.usage.source)
-    assert (receipt.usage.source == "none") is not bool(sources)
+    guessed = sources - {"provider"}
+    assert receipt.usage.source == (
+        "none" if not sources else "provider" if not guessed else "estimated" if "estimated" in guessed else "counted"
+    )
+    used = [one.usage for one in receipt.tries if one.usage is not None]
+    assert receipt.usage.input_tokens == sum(usage.input_tokens for usage in used), "every try is paid for"
+    assert receipt.usage.output_tokens == sum(usage.output_tokens for usage in used)
+    assert receipt.cost_nano_usd == sum(one.cost_nano_usd for one in receipt.tries)
     assert receipt.http_status == asked.answer.status or receipt.streamed
     assert min(receipt.usage.input_tokens, receipt.usage.output_tokens, receipt.cost_nano_usd) >= 0
 

@@ -194,6 +194,22 @@ def test_receipts_that_move_into_the_store_meanwhile_count_once(hire, home):
         assert sum(row.cost_nano_usd for row in rows) == sum(row.calls for row in rows) * 60 == 600
 
 
+def test_a_receipt_that_moves_between_the_two_looks_is_looked_for_again(hire, home, monkeypatch):
+    first = hire([])
+    for _ in range(5):
+        first.call(100, 60)
+    look = Store.sums
+
+    def move(store, span, by):
+        found = look(store, span, by)
+        first.ledger.flush()
+        return found
+
+    monkeypatch.setattr(Store, "sums", move)
+    with sweeping.sums_of(home) as sums:
+        assert sum(row.cost_nano_usd for row in sums(Span(0, 2**62), ())) == 300
+
+
 def test_while_others_write_all_the_time_nothing_goes_missing(hire, home, monkeypatch):
     first = hire([])
     for _ in range(5):

@@ -22,7 +22,9 @@ from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
 from penstock.server.endpoints import FIXED, Endpoint, dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
+from penstock.server.idempotency import Idempotency, Recorder
 from penstock.server.loopback import refuse_strangers
+from penstock.sharing import Following
 from penstock.target import usd
 from penstock.wire.dialect import Dialect, ModelRow
 from penstock.wire.registry import dialect
@@ -46,11 +48,12 @@ class App:
     `watched` turns true once somebody asks whether the server is ready.
     """
 
-    def __init__(self, gateway: Gateway, control: Application) -> None:
+    def __init__(self, gateway: Gateway, control: Application, idempotency: Idempotency | None = None) -> None:
         self.ready = True
         self.watched = False
         self.gateway = gateway
         self._control = control
+        self.once = idempotency
 
     async def __call__(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
@@ -76,21 +79,36 @@ class App:
     # -- calls --
 
     async def _answer(self, endpoint: Endpoint, request: Request, responder: Responder) -> None:
-        """Take a call through the gateway: an answer, embeddings or a count."""
+        """Answer a request for a call: with a new one, or once however often it is asked."""
+        caller, once = read_caller(request), self.once
+        who = self._identify(request, caller)
+        if once is None or not once.wanted(request) or endpoint.asked.operation == "count":
+            await self._call(endpoint, request, caller, who, responder)
+            return
+
+        async def run(to: Recorder) -> bool:
+            return await self._call(endpoint, request, caller, who, to)
+
+        own = self.gateway.config.server.deadline_s
+        within_s = own if caller.deadline_s is None else min(own, caller.deadline_s)
+        await once.answer(request, responder, who, run, within_s)
+
+    async def _call(
+        self, endpoint: Endpoint, request: Request, caller: Caller, who: Who, to: Responder | Recorder
+    ) -> bool:
+        """Take a call through the gateway: an answer, embeddings or a count. Say whether it is a complete answer."""
         operation = endpoint.asked.operation
         speaks = dialect(endpoint.dialect, operation)
-        caller = read_caller(request)
-        who = self._identify(request, caller)
         call = speaks.read_request(request.body, endpoint.asked)
         if request.fields is not None and not RARE.isdisjoint(request.fields):
             call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))
         if operation == "count":
             count = await self.gateway.count(call, who, caller)
-            responder.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
-            return
+            to.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
+            return True
         flow = await self.gateway.begin(call, who, caller)
         try:
-            await (_stream if call.stream else _whole)(speaks, call, flow, responder)
+            return await (_stream if call.stream else _whole)(speaks, call, flow, to)
         finally:
             flow.close()
 
@@ -155,8 +173,8 @@ class App:
         responder.send(error.status, headers, speaks.write_error(error))
 
 
-async def _whole(speaks: Dialect, call: Call, flow: Flow[Any], responder: Responder) -> None:
-    """Collect a reply that is not streamed, and send it in one piece with its cost."""
+async def _whole(speaks: Dialect, call: Call, flow: Flow[Any] | Following, responder: Responder | Recorder) -> bool:
+    """Collect a reply that is not streamed, and send it in one piece with its cost. Say whether it is a complete answer."""
     opening, chunk = flow.opening, await flow.next()
     assert chunk is not None, "a reply has a last chunk, with its receipt"
     events = chunk.events
@@ -174,26 +192,31 @@ async def _whole(speaks: Dialect, call: Call, flow: Flow[Any], responder: Respon
     raw = chunk.raw
     body = raw if opening.lane == "verbatim" and raw is not None else speaks.write_reply(fold(events), call)
     responder.send(opening.status, [JSON, *headers], body)
+    return chunk.receipt.status == "ok"
 
 
-async def _stream(speaks: Dialect, call: Call, flow: Flow[Any], responder: Responder) -> None:
-    """Pass chunks on as they come; a failure becomes the one last event."""
+async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, responder: Responder | Recorder) -> bool:
+    """Pass chunks on as they come; a failure becomes the one last event. Say whether it is a complete answer."""
+    status = ""
     verbatim = flow.opening.lane == "verbatim"
     writer = speaks.stream_writer(call)
     kind = speaks.stream_type if verbatim else writer.content_type
     responder.start(200, [(b"content-type", kind), (b"cache-control", b"no-cache"), *_headers(flow.opening)])
 
     def give(chunk: Chunk) -> bool:
+        nonlocal status
         data = (chunk.raw or b"") if verbatim else writer.send(chunk.events)
         if chunk.receipt is None:
             responder.write(data)
             return responder.congested
         if verbatim and chunk.receipt.error is not None:
             data += writer.send(e for e in chunk.events if isinstance(e, Failed))
+        status = chunk.receipt.status
         responder.finish(data)
         return False
 
     await flow.pump(give, responder.drained)
+    return status == "ok"
 
 
 def _row(plan: Plan) -> ModelRow:

@@ -159,6 +159,7 @@ async def _end(serving: Serving, ending: Ending) -> None:
     again.cancel()
     await server.close()
     drained.cancel()
+    await serving.once.close(RETIRING_S)
     await serving.retired(RETIRING_S)
 
 

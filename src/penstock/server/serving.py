@@ -11,17 +11,20 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from time import monotonic
+from time import time_ns
 from typing import Any
 
 import msgspec
 
 from penstock.errors import ConfigError, Mistake, PenstockError
 from penstock.gateway import Gateway
+from penstock.ledger.idempotency import Replies
 from penstock.server.admin import control_plane
 from penstock.server.app import App
 from penstock.server.channel import Channel, What
 from penstock.server.exposition import joined
 from penstock.server.http11 import Server
+from penstock.server.idempotency import Idempotency
 from penstock.server.live import HealthReport, WorkerHealth
 from penstock.server.presence import Reloaded
 from penstock.server.request import Limits
@@ -45,7 +48,8 @@ class Serving:
         self._channel = channel
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.app = App(gateway, control_plane(self))
+        self.once = Idempotency(Replies(config.home, time_ns), config.server.idempotency_s)
+        self.app = App(gateway, control_plane(self), self.once)
         self.server = Server(self.app, self.app.refuse, limits_of(config), on_crash=crashed, urgent=URGENT)
         self.certificate = _certificate(config)
 
@@ -74,6 +78,7 @@ class Serving:
                 return refused(old.config, error)
             self.app.gateway = successor
             self.server.limits = limits_of(config)
+            self.once.keep_s = config.server.idempotency_s
             if context is not None and self.certificate is not None:
                 self.certificate.replace(context)
             self.keep(old.retire())
