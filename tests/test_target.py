@@ -2,7 +2,7 @@
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.receipt import Usage
@@ -196,6 +196,7 @@ def test_a_ceiling_knows_every_tier_of_service_the_discount_and_pictures():
     assert ceilings((target(dear),), DAY) == ((1, 45), (4, 5))
 
 
+@settings(deadline=None)
 @given(
     amounts,
     amounts,

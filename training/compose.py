@@ -138,7 +138,6 @@ class Writer:
                 )
                 assert fact.id not in writer.facts, f"two facts are called {fact.id}"
                 writer.facts[fact.id] = fact
-        assert not voices, f"voices_*.toml speak of unknown facts: {', '.join(voices)}"
         for entry in read(CORPUS / "together.toml")["together"]:
             for name in entry["facts"]:
                 writer.facts[name] = replace(writer.facts[name], say=lines(entry["say"]), group=entry["facts"][0])
@@ -146,7 +145,9 @@ class Writer:
             if fact.more and writer.facts[fact.more].group == fact.group:
                 writer.facts[name] = replace(fact, more=None)
         talk = read(CORPUS / "small_talk.toml")
-        writer.talks = {one["id"]: (lines(one["hear"]), lines(one["say"])) for one in talk["talk"]}
+        for one in talk["talk"]:
+            writer.talks[one["id"]] = (lines(one["hear"] + voices.pop(one["id"], "")), lines(one["say"]))
+        assert not voices, f"voices_*.toml speak of unknown facts: {', '.join(voices)}"
         writer.fill = talk["fill"]
         writer.phrases = read(CORPUS / "phrases.toml")
         writer.prose = [(one["title"], lines(one["body"])) for one in read(CORPUS / "prose.toml")["text"]]

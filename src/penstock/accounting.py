@@ -88,7 +88,8 @@ class Accounting:
 
     def again(self, flight: InFlight[Hold]) -> None:
         """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
-        flight.holds.append(self._books.reservations.hold(flight.who, flight.ceiling, flight.started_ns))
+        hold, model = self._books.reservations.hold, flight.call.model
+        flight.holds.append(hold(flight.who, flight.ceiling, flight.started_ns, flight.id, model))
 
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""

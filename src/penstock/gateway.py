@@ -100,9 +100,8 @@ class Gateway:
         self.lobby: Lobby = Lobby(self.admission, config.server, process.clock) if before is None else before.lobby
         self.sharing: Sharing = Sharing(ReplyCache(), process.clock) if before is None else before.sharing
         self._shares = any(model.cache_s is not None or model.stale_s is not None for model in config.models)
-        self.reservations: Reservations = Reservations(
-            config, now_ns=now_ns, sums=self.ledger.store.sums, before=None if before is None else before.reservations
-        )
+        held = None if before is None else before.reservations
+        self.reservations: Reservations = Reservations.of(config, self.ledger.store.sums, now_ns, held)
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
         draining = frozenset(p.name for p in config.providers if p.on_disconnect == "drain")
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
@@ -375,6 +374,7 @@ class Gateway:
         self._accounts.close()
         for provider in self._providers.values():
             await provider.close()
+        self.reservations.close()
         self.ledger.close()
 
 

@@ -36,6 +36,12 @@ class Reservations:
         self._day = ""
         self._ceilings: dict[tuple[str, ...], tuple[tuple[Ceiling, ...] | None]] = {}  # of that day
 
+    @classmethod
+    def of(cls, config: Config, sums: SumUp, now_ns: int, before: "Reservations | None") -> "Reservations":
+        """Begin with the budgets of a configuration, shared where the process began as one of several workers."""
+        is_shared = config.server.workers > 1 if before is None else isinstance(before.budgets, SharedBudgets)
+        return cls(config, now_ns=now_ns, sums=sums, before=before, shared=config.home if is_shared else None)
+
     def dearest(
         self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str, tokens: tuple[int, int]
     ) -> int | None:

@@ -81,8 +81,15 @@ def test_no_command_shows_a_traceback_for_a_broken_configuration(penstock, folde
 
 SECRET = "sk-canary-4711-of-the-provider"
 ASKED = {
-    **{"ask": ["Hi"], "plan": ["Hi"], "tokens": ["Hi"], "show": ["x"], "revoke": ["x"], "rotate": ["x"]},
-    **{"diff": ["x"], "apply": ["x"], "reconcile": ["x"]},
+    "ask": ["Hi"],
+    "plan": ["Hi"],
+    "tokens": ["Hi"],
+    "show": ["x"],
+    "revoke": ["x"],
+    "rotate": ["x"],
+    "diff": ["x"],
+    "apply": ["x"],
+    "reconcile": ["x"],
 }
 
 

@@ -133,6 +133,7 @@ def tell(text):
 def main():
     home = Path(sys.argv[1])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    balances.Balances.acquire.__defaults__ = (30.0,)  # a busy machine is no reason to refuse a call here
     tell("up\n")
     for line in sys.stdin:
         seed, kind = line.split()

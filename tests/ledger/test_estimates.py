@@ -4,7 +4,7 @@ from fractions import Fraction
 from math import floor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.ledger.estimates import (
@@ -106,6 +106,7 @@ loads = st.builds(
 rates = st.integers(0, 10**12)
 
 
+@settings(deadline=None)
 @given(loads, rates, rates, rates, st.integers(-5000, 10_000))
 def test_every_month_is_the_formula_on_paper_rounded_half_up_once(load, into, cached, out, bp):
     found = bill(load, target(price(into, out, cached_input=cached, discount_bp=bp)), DAY)
@@ -166,6 +167,7 @@ def test_against_what_costs_nothing_or_is_not_known_it_never_breaks_even():
     assert break_even(Load(1, 1, 1), bill(Load(1, 1, 1), target(free=True), DAY), GPU) is None
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), rates, rates, st.integers(1, 10**12), st.integers(1, 10**5))
 def test_the_break_even_is_the_least_number_of_requests_that_pays(into, out, rate_in, rate_out, hour, speed):
     gpu, load = Gpu(hour, speed), Load(1, into, out)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import InvalidRequest
@@ -211,6 +211,7 @@ def test_an_empty_export_says_nothing():
     assert summed([None]) == ()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.text("date,input\n0123456789-;\"'\t{}[]:eE.", max_size=60) | st.binary(max_size=40))
 def test_any_text_is_rows_or_a_mistake(text):
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
@@ -219,6 +220,7 @@ def test_any_text_is_rows_or_a_mistake(text):
             assert isinstance(read(beginning + data), tuple)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["2026-10-01", "2026-10-02"]), st.sampled_from("mn"), st.integers(0, 10**9))))
 def test_sums_are_those_of_the_rows(rows):
     text = "date,model,input\n" + "".join(f"{day},{model},{count}\n" for day, model, count in rows)

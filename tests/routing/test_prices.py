@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.routing.prices import PriceRow, price_of
@@ -75,6 +75,7 @@ def test_an_unknown_key_is_refused():
         read("since = 2026-01-01\ninput = 1\noutput = 1\nbatches = 1\n")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15), st.integers(-10_000, 10_000))
 def test_what_can_be_written_in_billionths_is_read_exactly(nano, points):
     text = f"since = 2026-01-01\ninput = {Decimal(nano).scaleb(-9):f}\noutput = 0\ndiscount = {Decimal(points).scaleb(-2):f}"

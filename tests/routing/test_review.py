@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.routing.catalog import read_catalog
@@ -175,6 +175,7 @@ price_texts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(price_texts, max_size=4, unique_by=lambda text: text[10:20]), st.none() | st.just(TODAY))
 def test_whatever_is_recorded_keeps_every_version_that_holds_already(prices, since):
     text = model(", ".join(sorted(prices)))

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import ConfigError
@@ -98,6 +98,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["models", "updates", "families", "x"]), values))
 def test_no_shape_of_a_table_breaks_it(table):
     mistakes = []
@@ -107,6 +108,7 @@ def test_no_shape_of_a_table_breaks_it(table):
     assert {one.key.partition(".")[0] for one in mistakes} <= {"updates"}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_text_is_an_update_or_a_list_of_mistakes(data):
     with suppress(ConfigError):

@@ -424,7 +424,9 @@ def document():
 def test_the_document_has_the_form_of_openapi(document):
     operations = [(path, operation) for path, ways in document.paths.items() for operation in ways.values()]
 
-    assert len({operation.operation_id for _, operation in operations}) == len(operations) == len(OPERATIONS) + len(LIVE)
+    assert (
+        len({operation.operation_id for _, operation in operations}) == len(operations) == len(OPERATIONS) + len(LIVE)
+    )
     assert [list(one) for one in document.security] == [list(document.components.security_schemes)]
     for path, operation in operations:
         in_path = {parameter.name for parameter in operation.parameters if parameter.in_ == "path"}

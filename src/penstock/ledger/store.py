@@ -174,8 +174,9 @@ class Store:
                 self._migrate(self._version())
 
     def _refuse_strangers(self) -> None:
+        tables = self._one(sql.TABLES)  # first: whoever makes them at this moment has marked the file by the end
         mark = self._one(sql.MARK_OF)
-        if mark != sql.APPLICATION_ID and (mark or self._one(sql.TABLES)):
+        if mark != sql.APPLICATION_ID and (mark or tables):
             raise Internal(f"{self.path} is the database of another program.", hint=_MOVE)
 
     def _version(self) -> int:

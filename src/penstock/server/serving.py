@@ -10,8 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from time import monotonic
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any
 
 import msgspec
