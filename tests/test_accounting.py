@@ -5,6 +5,7 @@ import pytest
 from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books
 from penstock.call import Call, Content, Sampling
 from penstock.config import load
+from penstock.flushing import Flusher
 from penstock.reservations import Reservations
 from penstock.routing.router import Plan
 from penstock.target import Price, Rates, Target
@@ -18,7 +19,7 @@ def accounts(tmp_path):
     (tmp_path / "penstock.toml").write_text('[models.m]\ntargets = ["local/penstock-mini"]\n')
     config = load(str(tmp_path / "penstock.toml"), {"PENSTOCK_HOME": str(tmp_path)})
     reservations = Reservations(config, now_ns=0, sums=lambda *_: ())
-    books = Books(None, reservations, lambda *_: None, lambda _: None, "hash")
+    books = Books(Flusher(None), reservations, lambda *_: None, lambda _: None, "hash")
     return Accounting(books, None, lambda: 0.0, lambda: None)
 
 

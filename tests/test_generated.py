@@ -9,8 +9,7 @@ import pytest
 
 from penstock import Options
 from penstock.errors import PenstockError
-from penstock.server.admin import openapi
-from penstock.server.operations import OPERATIONS
+from penstock.server.admin import ROUTES, openapi
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -98,7 +97,7 @@ def test_every_option_of_the_library_is_told():
 def test_every_operation_of_the_control_plane_is_told_with_its_parameters():
     told = {row[0].strip("`"): row[1] for row in rows("http.md")}
 
-    for operation in OPERATIONS:
+    for operation in ROUTES:
         words = told[f"{operation.method} {operation.path}"]
         assert all(f"`{parameter.name}`" in words for parameter in operation.parameters)
-    assert set(openapi()["paths"]) == {operation.path for operation in OPERATIONS}
+    assert set(openapi()["paths"]) == {operation.path for operation in ROUTES}

@@ -66,7 +66,7 @@ class Recipe:
     pretrain_rate: float = 2e-3
     sft_rounds: tuple[Round, ...] = (
         Round(480_000, 0.85, scattered=0.2),
-        Round(90_000, 0.5, scattered=0.15, rate=5e-4, voices=None),
+        Round(200_000, 0.85, scattered=0.15, rate=6e-4, voices=None),
     )
     warm_up_steps: int = 4000
     lost_tokens: float = 0.15

@@ -18,7 +18,6 @@ from penstock.errors import BudgetExhausted
 from penstock.flushing import Flusher
 from penstock.inflight import InFlight, rough
 from penstock.ledger.budgets import Hold
-from penstock.ledger.ledger import Ledger
 from penstock.ledger.records import Intent
 from penstock.receipt import Receipt
 from penstock.reservations import Reservations
@@ -50,9 +49,9 @@ class Priced(Protocol):
 
 
 class Books(Struct, frozen=True):
-    """Where calls are booked: the ledger, the budgets, the room that they had (`leave`), and who counts them (`observe`)."""
+    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them (`observe`)."""
 
-    ledger: Ledger
+    flusher: Flusher
     reservations: Reservations
     leave: Callable[[Ticket, int, float], None]
     observe: Callable[[Receipt], None]
@@ -69,7 +68,6 @@ class Accounting:
         clock: Callable[[], float],
         closed: Callable[[], None],
     ) -> None:
-        self._flusher = Flusher(books.ledger)
         self._books = books
         self._deadlines = deadlines
         self._clock = clock
@@ -99,7 +97,7 @@ class Accounting:
     def intend(self, flight: InFlight[Hold], target: Target) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost."""
         who = flight.who
-        self._books.ledger.intend(
+        self._books.flusher.ledger.intend(
             Intent(  # by position: see InFlight.close
                 flight.id,
                 flight.started_ns,
@@ -131,10 +129,6 @@ class Accounting:
             receipt = self._book(flight, flight.receipt or flight.close(now, day, rough, books.config_hash), now)
         return receipt
 
-    def close(self) -> None:
-        """Write no more in between; the ledger writes what is left when it is closed."""
-        self._flusher.close()
-
     def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
         flight.ceiling = self.dearest(plan, flight.call, tokens, flight.started_ns)
         self.again(flight)
@@ -142,13 +136,13 @@ class Accounting:
     def _book(self, flight: InFlight[Any], receipt: Receipt, now: float) -> Receipt:
         """Write the receipt down, and give back what was reserved."""
         books = self._books
-        books.ledger.settle(receipt)
+        books.flusher.ledger.settle(receipt)
         books.reservations.settle(flight.holds, receipt.cost_nano_usd or 0)
         if flight.ticket is not None:
             books.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens, now)
         self._deadlines.forget(flight)
         books.observe(receipt)
-        self._flusher.soon()
+        books.flusher.soon()
         self._closed()
         return receipt
 

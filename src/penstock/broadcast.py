@@ -227,12 +227,14 @@ class Broadcast:
     __slots__ = (
         *("error", "opening", "over", "receipt"),
         *(
+            "_begun",
             "_bytes",
             "_chunks",
             "_closed",
             "_complete",
             "_first",
             "_followers",
+            "_reason",
             "_relief",
             "_stopped",
             "_task",
@@ -256,7 +258,9 @@ class Broadcast:
         self._written = 0  # of all
         self._followers: dict[Following, None] = {}  # in the order in which they came
         self._relief: asyncio.Future[None] | None = None
+        self._begun = False
         self._stopped = False
+        self._reason: str | None = None
         self._task = asyncio.get_running_loop().create_task(self._drive(work))
 
     @property
@@ -299,7 +303,10 @@ class Broadcast:
         self._closed(self)
         if not self._stopped and not self.over:
             self._stopped = True
-            self._task.cancel(message)
+            if self._begun:
+                self._task.cancel(message)
+            else:  # a task that is cancelled before it begins does nothing at all: its call would never be settled
+                self._reason = message
 
     async def end_now(self) -> None:
         """Shut the work down and wait for its last word."""
@@ -309,6 +316,9 @@ class Broadcast:
         self.over = True
 
     async def _drive(self, work: Work) -> None:
+        self._begun = True
+        if self._stopped:
+            self._task.cancel(self._reason)
         try:
             answer = await work()
             self.opening = answer.opening

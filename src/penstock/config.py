@@ -177,9 +177,23 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(environ.get("PENSTOCK_HOME") or ".penstock").absolute()
 
 
-def catalog_text() -> bytes:
-    """Give the packaged catalogue of models, TOML."""
-    return files("penstock").joinpath("routing", "models.toml").read_bytes()
+def catalog_text(home: Path | None = None) -> bytes:
+    """Give the packaged catalogue of models, TOML, and behind it the updates that were applied in a home."""
+    packaged = files("penstock").joinpath("routing", "models.toml").read_bytes()
+    applied = None if home is None else home / "models.toml"
+    return packaged + b"\n" + applied.read_bytes() if applied is not None and applied.exists() else packaged
+
+
+def stamp(provider: ProviderSettings) -> tuple[tuple[int, int] | None, ...]:
+    """Give what tells whether the files that a provider was made of have changed: when, and their sizes."""
+    found: list[tuple[int, int] | None] = []
+    for path in (provider.path, provider.ca_file, provider.model, provider.credentials):
+        try:
+            seen = None if path is None else path.stat()
+        except OSError:
+            seen = None
+        found.append(None if seen is None else (seen.st_mtime_ns, seen.st_size))
+    return tuple(found)
 
 
 # -- finding --

@@ -48,7 +48,9 @@ class Deadlines(Generic[T]):
 
     def _look(self) -> None:
         now = self._clock()
-        for call in [one for one in self._calls if now > one.deadline + LOOK_S and not one.overdue]:
-            call.overdue = True
-            self._over(call)
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._calls else None
+        try:
+            for call in [one for one in self._calls if now > one.deadline + LOOK_S and not one.overdue]:
+                call.overdue = True
+                self._over(call)
+        finally:  # one call that cannot be ended does not leave all others without a deadline
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._calls else None

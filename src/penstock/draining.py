@@ -6,6 +6,7 @@ line: beside `gateway.py`.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,8 @@ from penstock.errors import ClientClosed, PenstockError
 from penstock.inflight import InFlight, LiveTry
 from penstock.reply import Chunk
 from penstock.target import Target
+
+log = logging.getLogger("penstock")
 
 Run = Callable[[InFlight[Any], tuple[Target, ...]], Coroutine[Any, Any, tuple[LiveTry, Chunk]]]
 """Makes the tries of a call."""
@@ -27,7 +30,7 @@ class Drains:
         self._providers = providers
         self._clock = clock
         self._settle = settle
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[InFlight[Any], asyncio.Task[None]] = {}
 
     async def pursue(self, flight: InFlight[Any], targets: tuple[Target, ...], run: Run) -> tuple[LiveTry, Chunk]:
         """Have a target answer; where a provider wants its replies read to the end, in a task that nobody's leaving ends."""
@@ -44,18 +47,33 @@ class Drains:
         return last.status == "open" and last.target.provider in self._providers
 
     def begin(self, flight: InFlight[Any]) -> None:
-        """Read a call to its end; whoever began it is gone."""
+        """Read a call to its end; whoever began it is gone. Once, however often it is called."""
+        if flight in self._tasks:
+            return
         flight.task, flight.waiting = None, False  # its deadline settles it, and cancels nobody
-        task = asyncio.get_running_loop().create_task(self._drain(flight))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._tasks[flight] = asyncio.get_running_loop().create_task(self._drain(flight))
+        task.add_done_callback(lambda task: self._ended(flight, task))
+
+    def give_up(self, flight: InFlight[Any]) -> None:
+        """End the tries of a call that is not read on."""
+        if flight.pursuit is not None:
+            flight.pursuit.cancel()
 
     async def close(self) -> None:
         """Settle what is left, as it is."""
-        for task in (tasks := tuple(self._tasks)):
+        left = dict(self._tasks)
+        for task in left.values():
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if left:
+            await asyncio.wait(left.values())
+        for flight in left:
+            self._settle(flight)  # a task that was cancelled before it began did nothing
+
+    def _ended(self, flight: InFlight[Any], task: "asyncio.Task[None]") -> None:
+        del self._tasks[flight]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("call %s failed after its client had gone", flight.id, exc_info=error)
 
     async def _drain(self, flight: InFlight[Any]) -> None:
         try:

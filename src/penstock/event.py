@@ -142,7 +142,7 @@ class UsageReported(Struct, frozen=True, gc=False):
     usage: Usage
 
 
-class Failed(Struct, frozen=True, gc=False):
+class Failed(Struct, frozen=True):
     """The stream ends in an error: at most one, and nothing but `Ended` after it."""
 
     error: PenstockError

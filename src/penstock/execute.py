@@ -266,9 +266,9 @@ class Driver(Generic[P]):
         if tries and tries[-1].billed:
             try:
                 self._again(call)
-            except BudgetExhausted:
+            except PenstockError as error:
                 slot.leave(now, "cancelled")
-                raise _verdict(tries) from None
+                raise (_verdict(tries) if isinstance(error, BudgetExhausted) else error) from None
         live = LiveTry(move, now, slot, self._freed)
         tries.append(live)
         return live

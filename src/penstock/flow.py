@@ -71,6 +71,8 @@ class Flow(Generic[H]):
         """Give the next chunk; None after the last."""
         if self.done:
             return None
+        if self._flight.error is not None:
+            return self._ended(self._flight.error)  # its time was over while nobody read
         try:
             return await self._line.guard(self._flight, self._step())
         except PenstockError as error:
@@ -160,11 +162,9 @@ class Flow(Generic[H]):
     async def _read(self) -> Chunk:
         """Read on after the commit point, where a failure can only end the stream."""
         flight, live = self._flight, self._live
-        if flight.error is not None:
-            raise flight.error  # its time was over while nobody read
         assert live is not None, "a reply without a try is one chunk"
         assert live.exchange is not None, "a try that answered has an exchange"
-        flight.waiting = True
+        flight.wait()
         chunk = await live.exchange.read()
         flight.waiting = False
         if chunk is None:
@@ -183,7 +183,7 @@ class Flow(Generic[H]):
         flight = self._flight
         if flight.error is not None:
             raise flight.error
-        flight.waiting = True
+        flight.wait()
         paused = await pump(self._arrived)
         flight.waiting = False
         if not paused and not self.done:

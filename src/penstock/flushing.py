@@ -14,10 +14,10 @@ FLUSH_ROWS = 256  # together: a transaction costs as much as many rows
 class Flusher:
     """The timer of one ledger."""
 
-    __slots__ = ("_closed", "_ledger", "_timer")
+    __slots__ = ("_closed", "_timer", "ledger")
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -33,5 +33,5 @@ class Flusher:
             self._timer.cancel()
 
     def _flush(self) -> None:
-        backlog = self._ledger.flush(FLUSH_ROWS)
+        backlog = self.ledger.flush(FLUSH_ROWS)
         self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush) if backlog else None

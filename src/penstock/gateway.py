@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from penstock.accounting import Accounting, Books
 from penstock.call import Call, Caller, Who
-from penstock.config import catalog_text
+from penstock.config import catalog_text, stamp
 from penstock.counting import count_asking, count_prompt
 from penstock.deadlines import Deadlines
 from penstock.draining import Drains
@@ -29,6 +29,7 @@ from penstock.errors import (
 )
 from penstock.execute import Driver, Rules
 from penstock.flow import Flow
+from penstock.flushing import Flusher
 from penstock.foresight import Foresight, Skipped, steps
 from penstock.identity import Identity
 from penstock.inflight import STATIC, InFlight, opening, static_events
@@ -71,6 +72,7 @@ class Process(Struct, frozen=True):
     catalog: Catalog
     identity: Identity
     metrics: Metrics
+    flusher: Flusher
     rng: Random
     clock: Callable[[], float] = monotonic
     wall_ns: Callable[[], int] = time_ns
@@ -83,16 +85,17 @@ class Gateway:
         """Build everything that the configuration says; `before` is what this takes the place of. Raises ConfigError."""
         now, now_ns = process.clock(), process.wall_ns()
         self.config, self.process = config, process
-        self.ledger = process.ledger
-        self.metrics = process.metrics
-        self.keys = process.identity.keys
-        self.identify = process.identity.of
+        self.ledger, self.metrics = process.ledger, process.metrics
+        self.keys, self.identify = process.identity.keys, process.identity.of
         self.in_flight = 0
         self._clock, self._wall_ns = process.clock, process.wall_ns
         kept = {} if before is None else before.kept_providers(config)
         self.kept = tuple(kept.values())
-        made = {p.name: kept.get(p.name) or find(PROVIDERS, p.kind)(p) for p in config.providers}
-        self._providers: dict[str, Provider] = made
+        made: dict[str, Provider] = {p.name: kept.get(p.name) or find(PROVIDERS, p.kind)(p) for p in config.providers}
+        self._providers = made
+        self._stamps = {p.name: stamp(p) for p in config.providers}
+        held = None if before is None else before.reservations
+        self.reservations: Reservations = Reservations.of(config, self.ledger.store.sums, now_ns, held)
         self.router = Router(config, process.catalog, {name: p.dialect for name, p in made.items()})
         limits = {p.name: HealthSettings(p.concurrency, p.rpm, p.tpm, p.probe_s, p.slow_s) for p in config.providers}
         self.health: Health = Health(limits, now, None if before is None else before.health)
@@ -100,12 +103,10 @@ class Gateway:
         self.lobby: Lobby = Lobby(self.admission, config.server, process.clock) if before is None else before.lobby
         self.sharing: Sharing = Sharing(ReplyCache(), process.clock) if before is None else before.sharing
         self._shares = any(model.cache_s is not None or model.stale_s is not None for model in config.models)
-        held = None if before is None else before.reservations
-        self.reservations: Reservations = Reservations.of(config, self.ledger.store.sums, now_ns, held)
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
         draining = frozenset(p.name for p in config.providers if p.on_disconnect == "drain")
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
-        books = Books(self.ledger, self.reservations, self.lobby.leave, self.metrics.observe, config.hash)
+        books = Books(process.flusher, self.reservations, self.lobby.leave, self.metrics.observe, config.hash)
         self._accounts = Accounting(books, self._deadlines, process.clock, self._closed)
         self.settle = self._accounts.settle
         patience = {p.name: Patience(retries=p.retries) for p in config.providers}
@@ -208,17 +209,19 @@ class Gateway:
 
     async def _onward(self, flight: InFlight[Hold], plan: Plan) -> Flow[Hold]:
         """Every step behind admission."""
-        call = flight.call
+        call, asked = flight.call, plan
+        flight.wait()
+        self._deadlines.watch(flight)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
         try:
             plan = await self._with_room(flight, plan)
             await self._accounts.reserve(flight, plan)
             self._accounts.intend(flight, plan.targets[0])
-            self._watch(flight, plan)
+            flight.go(plan.targets, continues=plan.options.continues)
             live, chunk = await self._drains.pursue(flight, plan.targets, self._driver.run)
         except PenstockError as error:
-            return self._last_rung(flight, plan, error)
+            return self._last_rung(flight, asked, error)
         flight.waiting = False
         return Flow(self, flight, opening(flight, live), live, chunk)
 
@@ -245,9 +248,9 @@ class Gateway:
             self.settle(flight)
             raise
         except asyncio.CancelledError as error:
-            flight.cut(error)
+            is_ours = flight.cut(error)
             self.abandon(flight)
-            if flight.overdue and flight.error is not None:
+            if is_ours and flight.error is not None:
                 raise flight.error from None
             raise
         except Exception as error:
@@ -298,16 +301,8 @@ class Gateway:
         if flight.receipt is None and self._drains.wants(flight):
             self._drains.begin(flight)
         else:
+            self._drains.give_up(flight)
             self.settle(flight)
-
-    def _watch(self, flight: InFlight[Hold], plan: Plan) -> None:
-        """See that the call's deadline is kept."""
-        flight.task = asyncio.current_task()
-        flight.plan = plan.targets
-        if plan.options.continues and flight.call.stream:
-            flight.continues = True
-            flight.call = structs.replace(flight.call, raw=b"")  # what may be gone on with is written, not passed on
-        self._deadlines.watch(flight)
 
     def _over(self, flight: InFlight[Hold]) -> None:
         """End a call that outlasts its deadline, although its provider, or its caller, does not."""
@@ -332,8 +327,7 @@ class Gateway:
 
     async def warm(self) -> None:
         """Load what the first calls would have to wait for: vocabularies, and models that run in this process."""
-        targets = tuple(target for plan in self.router.models.values() for target in plan.targets)
-        await warm(targets, self._providers)
+        await warm([target for plan in self.router.models.values() for target in plan.targets], self._providers)
 
     # -- from one configuration to the next --
 
@@ -342,12 +336,14 @@ class Gateway:
 
         Calls in flight end here; whoever asks the new one from now on lets this one `retire`.
         """
-        self._successor = Gateway(config, self.process, self)
+        catalog = read_catalog(catalog_text(config.home))
+        self._successor = Gateway(config, structs.replace(self.process, catalog=catalog), self)
         return self._successor
 
     def kept_providers(self, config: Config) -> dict[str, Provider]:
         """Give the providers that another configuration has as well, just as they are here."""
-        return {p.name: self._providers[p.name] for p in config.providers if self.config.provider(p.name) == p}
+        same = [p for p in config.providers if self.config.provider(p.name) == p and self._stamps[p.name] == stamp(p)]
+        return {p.name: self._providers[p.name] for p in same}
 
     async def retire(self) -> None:
         """Let calls in flight end, here and in those before, then close what the successor did not take over."""
@@ -358,7 +354,6 @@ class Gateway:
             self._idle.clear()
             await self._idle.wait()
         self._deadlines.close()
-        self._accounts.close()
         taken = set() if self._successor is None else {*map(id, self._successor.kept)}
         for provider in self._providers.values():
             if id(provider) not in taken:
@@ -371,7 +366,7 @@ class Gateway:
         await self.sharing.close()
         await self._drains.close()
         self._deadlines.close()
-        self._accounts.close()
+        self.process.flusher.close()
         for provider in self._providers.values():
             await provider.close()
         self.reservations.close()
@@ -381,7 +376,8 @@ class Gateway:
 def start(config: Config, *, clock: Callable[[], float] = monotonic, wall_ns: Callable[[], int] = time_ns) -> Gateway:
     """Open the ledger of a configuration (after a crash: settle what was left open) and make its gateway."""
     ledger = Ledger.open(config.home, now_ns=wall_ns(), settings=LedgerSettings(sync=config.ledger.sync))
-    return Gateway(config, process(config, ledger, read_catalog(catalog_text()), clock=clock, wall_ns=wall_ns))
+    catalog = read_catalog(catalog_text(config.home))
+    return Gateway(config, process(config, ledger, catalog, clock=clock, wall_ns=wall_ns))
 
 
 def process(
@@ -395,4 +391,4 @@ def process(
 ) -> Process:
     """Put together what outlives a configuration."""
     identity = Identity(Keyring(ledger.store, read_pepper(config.home)), clock, wall_ns)
-    return Process(ledger, catalog, identity, Metrics(), rng or Random(), clock, wall_ns)  # noqa: S311 - jitter
+    return Process(ledger, catalog, identity, Metrics(), Flusher(ledger), rng or Random(), clock, wall_ns)  # noqa: S311 - jitter

@@ -42,7 +42,7 @@ class InFlight(Generic[H]):
 
     __slots__ = (
         *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
-        *("ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
+        *("cancels", "ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
         *("cache", "continues", "key", "lane", "plan", "pursuit", "stands_for"),
     )
 
@@ -67,6 +67,7 @@ class InFlight(Generic[H]):
         self.waiting = True  # the gateway waits for a provider, rather than the caller for itself
         self.counted: int | None = None  # input tokens, where the bound did not do
         self.task: asyncio.Task[object] | None = None
+        self.cancels = 0  # how often that task had been cancelled before
         # where it goes, and what answers if no target does
         self.plan: tuple[Target, ...] = ()
         self.continues = False
@@ -104,16 +105,33 @@ class InFlight(Generic[H]):
         self.degrade(theirs.target, theirs.lane, cache, "degraded" if degraded else "ok")
         return structs.replace(theirs, cache=cache)
 
-    def cut(self, why: BaseException) -> None:
-        """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more."""
+    def wait(self) -> None:
+        """Note which task waits for a provider from now on: the one to cancel when the time is over."""
+        self.waiting, self.task = True, asyncio.current_task()
+        self.cancels = 0 if self.task is None else self.task.cancelling()
+
+    def go(self, targets: tuple[Target, ...], *, continues: bool) -> None:
+        """Note where the call goes, and whether another target may go on with its answer."""
+        self.plan = targets
+        if continues and self.call.stream:
+            self.continues = True
+            self.call = structs.replace(self.call, raw=b"")  # what may be gone on with is written, not passed on
+
+    def cut(self, why: BaseException) -> bool:
+        """Note why a call was cancelled: its time was over, the process ends, or nobody waits for it any more.
+
+        Give whether it was the deadline alone, whose cancellation is taken back.
+        """
         if self.overdue:
-            if isinstance(why, asyncio.CancelledError) and self.task is not None:
-                self.task.uncancel()
+            task = self.task if isinstance(why, asyncio.CancelledError) else None
+            is_ours = task is not None and task.uncancel() <= self.cancels
             self.fail("error", DeadlineExceeded("The deadline passed while the call was being answered."))
-        elif "shutting down" in why.args:  # as the server says when its drain is over
+            return is_ours
+        if "shutting down" in why.args:  # as the server says when its drain is over
             self.fail("cancelled", Overloaded("The gateway was shut down before the call ended."))
         else:
             self.fail("cancelled", ClientClosed("The client closed the connection."))
+        return False
 
     def close(self, now: float, day: str, estimate: Estimate, config_hash: str) -> Receipt:
         """End every try and make the receipt.
@@ -126,6 +144,9 @@ class InFlight(Generic[H]):
             live.end(ending, now, error)
         rows = tuple([self._attempt(live, day, estimate) for live in tries])
         last = tries[-1] if tries else None
+        first_at = None if last is None else last.first_at
+        if self.continues:  # what came first came from the try that was cut
+            first_at = min([live.first_at for live in tries if live.first_at is not None], default=None)
         exchange = None if last is None else last.exchange
         stands_for = self.stands_for
         total, cost_status = _sum(rows)
@@ -149,7 +170,7 @@ class InFlight(Generic[H]):
             _total(rows),
             total,
             cost_status,
-            None if last is None or last.first_at is None else int((last.first_at - self.began) * 1e6),
+            None if first_at is None else int((first_at - self.began) * 1e6),
             int((now - self.began) * 1e6),
             self.lane or (None if exchange is None else exchange.lane),
             self.cache,
@@ -189,7 +210,8 @@ class InFlight(Generic[H]):
             usage = estimate(self, live)
         if usage is None:
             return None, NOTHING_FREE if live.target.free else NOTHING
-        return usage, cost(usage, live.target, day)
+        start = live.meter.start
+        return usage, cost(usage, live.target, day, None if start is None else start.service_tier)
 
 
 def _http_status(live: LiveTry) -> int | None:

@@ -98,7 +98,7 @@ class Reply(Struct, frozen=True):
 # -- on its way to the client --
 
 
-class Chunk(Struct, frozen=True, gc=False):
+class Chunk(Struct, frozen=True):
     """What arrived at one moment: its meaning, and the provider's bytes on the verbatim lane.
 
     raw       bytes to pass to the client as they are; None where the events have to be written

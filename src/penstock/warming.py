@@ -5,7 +5,7 @@ Place in the line: beside `gateway.py`, once after the start; a model that canno
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from penstock.counting import load
 from penstock.errors import PenstockError
@@ -15,7 +15,7 @@ from penstock.target import Target
 log = logging.getLogger("penstock")
 
 
-async def warm(targets: tuple[Target, ...], providers: Mapping[str, Provider]) -> None:
+async def warm(targets: Sequence[Target], providers: Mapping[str, Provider]) -> None:
     """Load what these targets need."""
     for name in dict.fromkeys(target.provider for target in targets):
         provider = providers[name]

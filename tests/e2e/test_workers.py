@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from decimal import Decimal
 
 from tests.e2e.load import CONFIG, PENSTOCK, Caller, Load, Site, once, running, until, wait_until
 
@@ -164,13 +165,36 @@ def test_what_no_worker_can_serve_is_said_once_and_ends_all(tmp_path):
     assert err.count("none.toml") == 1
 
 
-def test_budgets_are_for_one_process(tmp_path):
-    budget = "[teams.web]\nbudget_usd = { day = 1 }\n"
+BUDGET = """
+[prices."fake/m"]
+input = 1000
+output = 1000
+[features.poor]
+budget_usd = { day = 1 }
+"""
 
-    code, _, err = refused(tmp_path, config=CONFIG + budget)
 
-    assert code == 1
-    assert "server.workers: 2 workers cannot keep one budget, and teams.web has one" in err
+async def test_workers_keep_one_budget_together(tmp_path):
+    config = CONFIG.replace("free = true\n", "") + BUDGET
+    with running(Site(tmp_path, "--workers", "3", config=config)) as site:
+
+        async def spend():
+            statuses = []
+            while statuses.count(402) < 5:
+                caller = Caller(site.port)  # on a connection of its own, so that each worker gets some
+                body = {"model": "fast", "max_tokens": 5, "metadata": {"feature": "poor"}}
+                reply = await caller.ask("/v1/chat/completions", body | {"messages": [{"role": "user", "content": "hi"}]})
+                caller.close()
+                statuses.append(reply.status)
+            return statuses
+
+        statuses = [status for some in await asyncio.gather(*[spend() for _ in range(12)]) for status in some]
+        health = await workers(site)
+        spent = json.loads(site.command("spend", "--by", "feature", "--json"))["total"]["cost_usd"]
+
+    assert set(statuses) == {200, 402}
+    assert Decimal("0.5") < Decimal(spent) <= 1, "the last holds alone may stay unused"
+    assert len(health) == 3
 
 
 def test_a_port_that_is_taken_is_named_also_where_the_other_shares_it(tmp_path):

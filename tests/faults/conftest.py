@@ -32,14 +32,13 @@ PART = 12
 
 KINDS = {"chat": ("openai", "/v1"), "responses": ("openai", "/v1"), "messages": ("anthropic", "")}
 
-PATIENT = """
-retries = 0
-connect_s = 10
-first_byte_s = 10
-idle_s = 10
-"""
-QUICK = PATIENT.replace("10", "0.3")
-"""For faults that only time ends."""
+
+def limits(*, connect_s: float = 10, silence_s: float = 10) -> str:
+    """What a provider is waited for; no further tries, so that a test knows how many there are."""
+    return f"\nretries = 0\nconnect_s = {connect_s}\nfirst_byte_s = {silence_s}\nidle_s = {silence_s}\n"
+
+
+PATIENT = limits()
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 from tests.faults.client import Answer
-from tests.faults.conftest import PATIENT, PROVIDER_KEY, QUICK, Site, config, gateway_at, leaks, model
+from tests.faults.conftest import PATIENT, PROVIDER_KEY, Site, config, gateway_at, leaks, limits, model
 from tests.faults.faults import FAULTS, HEAVY, ONE_BY_ONE, PLAYS, SPOKEN, Fault, say_error
 from tests.faults.provider import Provider, provider
 from tests.faults.replies import INPUT_TOKENS, OUTPUT_TOKENS, words
@@ -29,6 +29,7 @@ GRACE_S = 0.1
 """How much later than its deadline a call may end."""
 AMPLE_MS, SHORT_MS = 15_000, 500
 MANY = 20
+AT_ONCE = 12
 
 BAD_TEXT, GOOD_TEXT = "".join(words("bad")), "".join(words("good"))
 SAID = "".join(words("bad")[:SPOKEN])
@@ -78,9 +79,11 @@ async def site(
     folder: Path, bad: Provider, good: Provider, fault: str = "", *, url: str = "", times: int = 1
 ) -> AsyncIterator[Site]:
     where = url or f"http://127.0.0.1:{bad.port}"
-    is_timed = bool(url) or (fault in FAULTS and FAULTS[fault].is_timed)
-    times_s = QUICK if is_timed else PATIENT
-    text = config(where, f"http://127.0.0.1:{good.port}", more=models(LANES, times), lines=times_s)
+    is_timed = fault in FAULTS and FAULTS[fault].is_timed
+    lines = limits(connect_s=0.3) if url else PATIENT
+    if is_timed:  # many calls take their time on a busy machine, and a slow one must not be taken for a silent one
+        lines = limits(silence_s=0.3 if times == 1 else 1.0)
+    text = config(where, f"http://127.0.0.1:{good.port}", more=models(LANES, times), lines=lines)
     async with gateway_at(folder, text, bad, good, keyed=True) as one:
         yield one
 
@@ -111,7 +114,14 @@ async def ask_all(
         )
         for lane, turn in zip(lanes, turns, strict=True)
     ]
-    answers = [await call for call in calls] if fault in ONE_BY_ONE else await asyncio.gather(*calls)
+    width = 1 if fault in ONE_BY_ONE else AT_ONCE
+    answers = [
+        answer
+        for place in range(0, len(calls), width)
+        for answer in await asyncio.gather(*calls[place : place + width])
+    ]
+    for answer in answers:
+        assert answer.call_id, f"it was no call: {answer.status} {answer.raw[:300]!r}"
     await one.quiet()
     receipts = {receipt.id: receipt for receipt in one.receipts()}
     assert len(receipts) == len(one.receipts()) == len(lanes)
@@ -245,7 +255,11 @@ async def check_after(folder: Path, bad: Provider, good: Provider, name: str, li
     slow = fault.streamed == "slow after"
     async with site(folder, bad, good, name, times=times) as one:
         asked = await ask_all(
-            one, name, lanes_of(fault, "after", "slow after"), times=times, deadline_ms=SHORT_MS if slow else AMPLE_MS
+            one,
+            name,
+            lanes_of(fault, "after", "slow after"),
+            times=times,
+            deadline_ms=(SHORT_MS if times == 1 else 2 * SHORT_MS) if slow else AMPLE_MS,
         )
         for each in asked:
             broken_off(each, None if name == "stream_for_ever" else SAID, fault.error)

@@ -227,3 +227,55 @@ def test_sums_are_those_of_the_rows(rows):
     found = read(text)
     assert sum(one.input_tokens for one in found) == sum(count for _, _, count in rows)
     assert len(found) == len({(day, model) for day, model, _ in rows})
+
+
+# -- the providers' own libraries, for the shapes --
+
+
+def test_a_page_as_openais_library_has_it():
+    organization = pytest.importorskip("openai.types.admin.organization")
+    result = {
+        "object": "organization.usage.completions.result",
+        "input_tokens": 1000,
+        "output_tokens": 500,
+        "input_cached_tokens": 800,
+        "input_cache_write_tokens": 100,
+        "num_model_requests": 5,
+        "model": "gpt-5",
+    }
+    amount = {"object": "organization.costs.result", "amount": {"value": 0.06, "currency": "usd"}, "line_item": "gpt-5"}
+    for kind, one in (
+        (organization.UsageCompletionsResponse, result),
+        (organization.UsageCostsResponse, amount),
+    ):
+        page = {"object": "page", "data": [usage_bucket(0, one)], "has_more": False, "next_page": None}
+        found = read(kind.model_validate(page).model_dump_json())
+        expected = (
+            Said("2026-10-01", "gpt-5", 5, 1000, 800, 500)
+            if one is result
+            else Said("2026-10-01", "gpt-5", cost=Fraction(6, 100))
+        )
+        assert found == (expected,)
+
+
+def test_a_bucket_as_anthropics_library_has_it():
+    organization = pytest.importorskip("anthropic.types.beta.organization")
+    times = {"starting_at": "2026-10-01T00:00:00Z", "ending_at": "2026-10-02T00:00:00Z"}
+    used = {
+        "uncached_input_tokens": 10,
+        "cache_read_input_tokens": 5,
+        "cache_creation": {"ephemeral_1h_input_tokens": 2, "ephemeral_5m_input_tokens": 1},
+        "output_tokens": 7,
+        "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
+        "model": "claude-opus-5",
+    }
+    cost = {"amount": "12.5", "list_amount": "25", "currency": "USD", "model": "claude-opus-5"}
+    for kind, one in (
+        (organization.BetaAnalyticsUsageReportTimeBucket, used),
+        (organization.BetaAnalyticsCostReportTimeBucket, cost),
+    ):
+        bucket = kind.model_validate({**times, "results": [one]}).model_dump_json()
+        (found,) = read(f'{{"data": [{bucket}], "has_more": false}}')
+        assert (found.day, found.model) == ("2026-10-01", "claude-opus-5")
+        assert found.input_tokens == (18 if one is used else None)
+        assert found.cost == (None if one is used else Fraction(125, 1000))

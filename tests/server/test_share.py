@@ -3,8 +3,7 @@
 import pytest
 
 from penstock.config import load
-from penstock.errors import ConfigError
-from penstock.server.share import check_workers, share
+from penstock.server.share import share
 
 CONFIG = """
 [server]
@@ -57,17 +56,3 @@ def test_one_process_has_all(read):
     config = read(CONFIG)
 
     assert share(config, 1) is config
-
-
-@pytest.mark.parametrize("table", ["teams", "features"])
-@pytest.mark.parametrize("budget", ["day = 1", "month = 20", "day = 0"])
-def test_a_budget_is_for_one_process(read, table, budget):
-    config = read(f"{CONFIG}[{table}.poor]\nbudget_usd = {{ {budget} }}\n")
-
-    check_workers(config, 1)
-    with pytest.raises(ConfigError, match=f"3 workers cannot keep one budget, and {table}.poor has one"):
-        check_workers(config, 3)
-
-
-def test_what_has_no_budget_may_have_workers_whatever_its_zone(read):
-    check_workers(read(f'{CONFIG}[teams.far]\nzone = "Asia/Tokyo"\n'), 3)

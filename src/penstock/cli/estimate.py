@@ -69,7 +69,9 @@ class Past(Struct, frozen=True):
     until: Until = None
     feature: Feature = None
     team: Team = None
-    todays_prices: Annotated[bool, typer.Option("--todays-prices", help="At today's prices, not at those of each call's day.")] = False
+    todays_prices: Annotated[
+        bool, typer.Option("--todays-prices", help="At today's prices, not at those of each call's day.")
+    ] = False
 
 
 @command

@@ -22,7 +22,7 @@ def reload(
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="How many seconds to wait for it.")] = 60.0,
     json: Json = False,
 ) -> None:
-    """Have the server that runs in this home take its changed configuration over.
+    """Have a running server take over its changed configuration.
 
     A configuration with mistakes is refused with all of them and exit code 1; the one before goes on. No call is lost either way.
     """

@@ -13,6 +13,9 @@ CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate"})
 """The content codings, in lower case, that can be decoded here."""
 
 _MAGIC_BYTES: Final = 2
+_MOST_TIMES: Final = 100
+"""Text becomes perhaps twenty times as long; a bomb a thousand times, and decoding it at once would hold up the loop."""
+_AT_ONCE: Final = 1 << 20
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 
@@ -44,11 +47,14 @@ class Inflate:
             if len(piece) < _MAGIC_BYTES:
                 return b""
             stream = self._stream = zlib.decompressobj(_window(piece))
+        room, swollen = self._limit - self._total, max(_AT_ONCE, _MOST_TIMES * len(piece))
         # One byte more than there is room for tells "too large" from "just fits".
-        data = stream.decompress(piece, self._limit - self._total + 1)
+        data = stream.decompress(piece, min(room, swollen) + 1)
         self._total += len(data)
         if self._total > self._limit:
             raise OverflowError(f"the decoded body is larger than {self._limit} bytes")
+        if len(data) > swollen:
+            raise OverflowError(f"a piece of the body became more than {_MOST_TIMES} times as long")
         if stream.unused_data:
             raise zlib.error("bytes follow the end of the compressed body")
         return data

@@ -15,7 +15,6 @@ from penstock.errors import ConfigError, Mistake, PenstockError
 from penstock.server.channel import What, Worker
 from penstock.server.presence import Reloaded
 from penstock.server.serving import needing_restart, new_context, refused
-from penstock.server.share import check_workers
 from penstock.settings import Config
 
 log = logging.getLogger("penstock")
@@ -74,7 +73,6 @@ class Rollout:
         try:
             config = self._read()
             new_context(config)
-            check_workers(config, self._started.server.workers)
         except (PenstockError, OSError) as error:
             self._finish(refused(crew.config, error))
             return

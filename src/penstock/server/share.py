@@ -1,33 +1,18 @@
-"""What each of several workers may have of the limits of a configuration, and what cannot be shared out.
+"""What each of several workers may have of the limits of a configuration.
 
 Rates and calls at once are counted by every worker for itself, against its share: the limit over the number of workers,
-rounded up. Budgets are kept by one process: more than one cannot have them. Pure.
+rounded up. Budgets are not shared out: all workers keep them together. Pure.
 """
 
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
-from penstock.errors import ConfigError, Mistake
-from penstock.settings import BudgetSettings, Config
+from penstock.settings import Config
 
 S = TypeVar("S", bound=Struct)
 
 _SHARED = ("rpm", "tpm", "concurrency")
-
-
-def check_workers(config: Config, workers: int) -> None:
-    """Refuse what several workers cannot have. Raises ConfigError."""
-    if workers == 1:
-        return
-    none = BudgetSettings()
-    for table, rows in (("teams", config.teams), ("features", config.features)):
-        for row in rows:
-            if row.budget != structs.replace(none, zone=row.budget.zone):
-                what = f"{workers} workers cannot keep one budget, and {table}.{row.name} has one."
-                raise ConfigError(
-                    config.source, (Mistake("server.workers", what, None, "Use one worker, or remove the budget."),)
-                )
 
 
 def share(config: Config, workers: int) -> Config:

@@ -25,7 +25,7 @@ from penstock.server.listening import Socket, bind
 from penstock.server.presence import Presence, Reloaded
 from penstock.server.rollout import Rollout
 from penstock.server.serve import Announce, Duty, Read, base_url, run
-from penstock.server.share import check_workers, share
+from penstock.server.share import share
 from penstock.settings import Config
 
 log = logging.getLogger("penstock")
@@ -51,7 +51,6 @@ class NoWorker(PenstockError):
 
 def serve(config: Config, read: Read, announce: Announce) -> None:
     """Serve until a signal ends it, in as many processes as are configured. Raises ConfigError, NoWorker, OSError."""
-    check_workers(config, config.server.workers)
     if config.server.workers == 1:
         run(config, Duty(read, announce))
     else:
