@@ -399,11 +399,12 @@ async def test_a_call_that_leads_is_settled_even_if_the_gateway_is_closed_at_tha
     async with races(tmp_path, a=Played(SLOWLY)) as one:
         one.taken.append(None)
         leading = asyncio.create_task(one.gateway.begin(ask("cached"), WEB, Caller()))
-        while not one.gateway.sharing.running:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert one.gateway.sharing.running, "it leads, and its work has not begun"
         await one.gateway.sharing.close()
-        with pytest.raises(Overloaded):
-            await leading
+        async with asyncio.timeout(60):
+            with pytest.raises(Overloaded):
+                await leading
         assert not idle(one)
 
 
@@ -428,7 +429,9 @@ async def test_the_deadline_ends_whoever_reads_not_whoever_began(tmp_path):
         async def read():
             return [chunk async for chunk in aiter_of(flow)]
 
-        chunks = await asyncio.create_task(read())
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(60)  # work of its own
+        chunks = reading.result()
         flow.close()
         assert isinstance(chunks[-1].events[-1].error, DeadlineExceeded)
         assert not asyncio.current_task().cancelling()
@@ -460,8 +463,10 @@ async def test_a_call_that_cannot_be_ended_leaves_the_others_their_deadlines(tmp
     async with races(tmp_path, a=Broken((STARTED, HELLO, HANG), (STARTED, HELLO, HANG))) as one:
         flow = await one.gateway.begin(ask("solo"), WEB, Caller(deadline_s=1.0))
         one.taken.append(None)
+        began = asyncio.get_running_loop().time()
         with suppress(RuntimeError):
             await asyncio.wait_for(taken(one, ask("solo"), WEB, Caller(deadline_s=3.0)), 5.0)
+        assert asyncio.get_running_loop().time() - began <= 3.1
         assert not idle(one), "the second call was left to itself"
         flow.close()
         asyncio.get_running_loop().lost.clear()  # the exchange that cannot be closed
@@ -522,3 +527,17 @@ async def test_a_reload_lets_calls_go_on_waiting_and_leading(tmp_path):
         assert len(played.calls) == 3
         assert not idle(one)
         assert (old.in_flight, old._line.waiting) == (0, 0)
+
+
+@stepping
+async def test_a_prompt_that_takes_too_long_to_count_does_not_outlast_the_deadline(tmp_path):
+    async def forever(*_):
+        await asyncio.sleep(60)
+
+    async with races(tmp_path, a=Played()) as one:
+        began = asyncio.get_running_loop().time()
+        with patch("penstock.gateway.count_prompt", forever), pytest.raises(DeadlineExceeded):
+            await taken(one, ask("small", "word " * 20_000), WEB, Caller(deadline_s=1.0))
+        assert asyncio.get_running_loop().time() - began <= 1.1
+        assert not asyncio.current_task().cancelling()
+        assert not idle(one)

@@ -61,16 +61,16 @@ class Drains:
 
     async def close(self) -> None:
         """Settle what is left, as it is."""
-        left = dict(self._tasks)
-        for task in left.values():
+        for task in (tasks := tuple(self._tasks.values())):
             task.cancel()
-        if left:
-            await asyncio.wait(left.values())
-        for flight in left:
-            self._settle(flight)  # a task that was cancelled before it began did nothing
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _ended(self, flight: InFlight[Any], task: "asyncio.Task[None]") -> None:
+        """Settle a call; not in its task, which may be cancelled before it begins, and then does nothing."""
         del self._tasks[flight]
+        self.give_up(flight)
+        self._settle(flight)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("call %s failed after its client had gone", flight.id, exc_info=error)
@@ -83,10 +83,6 @@ class Drains:
                 await self._read(flight)
         except (PenstockError, TimeoutError):
             pass  # what was read until now is what is billed
-        finally:
-            if flight.pursuit is not None:
-                flight.pursuit.cancel()
-            self._settle(flight)
 
     async def _read(self, flight: InFlight[Any]) -> None:
         live = flight.tries[-1]
