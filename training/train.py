@@ -174,10 +174,7 @@ def warm_up(run: Run) -> None:
 
 
 def bag_loss(run: Run, turns: list[Turn], lost: Callable[[], bool] = bool) -> tuple[torch.Tensor, float]:
-    """Give the loss of naming the topics by the mean of the words that are not lost, and the share named rightly.
-
-    `lost` is asked for every word; `bool` says of none that it is.
-    """
+    """Give the loss of naming the topics by the mean of the words not lost (`bool`: none), and the share named rightly."""
     model = run.model
     ids = [run.encoder.tokenizer.encode(turn.ask) for turn in turns]
     ids = [[token for token in one if not lost()] or one for one in ids]

@@ -145,7 +145,7 @@ def test_interrupting_leaves_a_cancelled_receipt(process, receipts):
     one.wait()
 
     assert time.monotonic() - began < 3
-    assert one.returncode == 130
+    assert one.returncode == 130, err
     assert out.endswith("\n")
     assert "Interrupted" in err
     assert "Traceback" not in err
