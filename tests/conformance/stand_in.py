@@ -28,7 +28,7 @@ SERVERS: dict[str, Any] = {
 }
 KEY = "upstream-key-for-the-tests"
 COUNT = 17
-RETRY_AFTER = 3
+RETRY_AFTER = 1
 TURNS = 10
 VECTOR = (0.5, -0.25, 0.125)
 

@@ -40,14 +40,6 @@ def answer(model: Model, messages: Sequence[dict[str, object]]) -> str:
     return "".join(token.text for token in tokens)
 
 
-UNDERTRAINED = pytest.mark.xfail(
-    strict=True,
-    reason="the shipped weights are trained too little: 40 % of the held-out questions (training/README.md)",
-)
-"""Known misses. Strict: weights that mend one turn the suite red until its mark is taken away."""
-
-
-@UNDERTRAINED
 def test_it_answers_four_of_five_held_out_questions_with_the_right_fact(model):
     questions = judge.read()
     verdicts = [
@@ -67,16 +59,16 @@ def test_it_is_an_ordinary_folder_of_at_most_six_megabytes():
 
 
 def test_every_token_of_its_vocabulary_has_a_row_of_weights(model):
-    assert model.tokenizer.size == model.config.vocab_size == 2048
+    assert model.tokenizer.size == model.config.vocab_size == 4096
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        pytest.param("Who are you?", marks=UNDERTRAINED),
+        "Who are you?",
         "what is your name",
         "Are you ChatGPT?",
-        pytest.param("Which model am I talking to?", marks=UNDERTRAINED),
+        "Which model am I talking to?",
     ],
 )
 def test_it_says_that_it_is_a_demonstration_model(model, ask):
@@ -91,7 +83,7 @@ def test_it_says_that_it_is_a_demonstration_model(model, ask):
     [
         "What is the capital of Portugal?",
         "Write a poem about the autumn.",
-        pytest.param("How do I bake a cake?", marks=UNDERTRAINED),
+        "How do I bake a cake?",
     ],
 )
 def test_outside_its_subject_it_says_what_it_knows_instead(model, ask):

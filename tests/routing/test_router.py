@@ -6,7 +6,7 @@ from penstock.call import Call, Content, Sampling, Who
 from penstock.config import catalog_text, load
 from penstock.errors import ContextOverflow, PermissionDenied, UnknownModel, Unsupported
 from penstock.routing.catalog import read_catalog
-from penstock.routing.router import DIRECT, OUTPUT_BOUND, LeftOut, Plan, Router
+from penstock.routing.router import DIRECT, OUTPUT_BOUND, LeftOut, Options, Plan, Router
 from penstock.target import Profile, Target
 
 CONFIG = """
@@ -79,12 +79,12 @@ def asked(model="fast", *, bound=100, raw=b"", **sampling):
 def test_a_configured_name_gives_its_targets_in_fallback_order(router):
     plan = router.plan("fast", ANYONE)
 
-    assert (plan.model, plan.static, plan.left_out) == ("fast", None, ())
+    assert (plan.model, plan.options.static, plan.left_out) == ("fast", None, ())
     assert [(one.id, one.provider, one.model, one.dialect) for one in plan.targets] == [
         ("openai/gpt-4o-mini", "openai", "gpt-4o-mini", "chat"),
         ("box/qwen2.5-7b", "box", "qwen2.5-7b", "chat"),
     ]
-    assert router.plan("smart", ANYONE).static == "We are busy."
+    assert router.plan("smart", ANYONE).options.static == "We are busy."
     assert router.plan("home", ANYONE).targets[0].dialect == ""
 
 
@@ -274,14 +274,14 @@ def test_the_output_of_a_target_of_which_nothing_is_known_is_bounded_all_the_sam
 
 
 def test_targets_without_room_are_left_out_with_the_reason():
-    plan = Plan("m", (LARGE, SMALL, UNKNOWN), (LeftOut("p/gone", "retired"),), "Busy.")
+    plan = Plan("m", (LARGE, SMALL, UNKNOWN), (LeftOut("p/gone", "retired"),), Options("Busy."))
     fitted = plan.fit(asked(max_tokens=10), {"p/large": 91, "p/small": 91, "p/unknown": 91})
 
     assert [one.id for one in fitted.targets] == ["p/large", "p/unknown"]
     assert [one.target for one in fitted.left_out] == ["p/gone", "p/small"]
     assert "91 tokens" in fitted.left_out[1].reason
     assert "window of 100" in fitted.left_out[1].reason
-    assert (fitted.model, fitted.static, fitted.window) == ("m", "Busy.", 1000)
+    assert (fitted.model, fitted.options.static, fitted.window) == ("m", "Busy.", 1000)
 
 
 def test_a_window_is_filled_to_the_last_token():

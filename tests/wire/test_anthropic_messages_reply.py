@@ -191,7 +191,8 @@ def test_a_block_of_a_type_that_nobody_knows_is_kept_whatever_it_holds() -> None
     ],
 )
 def test_endings_are_read(native: str | None, reason: Finish) -> None:
-    assert Finished(reason, native or "") in read(stop_reason=native)
+    content = [{"type": "text", "text": "Hi"}]
+    assert Finished(reason, native or "") in read(stop_reason=native, content=content)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,13 @@ def test_what_is_no_message_is_garbled(body: bytes) -> None:
 
 
 def test_the_least_reply_is_read() -> None:
-    assert read_reply(b'{"content":[]}') == (Started(), Finished("other"), Ended())
+    body = b'{"content":[],"stop_reason":"end_turn"}'
+    assert read_reply(body) == (Started(), Finished("stop", "end_turn"), Ended())
+
+
+def test_an_empty_reply_that_is_not_at_its_end_is_none() -> None:
+    with pytest.raises(UpstreamGarbled, match="not at its end"):
+        read_reply(b'{"content":[]}')
 
 
 def test_who_answers_is_told_with_the_members_that_only_this_dialect_knows() -> None:
