@@ -45,8 +45,6 @@ SMALL_WORDS = frozenset(
 )
 TALK_SHARES = {"outside": 0.55, "greeting": 0.15, "thanks": 0.1, "farewell": 0.05, "insult": 0.06, "unclear": 0.09}
 TALK_SHARE = 0.2
-SELF_SHARE = 0.05
-"""Turns about the model itself, beside those that its facts have as all others do."""
 TURNS = ((1, 0.6), (2, 0.2), (3, 0.12), (4, 0.05), (7, 0.025), (16, 0.005))
 
 
@@ -115,6 +113,10 @@ class Writer:
     phrases: dict[str, Any] = field(default_factory=dict)
     prose: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     swaps: list[tuple[re.Pattern[str], str, Sequence[str]]] = field(default_factory=list)
+    more_share: float = 0.12
+    """So often a fact that has more to it is followed by the wish to hear more."""
+    self_share: float = 0.05
+    """So many turns are about the model itself, beside those that its facts have as all others do."""
 
     @classmethod
     def open(cls, seed: int, voices_files: int | None = None) -> "Writer":
@@ -277,7 +279,7 @@ class Writer:
 
     def turn(self, before: Turn | None) -> Turn:
         """Write the next turn of a conversation."""
-        if before and before.fact and before.fact.more and self.chance(0.12):
+        if before and before.fact and before.fact.more and self.chance(self.more_share):
             fact = self.facts[before.fact.more]
             return Turn(
                 self.mark(self.case(self.rng.choice(self.phrases["more_frames"])), asked=False), self.say(fact), fact
@@ -290,7 +292,9 @@ class Writer:
         if self.chance(TALK_SHARE):
             name = self.rng.choices(list(TALK_SHARES), list(TALK_SHARES.values()))[0]
             return self.talk(name)
-        of_itself = [fact for fact in self.facts.values() if fact.topic == "self"] if self.chance(SELF_SHARE) else []
+        of_itself = (
+            [fact for fact in self.facts.values() if fact.topic == "self"] if self.chance(self.self_share) else []
+        )
         fact = self.rng.choice(of_itself or list(self.facts.values()))
         return Turn(self.ask(fact), self.say(fact), fact)
 

@@ -52,6 +52,8 @@ class Round:
     rate: float = 1.2e-3
     voices: int | None = FIRST_VOICES
     """How many of the files `voices_*.toml` it asks from; None for all."""
+    chatty: bool = False
+    """Whether "tell me more" and questions about the model itself come often."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Recipe:
     pretrain_rate: float = 2e-3
     sft_rounds: tuple[Round, ...] = (
         Round(480_000, 0.85, scattered=0.2),
-        Round(200_000, 0.85, scattered=0.15, rate=6e-4, voices=None),
+        Round(200_000, 0.85, scattered=0.15, rate=6e-4, voices=7),
+        Round(16_000, 0.25, scattered=0.15, rate=3e-4, voices=None, chatty=True),
     )
     warm_up_steps: int = 4000
     lost_tokens: float = 0.15
@@ -192,12 +195,8 @@ def pretrain(run: Run) -> None:
     warm_up(run)
     text = blocks(encoder, Writer.open(recipe.seed + 1, FIRST_VOICES), recipe.block, recipe.rows)
     unseen = next(blocks(encoder, Writer.open(recipe.seed + 1001, FIRST_VOICES), recipe.block, 16))
-    drills = batches(
-        encoder,
-        Writer.open(recipe.seed + 8, FIRST_VOICES).lessons(10**9, 1.0, 0.2),
-        recipe.sft_tokens,
-        Random(recipe.seed),
-    )
+    asked = Writer.open(recipe.seed + 8, FIRST_VOICES).lessons(10**9, 1.0, 0.2)
+    drills = batches(encoder, asked, recipe.sft_tokens, Random(recipe.seed))
     using, recent = optimizer(run.model, run.namer), []
     for step in range(recipe.pretrain_steps):
         run.model.train()
@@ -264,6 +263,8 @@ def sft_round(run: Run, number: int, dev: list[Sample]) -> None:
     """Go through the lessons of one round."""
     recipe, this = run.recipe, run.recipe.sft_rounds[number]
     writer = Writer.open(recipe.seed + 2 + 100 * number, this.voices)
+    if this.chatty:
+        writer.more_share, writer.self_share = 0.9, 0.2
     lessons = writer.lessons(this.lessons, this.drills_until, this.scattered)
     order = Random(recipe.seed + 3 + 100 * number)
     using, recent, done = optimizer(run.model, run.namer), [], 0

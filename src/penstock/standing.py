@@ -63,9 +63,11 @@ class TargetLine(Line[str, Taken]):
 
     def has_room(self, call: Stander, targets: tuple[Target, ...]) -> bool:
         """Tell whether a call could go to one of these targets now, or soonest by not standing here."""
-        now = self._clock()
-        left_s = call.deadline - now
-        return any(self._health.verdict(target, now, left_s) != "full" for target in targets)
+        now, health = self._clock(), self._health
+        for target in targets:
+            if not health.is_full(target, now) or health.verdict(target, now, call.deadline - now) != "full":
+                return True
+        return False
 
     def refuse_hopeless(self, call: Stander, targets: tuple[Target, ...]) -> None:
         """Raise Overloaded for a call that would stand here in vain."""

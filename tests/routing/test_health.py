@@ -379,3 +379,14 @@ def test_where_everything_is_in_use_something_makes_room_all_the_same():
         slot.leave(1.0, "ok")
     assert all(one.in_flight == 0 for one in health.states(1.0))
     assert health.verdict(TWO, 1.0, LEFT_S) == "go"
+
+
+def test_a_target_is_full_or_not_whatever_else_is_said_of_it():
+    health = Health({"a": HealthSettings(concurrency=1)}, 0.0)
+    target = Target(id="a/m", provider="a", model="m", dialect="chat")
+    assert not health.is_full(target, 0.0)
+    slot = health.enter(target, 0.0)
+    assert health.is_full(target, 0.0)
+    slot.leave(1.0, "failed", retry_after_s=60.0)
+    assert not health.is_full(target, 1.0)
+    assert health.verdict(target, 1.0, 10.0) == "cooling"

@@ -278,6 +278,14 @@ class Health:
             return "full"
         return "probe" if is_open else "go"
 
+    def is_full(self, target: Target, now: float) -> bool:
+        """Tell whether a target has no room, whatever else may be said of it; quicker than `verdict`."""
+        known = self._known.get(target.id)
+        if known is None:
+            return False
+        provider = known.provider
+        return known.limit.is_full() or provider.in_flight >= provider.concurrency or provider.rate_wait_s(now) > 0.0
+
     def enter(self, target: Target, now: float, tokens: int = 0) -> Slot:
         """Take the room of one try, of which about so many tokens are expected, whatever the verdict says."""
         return Slot(self._known.get(target.id) or self._add(target), now, tokens)
