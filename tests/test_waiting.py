@@ -104,7 +104,7 @@ async def test_who_waits_gets_in_when_a_call_leaves():
     world = World(web(concurrency=1))
     first = await world.enter()
     waits = world.come()
-    await asyncio.sleep(3)
+    await asyncio.sleep(1)
     assert (waits.done(), world.lobby.waiting) == (False, 1)
     world.leave(first)
     ticket = await waits

@@ -68,7 +68,7 @@ class ServerSettings(Struct, frozen=True):
     drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
-    queue_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
+    queue_s: Annotated[float, Meta(ge=0, le=86_400)] = 2.0
     idempotency_s: Annotated[float, Meta(ge=0, le=2_678_400)] = 86_400.0
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1_073_741_824)] = 20 * 1024 * 1024
     max_connections: Limit = 10_000

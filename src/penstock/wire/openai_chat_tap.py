@@ -70,8 +70,8 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     """Give start, ends, usage and end mark of a whole reply; all of its events where it is unusual. Raises UpstreamGarbled."""
     try:
         reply = _REPLY.decode(body)
-    except (DecodeError, RecursionError):
-        return read_reply(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return read_reply(body)  # which says what is wrong
     usage, choices = reply.usage, reply.choices
     into, out = usage.prompt_tokens, usage.completion_tokens
     given, made = usage.prompt_tokens_details or _NO_DETAILS[0], usage.completion_tokens_details or _NO_DETAILS[1]

@@ -92,8 +92,8 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     """Read start, end and usage of a whole reply; all of it where it is unusual. Raises UpstreamGarbled."""
     try:
         reply = _TAPPED.decode(body)
-    except (DecodeError, RecursionError):
-        return read_reply(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return read_reply(body)  # which says what is wrong
     if not reply.output or len(reply.error) > NULL or len(reply.usage) <= NULL or not body.isascii():
         return read_reply(body)
     output = Output()
