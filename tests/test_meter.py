@@ -64,3 +64,13 @@ def test_what_is_kept_is_bounded_and_the_rest_is_counted():
     meter = metered(TextDelta("x" * KEEP_CHARACTERS), TextDelta("y" * 7))
     assert len(meter.text) == 1
     assert meter.beyond == 7
+
+
+def test_many_pieces_of_text_are_joined_to_few_and_stay_the_same_text():
+    meter = Meter()
+    words = [f"{number} " for number in range(1300)]
+    for word in words:
+        meter.observe((TextDelta(word),))
+    assert "".join(meter.text) == "".join(words)
+    assert meter.kept == len("".join(words))
+    assert len(meter.text) == 2 + 1300 - 2 * 512

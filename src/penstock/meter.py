@@ -22,11 +22,14 @@ from penstock.reply import (
 KEEP_CHARACTERS = 4_000_000
 """Text kept for counting where the provider reports no usage; what is beyond is counted by its length alone."""
 
+LOOSE = 512
+"""Pieces of text that are kept as they came before they are joined."""
+
 
 class Meter:
     """What has been seen of one reply so far."""
 
-    __slots__ = ("begun", "beyond", "ended", "error", "finish", "kept", "start", "text", "usage")
+    __slots__ = ("begun", "beyond", "ended", "error", "finish", "kept", "loose", "start", "text", "usage")
 
     def __init__(self) -> None:
         self.begun = False
@@ -37,6 +40,7 @@ class Meter:
         self.usage: Usage | None = None
         self.text: list[str] = []
         self.kept = 0
+        self.loose = 0  # pieces of the text that are not joined yet
         self.beyond = 0
 
     def observe(self, events: tuple[Event, ...]) -> None:
@@ -72,7 +76,12 @@ class Meter:
 
     def _keep(self, text: str) -> None:
         if self.kept < KEEP_CHARACTERS:
-            self.text.append(text)
+            pieces = self.text
+            pieces.append(text)
             self.kept += len(text)
+            self.loose += 1
+            if self.loose == LOOSE:  # a word alone takes ten times its length in memory
+                pieces[-LOOSE:] = ["".join(pieces[-LOOSE:])]
+                self.loose = 0
         else:
             self.beyond += len(text)

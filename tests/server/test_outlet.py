@@ -81,7 +81,7 @@ async def test_a_slow_reader_gets_everything_and_memory_stays_bounded(serve_narr
     assert flood.sent < 50
     reply = await client.reply()
     assert len(reply.body) == 100 * len(PIECE)
-    assert flood.unsent < 256 * 1024 + 2 * len(PIECE)
+    assert flood.unsent < 64 * 1024 + 2 * len(PIECE)
     assert flood.error is None
 
 
@@ -92,7 +92,7 @@ async def test_a_client_that_does_not_read_ends_its_call_with_a_timeout(serve_na
     await until(lambda: flood.error)
     assert isinstance(flood.error, TimeoutError)
     assert time.monotonic() - began_at < 1.0
-    assert flood.unsent < 256 * 1024 + 2 * len(PIECE)
+    assert flood.unsent < 64 * 1024 + 2 * len(PIECE)
     await until(lambda: running.server.connections == 0)
     assert running.crashes == []
 

@@ -33,7 +33,7 @@ Refuse = Callable[[int, str, str, str], tuple[list[Header], bytes]]  # status, c
 
 _BACKLOG: Final = 2048
 _ACCEPTS: Final = 8  # in one turn of the loop
-_HIGH_WATER_BYTES: Final = 256 * 1024
+_HIGH_WATER_BYTES: Final = 64 * 1024
 _QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
 _LINGER_S: Final = 5.0  # how long a refused client may go on sending before it has read its answer
 _OVERLOADED: Final = 503
