@@ -404,7 +404,12 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--places", type=positive(int), default=20, help="calls at once that the provider takes (20)")
     parser.add_argument("--latency-ms", type=positive(float), default=100.0, help="what it takes for each (100)")
-    parser.add_argument("--queue-s", type=positive(float), default=2.0, help="longest wait in the gateway (2, the default of the configuration)")
+    parser.add_argument(
+        "--queue-s",
+        type=positive(float),
+        default=2.0,
+        help="longest wait in the gateway (2, the default of the configuration)",
+    )
     parser.add_argument("--seconds", type=positive(float), default=6.0, help="length of each phase (6)")
     parser.add_argument("--times", type=positive(float), default=4.0, help="the flood, in capacities (4)")
     parser.add_argument("--seed", type=int, help="draw the arrivals with this seed")

@@ -267,9 +267,7 @@ class World:
         ledger = Ledger.open(self.home, now_ns=self.wall_ns(), settings=LedgerSettings(disk=disk))
         loop = asyncio.get_running_loop()
         with patch("penstock.gateway.find", self.find):
-            lasting = process(
-                self.config, ledger, catalog(), clock=loop.time, wall_ns=self.wall_ns, rng=Still(1)
-            )
+            lasting = process(self.config, ledger, catalog(), clock=loop.time, wall_ns=self.wall_ns, rng=Still(1))
             self.gateway = Gateway(self.config, lasting)
         self.taken = []
 

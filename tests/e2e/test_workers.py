@@ -183,7 +183,9 @@ async def test_workers_keep_one_budget_together(tmp_path):
             while statuses.count(402) < 5:
                 caller = Caller(site.port)  # on a connection of its own, so that each worker gets some
                 body = {"model": "fast", "max_tokens": 5, "metadata": {"feature": "poor"}}
-                reply = await caller.ask("/v1/chat/completions", body | {"messages": [{"role": "user", "content": "hi"}]})
+                reply = await caller.ask(
+                    "/v1/chat/completions", body | {"messages": [{"role": "user", "content": "hi"}]}
+                )
                 caller.close()
                 statuses.append(reply.status)
             return statuses

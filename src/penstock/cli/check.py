@@ -78,7 +78,9 @@ async def _make_providers(config: Configuration) -> list[ConfigError]:
 
 def _warn(config: Configuration) -> Iterator[str]:
     """Tell what is allowed and still may surprise: models that are gone, and models that no budget can hold."""
-    router = Router(config, read_catalog(catalog_text(config.home)), {provider.name: "" for provider in config.providers})
+    router = Router(
+        config, read_catalog(catalog_text(config.home)), {provider.name: "" for provider in config.providers}
+    )
     budgets = [
         *(f"team {team.name!r}" for team in config.teams if team.budget.day_nano_usd or team.budget.month_nano_usd),
         *(f"feature {one.name!r}" for one in config.features if one.budget.day_nano_usd or one.budget.month_nano_usd),
