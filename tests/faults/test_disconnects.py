@@ -249,7 +249,7 @@ async def test_a_client_that_reads_nothing_and_hangs_up_ends_a_flood(tmp_path, b
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_client_that_hangs_up_in_the_queue_never_reaches_the_provider(tmp_path, bad, good, streamed, how):
-    async with site(tmp_path, bad, good, lines=f"{PATIENT}concurrency = 1\n") as one:
+    async with site(tmp_path, bad, good, lines=f"{PATIENT}concurrency = 1\n", server="queue_s = 30") as one:
         first = Caller(one, "chat", WAYS["not_streamed"], model="m")
         await first.call()
         await until(lambda: bad.count == 1)

@@ -5,7 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 
 from penstock.errors import Mistake
 from penstock.server.presence import FOLDER, Presence, Reloaded, look, servers
@@ -61,17 +60,19 @@ def test_the_file_of_a_server_that_was_killed_is_removed(tmp_path):
 def test_a_forked_process_that_forgets_it_does_not_keep_it_alive(tmp_path):
     presence = Presence(tmp_path, URL)
     reads, writes = os.pipe()
+    hears, tells = os.pipe()
     child = os.fork()
     if not child:
         presence.forget()
+        os.write(tells, b".")
         os.read(reads, 1)
         os._exit(0)
-    time.sleep(0.05)
+    os.read(hears, 1)
     os.close(presence._file)  # as if this process had died
     found = servers(tmp_path)
     os.write(writes, b".")
     os.waitpid(child, 0)
-    for one in (reads, writes):
+    for one in (reads, writes, hears, tells):
         os.close(one)
 
     assert found == []
