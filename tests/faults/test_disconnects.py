@@ -71,7 +71,8 @@ WAYS = {
 }
 OWN = {"begins_and_stalls": begins_and_stalls, "goes_on": goes_on, "floods": floods}
 
-CONFIG = """
+CONFIG = """[server]
+queue_s = 30
 [features.f]
 budget_usd = { day = 1000 }
 [teams.t]
@@ -249,7 +250,7 @@ async def test_a_client_that_reads_nothing_and_hangs_up_ends_a_flood(tmp_path, b
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_client_that_hangs_up_in_the_queue_never_reaches_the_provider(tmp_path, bad, good, streamed, how):
-    async with site(tmp_path, bad, good, lines=f"{PATIENT}concurrency = 1\n", server="queue_s = 30") as one:
+    async with site(tmp_path, bad, good, lines=f"{PATIENT}concurrency = 1\n") as one:
         first = Caller(one, "chat", WAYS["not_streamed"], model="m")
         await first.call()
         await until(lambda: bad.count == 1)
