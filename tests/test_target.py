@@ -207,8 +207,8 @@ def test_a_ceiling_knows_every_tier_of_service_the_discount_and_pictures():
 def test_no_cost_exceeds_its_ceiling_however_it_is_served_and_whatever_comes_off(into, output, some, bp, service):
     batch = ServiceTier("batch", Rates(some[0], some[1], cached_input=some[2]), (Tier(1000, Rates(some[3], some[4])),))
     price = Price("2024-01-01", Rates(some[5], some[6]), services=(batch,), discount_bp=bp, image_output=some[7])
-    where, pictures = target(price), (0, output // 3)
-    usage = Usage(into, output, cached_input_tokens=into // 2)
-    found = cost(usage, where, DAY, service, pictures).nano_usd
+    where = target(price)
+    usage = Usage(into, output, cached_input_tokens=into // 2, image_output_tokens=output // 3)
+    found = cost(usage, where, DAY, service).nano_usd
     assert found <= ceiling(into, output, where, DAY)
     assert found >= 0

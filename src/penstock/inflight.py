@@ -201,6 +201,7 @@ class InFlight(Generic[H]):
             start.id,
             start.model,
             start.fingerprint,
+            start.service_tier,
         )
 
     def _billed(self, live: LiveTry, day: str, estimate: Estimate) -> tuple[Usage | None, Cost]:

@@ -30,6 +30,8 @@ class Usage(Struct, frozen=True, gc=False):
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
     source: UsageSource = "provider"
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
 
 
 class Attempt(Struct, frozen=True):
@@ -51,6 +53,7 @@ class Attempt(Struct, frozen=True):
     response_id: str = ""
     response_model: str = ""
     fingerprint: str | None = None
+    service_tier: str | None = None
 
 
 class Receipt(Struct, frozen=True):
@@ -61,6 +64,10 @@ class Receipt(Struct, frozen=True):
     model         what the client asked for; `target` is what answered
     cost_nano_usd the sum over the tries; None if any of them is unpriced
     ttft_us       from the start of the call to the first content that the client could have seen
+
+    cache_saved_nano_usd    what the call would have cost, had the cache not answered it; never below 0
+    routing_saved_nano_usd  what the answering try would have cost at the model's baseline, less what it did cost; below 0
+                            where a fallback was dearer
     """
 
     id: str
@@ -90,3 +97,5 @@ class Receipt(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
     config_hash: str = ""
     tries: tuple[Attempt, ...] = ()
+    cache_saved_nano_usd: int = 0
+    routing_saved_nano_usd: int = 0

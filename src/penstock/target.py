@@ -139,17 +139,10 @@ def service_of(price: Price, service_tier: str | None) -> Price | ServiceTier | 
     return None
 
 
-def cost(
-    usage: Usage,
-    target: Target,
-    day: str,
-    service_tier: str | None = None,
-    image_tokens: tuple[int, int] | None = None,
-) -> Cost:
+def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None) -> Cost:
     """Price a usage. Cached, written, audio and image tokens are subsets of input; reasoning, audio and image of output.
 
-    `service_tier` is what the reply says; one without a price costs as by default, and is estimated. `image_tokens` are
-    those of pictures, in and out.
+    `service_tier` is what the reply says; one without a price costs as by default, and is estimated.
     """
     if target.free:
         return Cost(0, "free")
@@ -164,9 +157,10 @@ def cost(
     into = usage.input_tokens
     r = rates_for(held, into) if held.tiers else held.rates
     total = into * r.input + usage.output_tokens * r.output + _differences(usage, r)
-    if image_tokens is not None:
-        total += image_tokens[0] * (_or(held.image_input, r.input) - r.input)
-        total += image_tokens[1] * (_or(held.image_output, r.output) - r.output)
+    if usage.image_input_tokens and held.image_input is not None:
+        total += usage.image_input_tokens * (held.image_input - r.input)
+    if usage.image_output_tokens and held.image_output is not None:
+        total += usage.image_output_tokens * (held.image_output - r.output)
     off = price.discount_bp
     nano = discounted(total, off) if off else (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
     return Cost(nano, "exact" if exact else "estimated", price.since)
@@ -176,10 +170,6 @@ def discounted(total: int, discount_bp: int) -> int:
     """Turn a sum of tokens times rates into whole nano-dollars: the discount off, then rounded once, half up."""
     whole = TOKENS_PER_RATE * BASIS_POINTS
     return (total * (BASIS_POINTS - discount_bp) + whole // 2) // whole
-
-
-def _or(rate: int | None, plain: int) -> int:
-    return plain if rate is None else rate
 
 
 def _differences(usage: Usage, r: Rates) -> int:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,6 +50,14 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 def warm() -> None:
     """Load the vocabulary that calls are counted with where their provider does not say."""
     count_text("warm", Profile())
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Keep what other tests left behind out of the collector's way, which stops everything for as long as that takes."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Stolen:

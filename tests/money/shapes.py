@@ -27,6 +27,8 @@ USAGE = {
     "audio_out": "audio_output_tokens",
     "accepted": "accepted_prediction_tokens",
     "rejected": "rejected_prediction_tokens",
+    "images_in": "image_input_tokens",
+    "images_out": "image_output_tokens",
 }
 
 
@@ -91,17 +93,11 @@ def usage(shape):
     return Usage(**{USAGE[key]: shape[key] for key in USAGE if key in shape}, source=shape.get("source", "provider"))
 
 
-def images(shape):
-    """Tokens of pictures, in and out."""
-    return shape.get("images_in", 0), shape.get("images_out", 0)
-
-
 # -- the page --
 
 
 def _used(shape):
-    names = [*USAGE, "images_in", "images_out"]
-    parts = [f"{shape[key]:,} {key.replace('_', ' ')}" for key in names if shape.get(key)]
+    parts = [f"{shape[key]:,} {key.replace('_', ' ')}" for key in USAGE if shape.get(key)]
     notes = [shape[key] for key in ("service", "source") if key in shape]
     return ", ".join(parts) + (f" ({', '.join(notes)})" if notes else "")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from money.shapes import DAY, PAGE, by_hand, images, in_nano, read, rounded, target, usage, written
+from money.shapes import DAY, PAGE, by_hand, in_nano, read, rounded, target, usage, written
 from penstock.target import ceilings, cost, most, usd
 
 FILE = read()
@@ -11,7 +11,7 @@ SHAPES = FILE["shapes"]
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape["name"])
 def test_a_shape_costs_what_the_hand_says(shape):
-    found = cost(usage(shape), target(shape, FILE["prices"]), DAY, shape.get("service"), images(shape))
+    found = cost(usage(shape), target(shape, FILE["prices"]), DAY, shape.get("service"))
 
     assert found.status == shape.get("status", "exact")
     if "usd" not in shape:
@@ -31,7 +31,7 @@ def test_no_shape_costs_more_than_is_held_for_it(shape):
     if of is None:
         assert shape["status"] == "unpriced"
     else:
-        found = cost(used, where, DAY, shape.get("service"), images(shape)).nano_usd
+        found = cost(used, where, DAY, shape.get("service")).nano_usd
         assert found <= most(used.input_tokens, used.output_tokens, of)
 
 

@@ -61,6 +61,8 @@ _MAY_MISS = (
     "prompt",
 )
 
+_MAY_BE_NEGATIVE = ("routing_saved_nano_usd",)
+
 _MAX_BITS = 53
 _MAX_COUNT = (1 << _MAX_BITS) - 1
 _MAX_CHARS = 256
@@ -77,6 +79,10 @@ class _More(Struct, frozen=True, omit_defaults=True):
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
     dropped: tuple[str, ...] = ()
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    cache_saved_nano_usd: int = 0
+    routing_saved_nano_usd: int = 0
 
 
 _TRY_USAGE = Attempt.__struct_fields__.index("usage")
@@ -141,7 +147,11 @@ def _more(r: Receipt, u: Usage) -> str:
         or u.audio_output_tokens
         or u.accepted_prediction_tokens
         or u.rejected_prediction_tokens
+        or u.image_input_tokens
+        or u.image_output_tokens
         or r.dropped
+        or r.cache_saved_nano_usd
+        or r.routing_saved_nano_usd
     ):
         return "{}"
     rare = _More(
@@ -152,6 +162,10 @@ def _more(r: Receipt, u: Usage) -> str:
         accepted_prediction_tokens=u.accepted_prediction_tokens,
         rejected_prediction_tokens=u.rejected_prediction_tokens,
         dropped=r.dropped,
+        image_input_tokens=u.image_input_tokens,
+        image_output_tokens=u.image_output_tokens,
+        cache_saved_nano_usd=r.cache_saved_nano_usd,
+        routing_saved_nano_usd=r.routing_saved_nano_usd,
     )
     return _encode(rare).decode()
 
@@ -191,7 +205,8 @@ def _clip(item: Any, name: str = "") -> Any:
         case bool() | None:
             return item
         case int():
-            return min(max(item, 0), MAX_NS if name == "started_ns" else _MAX_COUNT)
+            least = -_MAX_COUNT if name in _MAY_BE_NEGATIVE else 0
+            return min(max(item, least), MAX_NS if name == "started_ns" else _MAX_COUNT)
         case str():
             return item[:_MAX_CHARS].encode("utf-8", "replace").decode("utf-8")
         case dict():
