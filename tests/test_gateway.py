@@ -4,11 +4,10 @@ import asyncio
 import base64
 import errno
 import os
-import selectors
 import tempfile
 import time
 from contextlib import aclosing, asynccontextmanager, suppress
-from functools import cache, wraps
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -20,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.providers.upstream import upstream, whole
 
+from jumping import jumping
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who
 from penstock.config import catalog_text, load
 from penstock.errors import (
@@ -139,37 +139,6 @@ seed = 7
 max_tokens = 500
 """
 IN_A, OUT_A, IN_B, OUT_B = 1000, 2000, 10_000, 20_000  # nano-dollars per token
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop that does not wait: its clock jumps to the next timer."""
-
-    def __init__(self):
-        self.now = 1000.0
-        super().__init__(self.Selector(self))
-
-    def time(self):
-        return self.now
-
-    class Selector(selectors.DefaultSelector):
-        def __init__(self, loop):
-            super().__init__()
-            self.loop = loop
-
-        def select(self, timeout=None):
-            self.loop.now += max(0.0, timeout or 0.0)
-            return super().select(0)
-
-
-def jumping(test):
-    """Run a test on a clock that jumps."""
-
-    @wraps(test)
-    def run(*arguments, **named):
-        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-            runner.run(test(*arguments, **named))
-
-    return run
 
 
 HANG = "hang"

@@ -17,7 +17,6 @@ from tests.test_gateway import (
     WHOLE,
     WORLD,
     Broken,
-    JumpingLoop,
     Played,
     ask,
     worked,
@@ -25,6 +24,7 @@ from tests.test_gateway import (
 )
 from tests.test_gateway_routes import ROUTES, pieces
 
+from jumping import JumpingLoop
 from penstock.call import Caller, Who
 from penstock.errors import (
     BudgetExhausted,

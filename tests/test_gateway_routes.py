@@ -17,10 +17,10 @@ from tests.test_gateway import (
     Played,
     ask,
     cut,
-    jumping,
     world,
 )
 
+from jumping import jumping
 from penstock.call import Caller, Who
 from penstock.config import load
 from penstock.errors import Overloaded, UpstreamFailed, UpstreamGarbled, UpstreamRateLimited

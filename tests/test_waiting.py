@@ -2,13 +2,12 @@
 
 import asyncio
 import gc
-import selectors
-from functools import wraps
 from math import inf
 from random import Random
 
 import pytest
 
+from jumping import jumping
 from penstock.call import Call, Content, Limits, Sampling, Who
 from penstock.errors import Overloaded, RateLimited
 from penstock.policy.admission import FREE, Admission
@@ -19,37 +18,6 @@ from penstock.waiting import Line, Lobby
 CALL = Call(dialect="chat", model="m", sampling=Sampling(), read=lambda: Content(()), raw=b"x" * 40)
 WEB = Who(key_id="k", team="web")
 FAR = 1e9
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop that does not wait: its clock jumps to the next timer."""
-
-    def __init__(self):
-        self.now = 1000.0
-        super().__init__(self.Selector(self))
-
-    def time(self):
-        return self.now
-
-    class Selector(selectors.DefaultSelector):
-        def __init__(self, loop):
-            super().__init__()
-            self.loop = loop
-
-        def select(self, timeout=None):
-            self.loop.now += max(0.0, timeout or 0.0)
-            return super().select(0)
-
-
-def jumping(test):
-    """Run a test on a clock that jumps."""
-
-    @wraps(test)
-    def run(*arguments, **named):
-        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-            runner.run(test(*arguments, **named))
-
-    return run
 
 
 def clock():

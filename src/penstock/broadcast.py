@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct, structs
 
 from penstock.errors import (
+    SHUTDOWN,
     BudgetExhausted,
     ClientClosed,
     DeadlineExceeded,
@@ -38,8 +39,6 @@ ENDING_S: Final = 1.0
 
 _ITS_OWN: Final = (DeadlineExceeded, BudgetExhausted, RateLimited)
 """What a leader may fail of that need not concern those who follow."""
-SHUTDOWN: Final = "shutting down"
-"""The reason of a cancellation that the server gives when its drain is over."""
 
 Give = Callable[[Chunk], bool]
 Room = Callable[[], Awaitable[None]]

@@ -37,11 +37,14 @@ prompt.
     └── ConfigError                   -  invalid_config          holds every mistake of a configuration at once
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
 Then = Literal["stop", "retry", "next", "model"]
+
+SHUTDOWN: Final = "shutting down"
+"""The reason of a cancellation that the server gives when its drain is over."""
 
 
 class PenstockError(Exception):

@@ -76,6 +76,7 @@ class Process(Struct, frozen=True):
     rng: Random
     clock: Callable[[], float] = monotonic
     wall_ns: Callable[[], int] = time_ns
+    catalog_text: bytes = b""
 
 
 class Gateway:
@@ -131,7 +132,7 @@ class Gateway:
 
     async def foresee(self, call: Call, who: Who, caller: Caller) -> Foresight:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
-        call, plan = self._planned(call, who, caller)
+        call, _, plan = self._planned(call, who, caller)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
         now_ns = self._wall_ns()
@@ -144,14 +145,14 @@ class Gateway:
 
     async def count(self, call: Call, who: Who, caller: Caller) -> Count:
         """Count a prompt for the model that would answer. Raises as `open` does before the first try; leaves no receipt."""
-        call, plan = self._planned(call, who, caller)
-        own, target = self.config.server.deadline_s, plan.targets[0]
-        limit_s = own if caller.deadline_s is None else min(own, caller.deadline_s)
+        call, _, plan = self._planned(call, who, caller)
+        target, limit_s = plan.targets[0], self.limit_s(caller)
         return await count_asking(call, target, self._providers[target.provider], self._clock() + limit_s, limit_s)
 
-    def _planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Plan]:
-        call = self._pin(call, who := self._attribute(who, caller, call))
-        return call, self.router.plan_call(call, who)
+    def limit_s(self, caller: Caller) -> float:
+        """Give how many seconds a call may take at most."""
+        own, asked = self.config.server.deadline_s, caller.deadline_s
+        return own if asked is None or asked > own else asked
 
     async def open(self, call: Call, who: Who, caller: Caller) -> AsyncGenerator[Opening | Chunk, None]:
         """Take one call through the line: give its `Opening`, then its chunks, the last of which has the receipt.
@@ -170,8 +171,7 @@ class Gateway:
         """Take one call through the line up to the first content of its answer, from where on it flows. Raises as `open`."""
         now_ns, now = self._wall_ns(), self._clock()
         flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
-        own = self.config.server.deadline_s
-        flight.deadline = now + (own if caller.deadline_s is None else min(own, caller.deadline_s))
+        flight.deadline = now + self.limit_s(caller)
         self.in_flight += 1
         if self._shares:
             return await self._shared(flight, caller)
@@ -262,9 +262,8 @@ class Gateway:
 
     async def _admit(self, flight: InFlight[Hold], caller: Caller) -> Plan:
         """Say who pays, what is pinned and where it may go, and wait for the caller's own room."""
-        flight.who = who = self._attribute(flight.who, caller, flight.call)
-        flight.call = call = self._pin(flight.call, who)
-        plan = self.router.plan_call(call, who)
+        call, who, plan = self._planned(flight.call, flight.who, caller)
+        flight.call, flight.who = call, who
         flight.ticket = self.admission.try_enter(who, plan.model, call, flight.began)
         if flight.ticket is None:
             flight.ticket = await self.lobby.enter(who, plan.model, call, flight.deadline)
@@ -274,12 +273,12 @@ class Gateway:
             flight.cache = "none" if flight.key is None else "miss"
         return plan
 
-    def _attribute(self, who: Who, caller: Caller, call: Call) -> Who:
-        return self.process.identity.hashed(attribute(who, caller, call))
-
-    def _pin(self, call: Call, who: Who) -> Call:
+    def _planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Who, Plan]:
+        """Say who pays, what is pinned and where the call may go."""
+        who = self.process.identity.hashed(attribute(who, caller, call))
         pins = self._pins.get(who.feature) if who.feature is not None else None
-        return call if pins is None else pin(call, pins)
+        call = call if pins is None else pin(call, pins)
+        return call, who, self.router.plan_call(call, who)
 
     async def _fit(self, call: Call, plan: Plan) -> Plan:
         """Leave out what has no room for the call, by a count."""
@@ -336,8 +335,10 @@ class Gateway:
 
         Calls in flight end here; whoever asks the new one from now on lets this one `retire`.
         """
-        catalog = read_catalog(catalog_text(config.home))
-        self._successor = Gateway(config, structs.replace(self.process, catalog=catalog), self)
+        text, known = catalog_text(config.home), self.process
+        if text != known.catalog_text:  # to read it takes as long as some hundred calls
+            known = structs.replace(known, catalog=read_catalog(text), catalog_text=text)
+        self._successor = Gateway(config, known, self)
         return self._successor
 
     def kept_providers(self, config: Config) -> dict[str, Provider]:
@@ -376,8 +377,9 @@ class Gateway:
 def start(config: Config, *, clock: Callable[[], float] = monotonic, wall_ns: Callable[[], int] = time_ns) -> Gateway:
     """Open the ledger of a configuration (after a crash: settle what was left open) and make its gateway."""
     ledger = Ledger.open(config.home, now_ns=wall_ns(), settings=LedgerSettings(sync=config.ledger.sync))
-    catalog = read_catalog(catalog_text(config.home))
-    return Gateway(config, process(config, ledger, catalog, clock=clock, wall_ns=wall_ns))
+    text = catalog_text(config.home)
+    made = process(config, ledger, read_catalog(text), clock=clock, wall_ns=wall_ns)
+    return Gateway(config, structs.replace(made, catalog_text=text))
 
 
 def process(

@@ -1,7 +1,6 @@
 """The scripted provider on a loop whose clock jumps: what comes when, and how silence, deadlines and callers end it."""
 
 import asyncio
-import selectors
 import tomllib
 from importlib.resources import files
 from itertools import pairwise
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jumping import jump
 from penstock.call import Call, Content, Image, Message, OutputFormat, Sampling, Text, ToolResult
 from penstock.config import load
 from penstock.errors import (
@@ -31,32 +31,6 @@ from penstock.settings import ProviderSettings
 from penstock.target import Target
 
 TARGET = Target("fake/m", "fake", "m", "")
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop that does not wait: its clock jumps to the next timer."""
-
-    def __init__(self):
-        self.now = 1000.0
-        super().__init__(self.Selector(self))
-
-    def time(self):
-        return self.now
-
-    class Selector(selectors.DefaultSelector):
-        def __init__(self, loop):
-            super().__init__()
-            self.loop = loop
-
-        def select(self, timeout=None):
-            self.loop.now += max(0.0, timeout or 0.0)
-            return super().select(0)
-
-
-def jump(coroutine):
-    """Run to the end on a jumping clock."""
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(coroutine)
 
 
 def ask(prompt="Hello", *, stream=True, sampling=Sampling(), **content):  # noqa: B008 - frozen

@@ -39,6 +39,18 @@ def read_text(given: str | None, file: Path | None = None) -> str:
     return _decoded(sys.stdin.buffer.read(), "The standard input")
 
 
+def read_bounded(file: Path, most_bytes: int, hint: str) -> bytes:
+    """Give a whole file. Raises InvalidRequest, with the hint where it is longer than it may be."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(most_bytes + 1)
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be read: {error.strerror}.", hint="Correct the path.") from None
+    if len(data) > most_bytes:
+        raise InvalidRequest(f"{file} has more than {most_bytes} bytes.", hint=hint)
+    return data
+
+
 def _decoded(data: bytes, what: str) -> str:
     try:
         return data.decode()

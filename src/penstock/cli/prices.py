@@ -12,12 +12,14 @@ import typer
 
 from penstock.cli.command import NO, command
 from penstock.cli.models import UPDATES, applied, catalogue, day
-from penstock.cli.options import Config, Json
+from penstock.cli.options import Config, Json, read_bounded
 from penstock.cli.screen import note, print_json, print_table, say, visible
 from penstock.config import load
 from penstock.errors import InvalidRequest
 from penstock.routing.review import Change, changes, rows
 from penstock.toml import MAX_BYTES
+
+NOT_ONE = "It is no catalogue of models."
 
 COLUMNS = ("model", "price since", "what", "before", "after", "change", "")
 NUMBERS = ("before", "after", "change")
@@ -33,7 +35,7 @@ def diff(file: File, config: Config = None, json: Json = False) -> None:
     holds already, by which calls were billed: `apply` takes those only from a later day on.
     """
     home, today = load(config).home, day()
-    found = changes(catalogue(home), catalogue(home, _read(file)), today)
+    found = changes(catalogue(home), catalogue(home, read_bounded(file, MAX_BYTES, NOT_ONE)), today)
     rewrites = any(change.rewrites for change in found)
     if json:
         print_json({"file": str(file), "changes": found, "rewrites": rewrites})
@@ -63,7 +65,7 @@ def apply(
     price stays, so that a receipt can always be checked against the one that it was billed by.
     """
     home, today = load(config).home, day()
-    current, proposed = catalogue(home), catalogue(home, _read(file))
+    current, proposed = catalogue(home), catalogue(home, read_bounded(file, MAX_BYTES, NOT_ONE))
     begins = None if since is None else _day(since, today)
     found = changes(current, proposed, today)
     if begins is None and any(change.rewrites for change in found):
@@ -80,17 +82,6 @@ def apply(
     else:
         print_table(COLUMNS, [_row(change) for change in found], NUMBERS)
         say(f"{_summary(found)}; written to {path}" if text else "nothing to change")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}.", hint="Correct the path.") from None
-    if len(data) > MAX_BYTES:
-        raise InvalidRequest(f"{file} has more than {MAX_BYTES} bytes.", hint="It is no catalogue of models.")
-    return data
 
 
 def _day(text: str, today: str) -> str:

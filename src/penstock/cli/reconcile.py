@@ -10,7 +10,7 @@ from msgspec import Struct
 from penstock.cli.command import NO, command
 from penstock.cli.estimate import dollars, percent
 from penstock.cli.ledger import open_store
-from penstock.cli.options import Config, Json
+from penstock.cli.options import Config, Json, read_bounded
 from penstock.cli.screen import money, note, print_json, print_table, say
 from penstock.config import load
 from penstock.errors import InvalidRequest
@@ -54,7 +54,8 @@ def reconcile(
     tolerance = Tolerance(
         percent(options.tolerance_percent, "--tolerance-percent"), dollars(options.tolerance_usd, "--tolerance-usd")
     )
-    said = summed(row for file in files for row in read_export(_read(file), file.name))
+    data = ((file.name, read_bounded(file, MOST_BYTES, "Export a shorter span.")) for file in files)
+    said = summed(row for name, one in data for row in read_export(one, name))
     if not said:
         raise InvalidRequest("The export has no row with a figure.", hint="Export a span in which something was used.")
     first, last = said[0].day, said[-1].day
@@ -81,17 +82,6 @@ def _span(first: str, last: str) -> Span:
     utc = zone_of("UTC")
     beyond = (date.fromisoformat(last) + timedelta(days=1)).isoformat()
     return Span(max(read_moment(first, 0, utc) - history.LONGEST_NS, 0), read_moment(beyond, 0, utc))
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}.", hint="Correct the path.") from None
-    if len(data) > MOST_BYTES:
-        raise InvalidRequest(f"{file} has more than {MOST_BYTES} bytes.", hint="Export a shorter span.")
-    return data
 
 
 def _rows(line: Line) -> list[tuple[object, ...]]:

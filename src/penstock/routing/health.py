@@ -127,6 +127,11 @@ class _Known:
         self.held_s = _HELD_S
         self.used = True
 
+    def is_full(self, now: float) -> bool:
+        """Tell whether one more try would be too many, for the target or for its provider."""
+        provider = self.provider
+        return self.limit.is_full() or provider.in_flight >= provider.concurrency or provider.rate_wait_s(now) > 0.0
+
     def round_trip_s(self) -> float:
         """Give how long it takes until the target shows how it takes a try."""
         mean_s = self.latency.mean_s()
@@ -265,7 +270,7 @@ class Health:
     def verdict(self, target: Target, now: float, left_s: float) -> Verdict:
         """Say whether a target may be called now by a call that has `left_s` seconds left."""
         known = self._known.get(target.id) or self._add(target)
-        provider, breaker = known.provider, known.breaker
+        breaker = known.breaker
         is_open = breaker.opened_at is not None
         if is_open and now < breaker.next_probe_at:
             return "open"
@@ -274,17 +279,14 @@ class Health:
         expected_s = known.latency.expected_s(now)
         if expected_s is not None and expected_s > left_s:
             return "late"
-        if known.limit.is_full() or provider.in_flight >= provider.concurrency or provider.rate_wait_s(now) > 0.0:
+        if known.is_full(now):
             return "full"
         return "probe" if is_open else "go"
 
     def is_full(self, target: Target, now: float) -> bool:
         """Tell whether a target has no room, whatever else may be said of it; quicker than `verdict`."""
         known = self._known.get(target.id)
-        if known is None:
-            return False
-        provider = known.provider
-        return known.limit.is_full() or provider.in_flight >= provider.concurrency or provider.rate_wait_s(now) > 0.0
+        return known is not None and known.is_full(now)
 
     def enter(self, target: Target, now: float, tokens: int = 0) -> Slot:
         """Take the room of one try, of which about so many tokens are expected, whatever the verdict says."""

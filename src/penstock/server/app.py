@@ -89,8 +89,7 @@ class App:
         async def run(to: Recorder) -> bool:
             return await self._call(endpoint, request, caller, who, to)
 
-        own = self.gateway.config.server.deadline_s
-        within_s = own if caller.deadline_s is None else min(own, caller.deadline_s)
+        within_s = self.gateway.limit_s(caller)
         await once.answer(request, responder, who, run, within_s)
 
     async def _call(

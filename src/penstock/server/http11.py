@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 import httptools
 
+from penstock.errors import SHUTDOWN
 from penstock.server.outlet import Outlet
 from penstock.server.reading import DEAF, READY, Reading, verdict
 from penstock.server.request import DEFAULTS, Endpoints, Header, Limits, Refused, Request
@@ -340,7 +341,7 @@ class Connection(Reading, asyncio.Protocol):
         if self._task is None or self._responder is None:
             self.transport.abort()
             return False
-        self._task.cancel("shutting down")
+        self._task.cancel(SHUTDOWN)
         return True
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from msgspec import msgpack
 
 from penstock.call import Who
-from penstock.errors import CallerError, ClientClosed, DeadlineExceeded, InvalidRequest, PenstockError
+from penstock.errors import SHUTDOWN, CallerError, ClientClosed, DeadlineExceeded, InvalidRequest, PenstockError
 from penstock.ledger.idempotency import BODY_BYTES, RENEW_S, Found, KeptReply, Replies
 from penstock.server.request import Header, Request
 from penstock.server.responder import Responder
@@ -38,7 +38,6 @@ ENDING_S: Final = 1.0
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 _PRINTABLE: Final = bytes(range(0x20, 0x7F))
 _LARGE: Final = 256 << 10  # a longer body is hashed in a thread
-_SHUTDOWN: Final = "shutting down"  # as the server says when its drain is over
 
 
 class IdempotencyMismatch(CallerError):
@@ -173,7 +172,7 @@ class _Running:
     def stop(self) -> None:
         """Cancel the call, since the process ends; what was made is kept all the same."""
         if not self.made:
-            self.task.cancel(_SHUTDOWN)
+            self.task.cancel(SHUTDOWN)
 
 
 class Idempotency:
@@ -227,7 +226,7 @@ class Idempotency:
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError as why:
-            if _SHUTDOWN in why.args:
+            if SHUTDOWN in why.args:
                 running.stop()
                 await asyncio.wait({task}, timeout=ENDING_S)
             recorder.leave()

@@ -6,6 +6,7 @@ the file has the answer: that needs neither a key nor a certificate, only the ri
 """
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from penstock.errors import Mistake
+
+log = logging.getLogger("penstock")
 
 FOLDER = "servers"
 _TRIES = 5
@@ -55,6 +58,15 @@ class Presence:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self._write()
         draft.rename(self._path)  # nobody sees it unlocked
+
+    @classmethod
+    def make(cls, home: Path, url: str) -> "Presence | None":
+        """Let commands find this server, if the file can be made: it serves without that, too."""
+        try:
+            return cls(home, url)
+        except OSError as error:
+            log.warning("`penstock reload` will not find this server: %s; SIGHUP does the same", error)
+            return None
 
     def tell(self, reloaded: Reloaded) -> None:
         """Say what became of a reload."""

@@ -93,7 +93,7 @@ async def _serve(config: Config, duty: Duty) -> None:
         ending = Ending()
         if duty.channel is None:
             url = base_url(config, serving.server.port)
-            presence = _found_at(config, url)
+            presence = Presence.make(config.home, url)
             await _alone(serving, ending, presence)
             duty.announce(url, gateway)
         else:
@@ -167,15 +167,6 @@ def base_url(config: Config, port: int) -> str:
     """Give the address under which a server answers."""
     host = config.server.host
     return f"{'https' if config.server.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _found_at(config: Config, url: str) -> Presence | None:
-    """Let commands find this server; it serves without that, too."""
-    try:
-        return Presence(config.home, url)
-    except OSError as error:
-        log.warning("`penstock reload` will not find this server: %s; SIGHUP does the same", error)
-        return None
 
 
 def _refuse_open_door(config: Config, gateway: Gateway) -> None:

@@ -264,10 +264,7 @@ class Supervisor:
             self.replace(worker)
         elif not self._announced and len(self.ready()) == self._count:
             self._announced = True
-            try:
-                self.presence = Presence(self.config.home, self._url)
-            except OSError as error:
-                log.warning("`penstock reload` will not find this server: %s; SIGHUP does the same", error)
+            self.presence = Presence.make(self.config.home, self._url)
             self._send(worker, Order("announce"))
 
     def _failed(self, failed: Failed) -> None:
