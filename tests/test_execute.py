@@ -68,6 +68,7 @@ class Asked:
     def __init__(self, driver, deadline):
         self.call = CALL
         self.deadline = deadline
+        self.error = None
         self.tries: list[LiveTry] = []
         self.asked_tokens = 0
         self._driver = driver

@@ -372,6 +372,20 @@ async def test_a_call_is_read_on_by_one_task_however_its_caller_left(tmp_path):
 
 
 @stepping
+async def test_nobody_else_is_asked_for_a_caller_who_is_gone(tmp_path):
+    good = Played(WHOLE)
+    async with races(tmp_path, patient=Played((2.0, UpstreamFailed("gone as well"))), a=good) as one:
+        task = asyncio.create_task(served(one, ask("drained"), WEB, Caller()))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.wait({task})
+        await asyncio.sleep(5)
+        assert not idle(one)
+        assert not good.calls
+        assert [each.target for each in one.receipt.tries] == ["patient/one"]
+
+
+@stepping
 async def test_what_fails_while_it_is_read_on_is_logged_and_settled(tmp_path, caplog):
     async with races(tmp_path, patient=Played((STARTED, HELLO, 1.0, RuntimeError("a defect")))) as one:
         task = asyncio.create_task(served(one, ask("drained"), WEB, Caller()))

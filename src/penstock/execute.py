@@ -145,11 +145,13 @@ def _ending(error: PenstockError) -> Ending:
 class Pursuit(Protocol):
     """A call that is to be answered: its tries are added in the order in which they are made.
 
-    `plan` are all targets that it may go to; `waiting` tells that a provider is waited for, rather than the caller.
+    `error` says why nobody waits for it any more; `plan` are all targets that it may go to; `waiting` tells that a provider
+    is waited for, rather than the caller.
     """
 
     call: Call
     deadline: float
+    error: PenstockError | None
     plan: tuple[Target, ...]
     tries: list[LiveTry]
     waiting: bool
@@ -225,7 +227,7 @@ class Driver(Generic[P]):
         taken: tuple[Target, Slot] | None = None
         refused: PenstockError | None = None
         move = next(moves, None)
-        while move is not None:
+        while move is not None and (call.error is None or not tries):  # for whoever is gone, no other try is begun
             if isinstance(move, Try):
                 live = self._enter(call, move, taken)
                 taken = None
