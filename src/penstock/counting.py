@@ -5,7 +5,9 @@ Place in the line: between `gateway.py` and `tokens/`, which is pure and knows n
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from penstock.call import Call
@@ -14,21 +16,38 @@ from penstock.inflight import InFlight, LiveTry, rough
 from penstock.plugins import Counts, Provider
 from penstock.receipt import Usage
 from penstock.target import Profile, Target
+from penstock.tokenizer_files import load_tokenizer
 from penstock.tokens.count import Count, count_call, count_text
+from penstock.tokens.sample import by_bytes, call_by_bytes, sampled, sampled_call
 
-INLINE_BYTES = 65_536
-"""A longer text takes milliseconds."""
+INLINE_BYTES = 16_384
+"""A prompt up to here is counted at once, which takes a millisecond or three; a longer one beside the loop."""
+
+THREADS = 2
+"""Prompts that are counted at the same time. More would not be quicker: the engine works under the interpreter's lock."""
+
+SETTLED_BYTES = 32_768
+"""Up to here prompt and answer are counted whole when a call ends, which takes a few milliseconds each at the worst."""
+
+LONGEST_BYTES = 8_388_608
+"""A longer prompt is not read again for its estimate."""
 
 UNLIKELY = 1_000_000_000
 """Tokens of a prompt: a provider that counts as many is not believed."""
 
 
-async def count_prompt(call: Call, profile: Profile) -> Count:
-    """Count a prompt for a model."""
+@lru_cache(maxsize=1)
+def _aside() -> ThreadPoolExecutor:
+    """Give the threads that count: few, since each makes the loop wait for one slice of its text."""
+    return ThreadPoolExecutor(THREADS, "count")
+
+
+async def count_prompt(call: Call, profile: Profile, inline_bytes: int = INLINE_BYTES) -> Count:
+    """Count a prompt for a model; at once up to so many bytes."""
     size = len(call.raw) or call.input_bound
-    if size is not None and size <= INLINE_BYTES:
+    if size is not None and size <= inline_bytes:
         return count_call(call, profile)
-    return await asyncio.to_thread(count_call, call, profile)
+    return await asyncio.get_running_loop().run_in_executor(_aside(), count_call, call, profile)
 
 
 async def count_asking(call: Call, target: Target, provider: Provider, deadline: float, limit_s: float) -> Count:
@@ -48,12 +67,28 @@ async def count_asking(call: Call, target: Target, provider: Provider, deadline:
 
 
 def estimate(flight: InFlight[Any], live: LiveTry) -> Usage:
-    """Count what a provider did not report: the prompt, and the text that passed; roughly, if they are long."""
+    """Count what a provider did not report: the prompt, and the text that passed.
+
+    The loop waits meanwhile, so that long ones are estimated by samples, and by classes of bytes where the vocabulary is not
+    public: another one would have to be loaded for it.
+    """
     call, profile, meter = flight.call, live.target.profile, live.meter
-    is_long = (call.input_bound or len(call.raw)) > INLINE_BYTES or meter.kept > INLINE_BYTES
-    if is_long or profile.tokenizer is None:  # whose vocabulary is not public is not worth loading another one
+    size = call.input_bound or len(call.raw)
+    if size > LONGEST_BYTES:
         return rough(flight, live)
-    return count_used(call, meter.text, profile)
+    said = "".join(meter.text)
+    if profile.tokenizer is None:
+        into = call_by_bytes(call, profile) if flight.counted is None else flight.counted
+        out = by_bytes(said.encode("utf-8", "surrogatepass"))
+    elif size <= SETTLED_BYTES and meter.passed <= SETTLED_BYTES:
+        return count_used(call, (said,), profile)
+    else:
+        prompt = count_call if size <= SETTLED_BYTES else sampled_call
+        into = prompt(call, profile).n if flight.counted is None else flight.counted
+        out = sampled(said, profile).n
+    if meter.beyond:
+        out = -(-out * meter.passed // (meter.passed - meter.beyond))
+    return Usage(into, out, source="estimated")
 
 
 def count_used(call: Call, answer: Iterable[str], profile: Profile) -> Usage:
@@ -64,8 +99,16 @@ def count_used(call: Call, answer: Iterable[str], profile: Profile) -> Usage:
     return Usage(prompt.n, said.n, source="counted" if sure else "estimated")
 
 
-def load(profiles: Iterable[Profile]) -> None:
-    """Load the vocabularies of these models, so that no call waits for one. Takes tenths of a second each."""
-    for profile in profiles:
-        if profile.tokenizer is not None:
-            count_text("x", profile)
+def load(targets: Iterable[Target]) -> list[str]:
+    """Load the vocabularies of these models, so that no call waits for one; give what is wrong with files of the user.
+
+    Takes tenths of a second each, and seconds for a large file. What is free is loaded only where the vocabulary is its own:
+    nobody has to estimate what it costs.
+    """
+    found = list(targets)
+    names = dict.fromkeys(target.profile.tokenizer for target in found)
+    wrong = [problem for name in names if (problem := load_tokenizer(name))]
+    for target in found:
+        if target.profile.tokenizer is not None or not target.free:
+            count_text("x", target.profile)
+    return wrong

@@ -24,4 +24,5 @@ async def warm(targets: Sequence[Target], providers: Mapping[str, Provider]) -> 
                 await provider.warm()
             except PenstockError as error:
                 log.warning("%s: %s", name, error)
-    await asyncio.to_thread(load, [target.profile for target in targets])
+    for problem in await asyncio.to_thread(load, targets):
+        log.warning("%s", problem)

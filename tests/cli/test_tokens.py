@@ -1,8 +1,14 @@
 """`penstock tokens`: the number, how sure it is, the pieces, the share of the window and the price."""
 
+import time
+from math import exp
+
 import pytest
+from tests.tokens.test_vocabularies import tokenizer_json
 
 from penstock.cli import tokens
+from penstock.config import load
+from penstock.ledger.ledger import Ledger
 
 TEXT = "Antidisestablishmentarianism, naïve café: 日本語 👍"
 
@@ -45,6 +51,35 @@ def test_an_estimate_has_its_band(penstock):
     done = penstock("tokens", "Hello world", "--model", "claude-sonnet-4-5")
 
     assert "(estimated, " in done.out
+
+
+def test_an_estimate_is_corrected_by_what_the_gateway_has_learnt(penstock, folder, tmp_path):
+    plain = penstock("tokens", "Hello world " * 50, "--model", "fake/claude-sonnet-4-5", "--json").json
+    config = load(str(folder / "penstock.toml"))
+    ledger = Ledger.open(config.home, now_ns=time.time_ns())
+    ledger.store.keep_factors([("fake/claude-sonnet-4-5", 57, 0.5, 0.0025)])
+    ledger.close()
+
+    learnt = penstock("tokens", "Hello world " * 50, "--model", "fake/claude-sonnet-4-5", "--json").json
+    done = penstock("tokens", "Hello world " * 50, "--model", "fake/claude-sonnet-4-5")
+
+    assert (plain["reports"], learnt["reports"]) == (0, 57)
+    assert learnt["tokens"] == round(plain["tokens"] * exp(0.5))
+    assert "(estimated, +-17 %, from 57 calls: " in done.out
+
+
+def test_a_vocabulary_of_the_user_counts_and_one_that_cannot_be_used_is_told_of(penstock, folder):
+    config = (folder / "penstock.toml").read_text()
+    (folder / "tokenizer.json").write_bytes(tokenizer_json())
+    (folder / "own.toml").write_text(config + '[providers.box]\nkind = "scripted"\ntokenizer = "tokenizer.json"\n')
+
+    counted = penstock("tokens", "hello!", "--model", "box/x", "--config", "own.toml", "--json").json
+    (folder / "tokenizer.json").write_text("{}")
+    refused = penstock("tokens", "hello!", "--model", "box/x", "--config", "own.toml")
+
+    assert (counted["tokens"], counted["certainty"]) == (2, "exact")
+    assert refused.code != 0
+    assert "cannot be used" in refused.err
 
 
 def test_a_configured_model_counts_with_its_first_target_and_its_own_price(penstock):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.tokens.calibrate import ENOUGH, Factor, corrected, observe
-from penstock.tokens.count import Count
+from penstock.tokens.count import Buckets, CallCount, Count, total
 
 START = Factor()
 
@@ -81,3 +81,18 @@ def test_whatever_is_reported_the_correction_is_a_sane_band(reports, n):
     assert sqrt(factor.variance) > 0
     count = corrected(Count(n, "estimated", (n // 2, n * 2)), factor)
     assert 0 <= count.band[0] <= count.n <= count.band[1]
+
+
+def test_of_a_call_all_that_is_text_is_corrected_and_pictures_stay_as_they_are():
+    text = Count(100, "estimated", (60, 200))
+    picture = Count(1_000, "estimated", (900, 1_100))
+    buckets = Buckets(system=text, user=text, images=picture)
+    call = CallCount(1_200, "estimated", (1_020, 1_500), buckets=buckets, messages=(text, total((text, picture))))
+    factor = learn(1.5, 200)
+    better = corrected(call, factor)
+    assert better.buckets.images == picture
+    assert better.buckets.history.n == 0
+    assert better.buckets.user.n == pytest.approx(150, rel=0.06)
+    assert better.n == better.buckets.system.n + better.buckets.user.n + 1_000
+    assert better.band[0] < better.n < better.band[1]
+    assert (better.reports, better.messages[0].n) == (200, better.buckets.user.n)

@@ -13,6 +13,7 @@ from penstock.call import (
     Audio,
     Call,
     Content,
+    Embed,
     File,
     Foreign,
     Image,
@@ -373,3 +374,24 @@ def test_a_sum_is_as_sure_as_its_least_sure_part():
     assert total((exact, exact)) == Count(2, "exact", (2, 2))
     assert total((exact, given_by, exact)) == Count(4, "provider", (4, 4))
     assert total((estimate, exact, given_by)) == Count(6, "estimated", (4, 12))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (Count(10, "exact", (10, 10)), "exact"),
+        (Count(10, "provider", (10, 10)), "counted by the provider"),
+        (Count(100, "estimated", (88, 105)), "estimated, +-12 %"),
+        (Count(100, "estimated", (99, 121), 57), "estimated, +-21 %, from 57 calls"),
+        (Count(100, "estimated", (99, 101), 1), "estimated, +-1 %, from 1 call"),
+        (Count(0, "estimated", (0, 9)), "estimated, +-0 %"),
+    ],
+)
+def test_a_count_says_how_sure_it_is(count, said):
+    assert count.told() == said
+
+
+def test_what_is_to_be_embedded_is_counted_and_ids_count_themselves():
+    embed = Call("", "m", Sampling(), lambda: Content((), embed=Embed(("hello world", (1, 2, 3)))))
+    count = count_call(embed, GPT_4O)
+    assert (count.n, count.certainty, [one.n for one in count.messages]) == (5, "exact", [2, 3])

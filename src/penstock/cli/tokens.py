@@ -9,20 +9,26 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from penstock.calibrating import Calibration
 from penstock.cli.command import command
+from penstock.cli.ledger import open_store
 from penstock.cli.models import day, look_up
 from penstock.cli.options import Config, Json, Model, read_text
 from penstock.cli.screen import money, print_json, say, visible
 from penstock.config import load
+from penstock.counting import load as load_vocabularies
+from penstock.errors import InvalidRequest
 from penstock.receipt import Usage
 from penstock.settings import Config as Configuration
 from penstock.target import Target, cost, usd
 from penstock.tokens.count import Count, count_text
 from penstock.tokens.count import tokens as pieces_of
-from penstock.tokens.vocabularies import KNOWN
 
 FALLBACK = "gpt-4o"
 """Counted for where no model is named and the vocabulary of the default one is not known."""
+
+LEDGER = "ledger.db"
+"""Where a home keeps what was learnt; one without it has learnt nothing."""
 
 SHOWN = 500
 """Tokens that are shown at a terminal."""
@@ -45,16 +51,19 @@ def tokens(
     call adds what the chat template puts around it.
     """
     content = read_text(text, file)
-    target = _target(load(config), model)
-    count = count_text(content, target.profile)
+    settings = load(config)
+    target = _target(settings, model)
+    if problems := load_vocabularies((target,)):
+        raise InvalidRequest(problems[0])
+    count = _corrected(count_text(content, target.profile), target, settings)
     price = cost(Usage(count.n), target, day()).nano_usd
     amount = None if price is None else usd(price)
     if json:
         print_json(_shape(content, count, target, amount))
         return
-    band = "" if count.certainty == "exact" else f", {count.band[0]} to {count.band[1]}"
+    band = "" if count.certainty == "exact" else f": {count.band[0]} to {count.band[1]}"
     say(
-        f"{count.n} token{'s' if count.n != 1 else ''} for {target.id} ({count.certainty}{band}), {len(content)} characters"
+        f"{count.n} token{'s' if count.n != 1 else ''} for {target.id} ({count.told()}{band}), {len(content)} characters"
     )
     window = target.profile.context_tokens
     if window is not None:
@@ -68,7 +77,15 @@ def _target(config: Configuration, name: str | None) -> Target:
     if name is not None:
         return look_up(config, name)
     default = look_up(config, config.models[0].name)
-    return default if default.profile.tokenizer in KNOWN else look_up(config, FALLBACK)
+    return default if default.profile.tokenizer is not None else look_up(config, FALLBACK)
+
+
+def _corrected(count: Count, target: Target, config: Configuration) -> Count:
+    """Correct an estimate by what the gateway has learnt from the bills of this target, if it has one."""
+    if count.certainty != "estimated" or target.profile.tokenizer is not None or not (config.home / LEDGER).exists():
+        return count
+    with open_store(config) as store:
+        return Calibration(store.factors, store.keep_factors).corrected(count, target)
 
 
 def _shape(content: str, count: Count, target: Target, amount: str | None) -> dict[str, object]:
@@ -79,6 +96,7 @@ def _shape(content: str, count: Count, target: Target, amount: str | None) -> di
         "tokens": count.n,
         "certainty": count.certainty,
         "band": count.band,
+        "reports": count.reports,
         "characters": len(content),
         "window": window,
         "share_of_window": None if window is None else str(Decimal(count.n) / Decimal(window)),

@@ -13,7 +13,7 @@ from math import exp, inf, log, sqrt
 
 from msgspec import Struct
 
-from penstock.tokens.count import Count
+from penstock.tokens.count import Buckets, CallCount, Count, total
 
 SLOWEST = 0.05
 """Weight of a new report once many are known: the average looks back over some forty of them."""
@@ -61,10 +61,33 @@ def observe(factor: Factor, estimated: int, reported: int) -> Factor:
 
 
 def corrected(count: Count, factor: Factor) -> Count:
-    """Apply what was learned to an estimate; other counts, and estimates while too little is known, stay as they are."""
+    """Apply what was learned to an estimate; other counts, and estimates while too little is known, stay as they are.
+
+    Of the count of a call only what is text is corrected: pictures and documents follow rules of their own.
+    """
     if count.certainty != "estimated" or factor.seen < ENOUGH:
+        return count
+    if not isinstance(count, CallCount):
+        return _scaled(count, factor)
+    loose = count.buckets
+    buckets = Buckets(
+        system=_scaled(loose.system, factor),
+        history=_scaled(loose.history, factor),
+        user=_scaled(loose.user, factor),
+        tools=_scaled(loose.tools, factor),
+        images=loose.images,
+        files=loose.files,
+        overhead=_scaled(loose.overhead, factor),
+    )
+    whole = total(getattr(buckets, name) for name in Buckets.__struct_fields__)
+    messages = tuple(_scaled(one, factor) for one in count.messages)
+    return CallCount(whole.n, "estimated", whole.band, factor.seen, buckets=buckets, messages=messages)
+
+
+def _scaled(count: Count, factor: Factor) -> Count:
+    if not count.n:
         return count
     reach = _FAR * sqrt(factor.variance)
     n = round(count.n * exp(factor.mean))
     low, high = int(count.n * exp(factor.mean - reach)), int(count.n * exp(factor.mean + reach)) + 1
-    return Count(n, "estimated", (min(low, n), max(high, n)))
+    return Count(n, "estimated", (min(low, n), max(high, n)), factor.seen)

@@ -37,7 +37,7 @@ from penstock.call import (
 from penstock.target import Profile
 from penstock.tokens.images import picture_tokens
 from penstock.tokens.rules import ChatRule, Rules, ToolRule, rules_for
-from penstock.tokens.vocabularies import KNOWN, Piece, vocabulary
+from penstock.tokens.vocabularies import Piece, find, vocabulary
 
 Certainty = Literal["exact", "provider", "estimated"]
 
@@ -56,16 +56,33 @@ AUDIO_TOKENS_PER_MB = (200, 1_300, 16_000)
 HOSTED_TOOL_TOKENS = 1_000
 """The most that the instructions of a tool that the provider hosts are believed to take."""
 
-_Spoken = Text | Refusal | ToolUse | Reasoning | Foreign
+Spoken = Text | Refusal | ToolUse | Reasoning | Foreign
 _TEXT_TYPES = ("text/", "application/json", "application/xml")
 
 
 class Count(Struct, frozen=True, gc=False):
-    """A number of tokens: how it came about, and the band (low, high) that holds the true number."""
+    """A number of tokens: how it came about, and the band (low, high) that holds the true number.
+
+    `reports` is from how many calls that the provider billed an estimate was corrected; 0 where it was not.
+    """
 
     n: int
     certainty: Certainty
     band: tuple[int, int]
+    reports: int = 0
+
+    @property
+    def percent(self) -> int:
+        """How far the true number may be off, in percent of this one, whichever side of the band is farther."""
+        far = max(self.n - self.band[0], self.band[1] - self.n)
+        return -(-100 * far // self.n) if self.n else 0
+
+    def told(self) -> str:
+        """Say in words how sure the number is: "exact", or "estimated, +-12 %, from 57 calls"."""
+        if self.certainty != "estimated":
+            return self.certainty if self.certainty == "exact" else "counted by the provider"
+        calls = f", from {self.reports} call{'s' if self.reports != 1 else ''}" if self.reports else ""
+        return f"estimated, +-{self.percent} %{calls}"
 
 
 NONE = Count(0, "exact", (0, 0))
@@ -90,7 +107,7 @@ class Buckets(Struct, frozen=True):
     overhead: Count = NONE
 
 
-class CallCount(Count, frozen=True):
+class CallCount(Count, frozen=True, kw_only=True):
     """The count of a call, by bucket and by message; a message's count holds its pictures and its own role marks."""
 
     buckets: Buckets
@@ -101,9 +118,9 @@ def count_text(text: str, profile: Profile) -> Count:
     """Count a text as the model sees it, without anything around it."""
     if not text:
         return NONE
-    name = profile.tokenizer
-    if name is not None and name in KNOWN:
-        tally = vocabulary(name).count(text)
+    own = find(profile.tokenizer)
+    if own is not None:
+        tally = own.count(text)
         low, high = max(1, tally.n - tally.slack), tally.n + tally.slack
         return Count(tally.n, "estimated" if tally.slack else "exact", (low, high))
     guess = rules_for(profile.family).estimate
@@ -115,10 +132,7 @@ def count_text(text: str, profile: Profile) -> Count:
 
 def tokens(text: str, profile: Profile) -> list[Piece]:
     """Give the tokens themselves, from the model's vocabulary or, where it is not public, from the one estimated with."""
-    name = profile.tokenizer
-    if name is None or name not in KNOWN:
-        name = rules_for(profile.family).estimate.vocabulary
-    return vocabulary(name).pieces(text)
+    return (find(profile.tokenizer) or vocabulary(rules_for(profile.family).estimate.vocabulary)).pieces(text)
 
 
 def count_call(call: Call, profile: Profile) -> CallCount:
@@ -151,7 +165,7 @@ def count_call(call: Call, profile: Profile) -> CallCount:
         overhead=total(marks),
     )
     whole = total(getattr(buckets, name) for name in Buckets.__struct_fields__)
-    return CallCount(whole.n, whole.certainty, whole.band, buckets, tuple(messages))
+    return CallCount(whole.n, whole.certainty, whole.band, buckets=buckets, messages=tuple(messages))
 
 
 def _embedded(embed: Embed, profile: Profile) -> CallCount:
@@ -161,7 +175,7 @@ def _embedded(embed: Embed, profile: Profile) -> CallCount:
         for one in embed.inputs
     ]
     whole = total(counts)
-    return CallCount(whole.n, whole.certainty, whole.band, Buckets(user=whole), tuple(counts))
+    return CallCount(whole.n, whole.certainty, whole.band, buckets=Buckets(user=whole), messages=tuple(counts))
 
 
 def total(counts: Iterable[Count]) -> Count:
@@ -212,7 +226,7 @@ def _parts(parts: tuple[Part, ...], profile: Profile, rules: Rules) -> tuple[Cou
     texts: list[Count] = []
     images: list[Count] = []
     files: list[Count] = []
-    for part in _flat(parts):
+    for part in flat_parts(parts):
         if isinstance(part, Image):
             images.append(_about(*picture_tokens(rules.image, _inline(part), part.detail)))
         elif isinstance(part, File):
@@ -224,7 +238,7 @@ def _parts(parts: tuple[Part, ...], profile: Profile, rules: Rules) -> tuple[Cou
     return total(texts), total(images), total(files)
 
 
-def _flat(parts: tuple[Part, ...]) -> Iterator[_Spoken | Image | Audio | File]:
+def flat_parts(parts: tuple[Part, ...]) -> Iterator[Spoken | Image | Audio | File]:
     """Give all parts, those inside the results of tools included."""
     todo = list(reversed(parts))
     while todo:
@@ -235,7 +249,7 @@ def _flat(parts: tuple[Part, ...]) -> Iterator[_Spoken | Image | Audio | File]:
             yield part
 
 
-def _text(part: _Spoken, profile: Profile) -> Count:
+def _text(part: Spoken, profile: Profile) -> Count:
     """Count a part that reaches the model as text."""
     if isinstance(part, ToolUse):
         low, n, high = TOOL_USE_TOKENS

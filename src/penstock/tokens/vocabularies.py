@@ -13,38 +13,37 @@ that ask for it (Qwen), and every lone surrogate becomes U+FFFD, which is what U
 Swapping the engine is a change of this file: implement `Tokenizer`.
 """
 
+import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import splintr
 from msgspec import Struct
 
-SLICE_CHARS = 32_768
-"""ASCII text per call of the engine, and half as much of any other: at most 64 KiB of UTF-8 either way."""
+from penstock.tokens.gguf import read_vocabulary
+from penstock.tokens.own import Cut, OwnVocabulary, from_gguf, from_tokenizer_json, pattern_of
 
-_REACH_CHARS = 4_096
+SLICE_CHARS = 8_192
+"""ASCII text per call of the engine, and half as much of any other: at most 16 KiB of UTF-8 either way. That takes a few
+milliseconds at the worst, and threads that count at the same time may make the loop wait for one slice each."""
+
+_REACH_CHARS = 2_048
 """How far back from the end of a slice a sure boundary is looked for."""
 
 _CUT_SLACK = 8
 """Tokens by which one cut in the middle of a run may change a count; measured, not proven: hence an estimate."""
 
+_SYMBOL = re.compile(r"</?[a-z0-9]{1,14}>|\[(?:@BOS@|multimodal)\]")
+
 _LONG_S = "'\u017f"
 _LONG_S_SLACK = 2
 
+_NEW_MARK_SLACK = 3
+
 _AFTER_WORD = frozenset(' \t\r\n0123456789.,;:!?/+=-_()[]{}<>|\\"#$%&*@^`~\u3002\uff0c\u3001\uff1b\uff1a\uff01\uff1f')
-
-Cut = Literal["word", "space", "dropped space", "nowhere"]
-"""Where a text may be cut without changing its tokens.
-
-word           after a letter and before a character that is neither letter, mark nor apostrophe: every GPT-style split
-               pattern ends its word there, and none of them looks back from the next one
-space          after a letter and before a space: no token of the vocabulary holds a letter and then a space
-dropped space  the same, but the vocabulary puts a space before every text, so the space itself is left out
-nowhere        nothing is known about the vocabulary
-"""
 
 
 class Piece(Struct, frozen=True, gc=False):
@@ -81,6 +80,7 @@ class _Engine(Protocol):
     """What is used of the engine's tokenizers."""
 
     def encode_ordinary(self, text: str) -> list[int]: ...
+    def encode_raw(self, text: str) -> list[int]: ...
     def decode_token_bytes(self, id: int) -> bytes: ...  # noqa: A002  the engine's own name
 
 
@@ -92,6 +92,12 @@ class _Known(Struct, frozen=True):
     nfc: bool = False
     long_s: bool = False
     """Its contractions match without regard to case, and the engine does not take U+017F for an s."""
+    is_loose: bool = False
+    """It cuts rare characters otherwise than the reference does."""
+    prefix: str = ""
+    """What goes before every text, as one token that is not counted."""
+    symbols: tuple[range, ...] = ()
+    """Ids among which are symbols like `<table>`: ordinary tokens that are matched as they stand, before any merging."""
 
 
 KNOWN: Mapping[str, _Known] = MappingProxyType(
@@ -100,16 +106,18 @@ KNOWN: Mapping[str, _Known] = MappingProxyType(
         "o200k": _Known("o200k_base", long_s=True),
         "o200k_harmony": _Known("o200k_harmony", long_s=True),
         "llama2": _Known("llama2", "dropped space"),
-        "codellama": _Known("codellama", "dropped space"),
+        "codellama": _Known("llama2", "dropped space"),  # it adds control tokens, which are not matched in text
         "llama3": _Known("llama3"),
         "qwen2": _Known("qwen2", nfc=True),
         "deepseek_v3": _Known("deepseek_v3"),
         "mistral_v1": _Known("mistral_v1", "dropped space"),
         "mistral_v2": _Known("mistral_v2", "dropped space"),
         "mistral_v3": _Known("mistral_v3"),
-        "gemma2": _Known("gemma2", "space"),
-        "gemma3": _Known("gemma3", "space"),
-        "gemma4": _Known("gemma3", "space"),  # they differ in control tokens alone, and Gemma 4's own is slow to load
+        "gemma2": _Known("gemma2", "space", symbols=(range(4, 217), range(255_999, 256_000))),
+        "gemma3": _Known("gemma3", "space", symbols=(range(4, 238), range(255_999, 262_144))),
+        "gemma4": _Known(
+            "gemma3", "space", symbols=(range(4, 238),)
+        ),  # they differ in control tokens alone, and Gemma 4's own is slow to load
         "phi4": _Known("phi4"),
         "glm4": _Known("glm4"),
         "kimi_k2": _Known("kimi_k2", long_s=True),
@@ -129,7 +137,10 @@ def vocabulary(name: str) -> Tokenizer:
     known = KNOWN.get(name)
     if known is None:
         raise KeyError(f"There is no vocabulary {name!r}. Known are: {', '.join(sorted(KNOWN))}.")
-    return _Engined(_loaded(known.engine), known, (0, 0))
+    engine = _loaded(known.engine)
+    found = {engine.decode_token_bytes(id).decode("utf-8", "replace"): id for ids in known.symbols for id in ids}  # noqa: A001
+    symbols = {text: id for text, id in found.items() if _SYMBOL.fullmatch(text)}  # noqa: A001  the field's own word
+    return _Engined(engine, known, symbols, engine.encode_ordinary)
 
 
 @lru_cache(maxsize=32)
@@ -140,32 +151,64 @@ def _loaded(engine_name: str) -> _Engine:
 
 
 def from_json(tokenizer_json: bytes) -> Tokenizer:
-    """Read a Hugging Face tokenizer.json; ValueError says what the engine cannot read in it.
+    """Read a Hugging Face tokenizer.json; ValueError says what in it cannot be used.
 
-    Long texts are then estimates, since nothing is known about safe cuts. A vocabulary that has neither bytes nor a token
-    for the unknown raises ValueError for a text that it cannot express.
+    Long texts are estimates where nothing is known about safe cuts. A vocabulary that has neither bytes nor a token for the
+    unknown raises ValueError for a text that it cannot express.
     """
+    return _own(from_tokenizer_json(tokenizer_json), "tokenizer.json")
+
+
+def from_gguf_file(file: memoryview) -> Tokenizer:
+    """Read the vocabulary of a GGUF file, of which only the head is touched; ValueError says what in it cannot be used."""
+    return _own(from_gguf(read_vocabulary(file)), "GGUF file")
+
+
+def _own(own: OwnVocabulary, what: str) -> Tokenizer:
+    engine: _Engine
     try:
-        engine = splintr.from_json_bytes(tokenizer_json)
-        empty, one = engine.encode_ordinary(""), engine.encode_ordinary("a")
-    except ValueError as error:
-        raise ValueError(f"This tokenizer.json cannot be used: {error}. Check that it is the whole file.") from error
-    before = 0
-    while before < min(len(empty), len(one)) and empty[before] == one[before]:
-        before += 1
-    return _Engined(engine, _Known("", "nowhere"), (before, len(empty) - before))
+        if own.pieces:
+            engine = splintr.SpmTokenizer(list(own.pieces), list(own.scores))
+        else:
+            engine = splintr.from_json_bytes(own.tokenizer_json)
+        engine.encode_raw("a")
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"This {what} cannot be used: {error}. Check that it is the whole file.") from error
+    symbols = dict(own.symbols)
+    known = _Known("", own.cut, nfc=own.nfc, is_loose=own.is_loose, prefix=own.prefix)
+    return _Engined(engine, known, symbols, engine.encode_raw)
+
+
+@lru_cache(maxsize=1)
+def _given() -> dict[str, Tokenizer]:
+    return {}
+
+
+def give(name: str, tokenizer: Tokenizer) -> None:
+    """Make a vocabulary of the user's own known to this process by a name, in place of what had it before."""
+    _given()[name] = tokenizer
+
+
+def find(name: str | None) -> Tokenizer | None:
+    """Give the vocabulary of that name, loading it on first use; None where there is none."""
+    if name is None:
+        return None
+    return vocabulary(name) if name in KNOWN else _given().get(name)
 
 
 class _Engined:
-    """A vocabulary of the engine. `around` is how many ids it puts before and after every text, which are left out."""
+    """A vocabulary of the engine. `symbols` are found in the text before it is encoded."""
 
-    __slots__ = ("_around", "_encode", "_engine", "_known")
+    __slots__ = ("_encode", "_engine", "_known", "_pattern", "_symbols")
 
-    def __init__(self, engine: _Engine, known: _Known, around: tuple[int, int]) -> None:
+    def __init__(
+        self, engine: _Engine, known: _Known, symbols: Mapping[str, int], encode: Callable[[str], list[int]]
+    ) -> None:
         self._engine = engine
-        self._encode = engine.encode_ordinary
+        self._encode = encode
         self._known = known
-        self._around = around
+        self._symbols = symbols
+        self._pattern = re.compile(pattern_of(symbols)) if symbols else None
 
     def encode(self, text: str) -> list[int]:
         return [id for part, _ in self._slices(text) for id in self._ids(part)]  # noqa: A001  the field's own word
@@ -187,6 +230,10 @@ class _Engined:
             doubt = slack
             if known.long_s and not part.isascii():
                 doubt += _LONG_S_SLACK * part.count(_LONG_S)
+            if known.nfc:
+                doubt += _doubtful_marks(part)
+            if known.is_loose and not part.isascii():
+                doubt += sum(not char.isalnum() for char in part) + 1
             yield Tally(len(self._ids(part)), doubt)
 
     def count(self, text: str) -> Tally:
@@ -197,14 +244,26 @@ class _Engined:
         return Tally(n, slack)
 
     def _ids(self, part: str) -> list[int]:
-        if self._known.nfc and not part.isascii():
-            part = unicodedata.normalize("NFC", part)
+        if self._pattern is None:
+            return self._plain_ids(part)
+        found: list[int] = []
+        start = 0
+        for match in self._pattern.finditer(part):
+            symbol = self._symbols.get(match.group())
+            if symbol is not None:
+                found += self._plain_ids(part[start : match.start()])
+                found.append(symbol)
+                start = match.end()
+        return found + self._plain_ids(part[start:]) if start else self._plain_ids(part)
+
+    def _plain_ids(self, part: str) -> list[int]:
+        composes, prefix = self._known.nfc and not part.isascii(), self._known.prefix
         try:
-            ids = self._encode(part)
+            ids = self._encode(prefix + (unicodedata.normalize("NFC", part) if composes else part))
         except UnicodeEncodeError:
-            ids = self._encode(_without_surrogates(part))
-        before, after = self._around
-        return ids[before : len(ids) - after] if before or after else ids
+            part = _without_surrogates(part)
+            ids = self._encode(prefix + (unicodedata.normalize("NFC", part) if composes else part))
+        return ids[1:] if prefix else ids
 
     def _slices(self, text: str) -> Iterator[tuple[str, int]]:
         """Give the slices in order, each with the slack that the cut behind it costs."""
@@ -243,6 +302,15 @@ def _is_letter(char: str) -> bool:
         or "\u30a1" <= char <= "\u30fa"
         or "\uac00" <= char <= "\ud7a3"
     )
+
+
+def _doubtful_marks(part: str) -> int:
+    """Give the slack for marks that an older Unicode does not put into order: that of Hugging Face's tokenizers is older."""
+    if part.isascii() or unicodedata.is_normalized("NFC", part):
+        return 0
+    old = unicodedata.ucd_3_2_0.combining
+    marks = [char for char in set(part) if unicodedata.combining(char) and not old(char)]
+    return _NEW_MARK_SLACK * sum(map(part.count, marks))
 
 
 def _without_surrogates(text: str) -> str:
