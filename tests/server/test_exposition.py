@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.server.exposition import joined, labelled
+from penstock.telemetry.alerts import Standing
 from penstock.telemetry.metrics import Metrics
 
 
@@ -35,6 +36,35 @@ def test_a_family_that_one_worker_alone_has_is_there():
     both = joined({1: b"# HELP a A.\n# TYPE a gauge\na 1.0\n", 2: b"# TYPE b gauge\nb 2.0\n"})
 
     assert samples(both) == {("a", (("worker", "1"),)): 1.0, ("b", (("worker", "2"),)): 2.0}
+
+
+def worker(*budgets):
+    metrics = Metrics()
+    for kind, name, spent in budgets:
+        metrics.budgets.add(Standing(kind, name, "day", 20 * 10**9, spent * 10**9, 0, 0, 1))
+    metrics.alert("budget_threshold", 80)
+    return metrics.exposition()
+
+
+def test_what_workers_keep_together_is_told_once_and_can_be_summed_up():
+    both = joined(
+        {
+            1: worker(("team", "web", 5), ("user", "a", 1)),
+            2: worker(("team", "web", 6), ("team", "app", 7)),
+            3: worker(("team", "web", 4)),
+        }
+    )
+    found = samples(both)
+    spent = {place: value for place, value in found.items() if place[0] == "penstock_budget_spent_usd"}
+
+    assert spent == {
+        ("penstock_budget_spent_usd", (("kind", "team"), ("name", name), ("window", "day"))): value
+        for name, value in (("web", 6.0), ("app", 7.0))
+    }
+    assert found["penstock_budgets", (("kind", "team"), ("window", "day"))] == 2.0
+    assert not any(dict(labels).get("worker") for name, labels in found if name.startswith("penstock_budget"))
+    labels = (("event", "budget_threshold"), ("percent", "80"))
+    assert [found["penstock_alerts_total", (*labels, ("worker", number))] for number in "12"] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.receipt import Attempt, Receipt, Usage
-from penstock.telemetry.metrics import SECONDS, SERIES, Metrics
+from penstock.telemetry.alerts import Standing
+from penstock.telemetry.metrics import SECONDS, SERIES, Budgets, Metrics
 
 
 def receipt(**changes):
@@ -150,6 +151,134 @@ def test_the_calls_in_flight_are_read_at_the_moment_of_the_scrape():
     assert read(metrics)[1]["penstock_calls_in_flight",] == 3
     inside[0] = 1
     assert read(metrics)[1]["penstock_calls_in_flight",] == 1
+
+
+class Vitals:
+    """How a target does."""
+
+    def __init__(self, target, breaker="closed", openings=0, in_flight=0, limit=100):
+        self.target, self.breaker, self.openings = target, breaker, openings
+        self.in_flight, self.limit = in_flight, limit
+
+
+class Line:
+    """A line in which calls wait: so many for targets, beside so many for their own room."""
+
+    def __init__(self, waiting, lobby=0):
+        self.waiting = waiting
+        self.everybody = waiting + lobby
+
+    def states(self):
+        return (Vitals("box/a", in_flight=3), Vitals("box/b", "half_open", 2, limit=7))
+
+
+def test_targets_are_told_of_as_they_do():
+    metrics = Metrics()
+    metrics.watch(int, Line(0))
+    _, samples = read(metrics)
+    told = {place: value for place, value in samples.items() if ("target", "box/b") in place}
+
+    assert told == {
+        ("penstock_breaker_open", ("target", "box/b")): 1,
+        ("penstock_breaker_openings_total", ("target", "box/b")): 2,
+        ("penstock_target_in_flight", ("target", "box/b")): 0,
+        ("penstock_target_limit", ("target", "box/b")): 7,
+    }
+    assert samples["penstock_breaker_open", ("target", "box/a")] == 0
+    assert samples["penstock_target_in_flight", ("target", "box/a")] == 3
+
+
+def test_calls_of_every_configuration_that_still_has_some_are_in_flight():
+    metrics, generations = Metrics(), [[3], [0], [2]]
+    for generation in generations:
+        metrics.watch(lambda inside=generation: inside[0])
+    assert read(metrics)[1]["penstock_calls_in_flight",] == 5
+    generations[0][0], generations[1][0] = 1, 0
+    assert read(metrics)[1]["penstock_calls_in_flight",] == 3
+    generations[2][0] = 0
+    assert read(metrics)[1]["penstock_calls_in_flight",] == 1
+    generations[2][0] = 7  # the newest counts again, whatever it was before
+    assert read(metrics)[1]["penstock_calls_in_flight",] == 8
+
+
+def test_a_configuration_whose_last_call_has_ended_is_let_go_though_nobody_scrapes():
+    metrics, inside = Metrics(), [1]
+    metrics.watch(lambda: inside[0])
+    for _ in range(100):
+        metrics.watch(int)
+    assert len(metrics._watched) <= 3
+    inside[0] = 0
+    metrics.watch(int)
+    assert len(metrics._watched) <= 2
+
+
+def test_who_waits_at_the_targets_of_a_former_configuration_waits_still():
+    metrics, inside = Metrics(), [4]
+    metrics.watch(lambda: inside[0], Line(3, lobby=10))
+    metrics.watch(int, Line(2, lobby=10))
+    assert read(metrics)[1]["penstock_calls_waiting",] == 15
+    inside[0] = 0
+    assert read(metrics)[1]["penstock_calls_waiting",] == 12
+
+
+def standing(kind="team", name="web", window="day", spent=16_250_000_000, **changes):
+    return Standing(kind, name, window, 20_000_000_000, spent, 750_000_000, 0, 86_400_000_000_000, **changes)
+
+
+def of_budget(kind="team", name="web", window="day"):
+    return (("kind", kind), ("name", name), ("window", window))
+
+
+def test_budgets_of_teams_features_and_models_are_told_by_name():
+    metrics = Metrics()
+    for one in (standing(), standing("feature", "invoices", "month", 0), standing("model", "fast")):
+        metrics.budgets.add(one)
+    _, samples = read(metrics)
+
+    assert samples["penstock_budget_spent_usd", *of_budget()] == 16.25
+    assert samples["penstock_budget_held_usd", *of_budget()] == 0.75
+    assert samples["penstock_budget_limit_usd", *of_budget("model", "fast")] == 20
+    assert samples["penstock_budget_spent_usd", *of_budget("feature", "invoices", "month")] == 0
+
+
+def test_budgets_of_keys_and_users_are_told_by_their_number():
+    metrics = Metrics()
+    budgets = Budgets()
+    for number in range(5000):
+        budgets.add(standing("user", f"user-{number}", spent=(number % 10 == 0) * 20_000_000_000))
+    budgets.add(standing("key", "key_secret", spent=19_900_000_000, refused=1))
+    metrics.budgets = budgets
+    _, samples = read(metrics)
+
+    assert samples["penstock_budgets", ("kind", "user"), ("window", "day")] == 5000
+    assert samples["penstock_budgets_used_up", ("kind", "user"), ("window", "day")] == 500
+    assert samples["penstock_budgets_used_up", ("kind", "key"), ("window", "day")] == 1
+    text = metrics.exposition().decode()
+    assert "user-" not in text
+    assert "key_secret" not in text
+
+
+def test_the_number_of_budgets_that_are_told_by_name_is_bounded():
+    metrics = Metrics()
+    for number in range(SERIES + 10):
+        metrics.budgets.add(standing(name=f"team-{number}"))
+    _, samples = read(metrics)
+
+    assert sum(place[0] == "penstock_budget_spent_usd" for place in samples) == SERIES
+    assert samples["penstock_budgets", ("kind", "team"), ("window", "day")] == SERIES + 10
+
+
+def test_alerts_are_counted_by_event_and_percentage_and_failures_by_reason():
+    metrics = Metrics()
+    for percent in (50, 80, 80, None):
+        metrics.alert("budget_threshold" if percent else "budget_burn_rate", percent)
+    metrics.alert_failed("dropped")
+    metrics.alert_failed("dropped")
+    _, samples = read(metrics)
+
+    assert samples["penstock_alerts_total", ("event", "budget_threshold"), ("percent", "80")] == 2
+    assert samples["penstock_alerts_total", ("event", "budget_burn_rate"), ("percent", "")] == 1
+    assert samples["penstock_alerts_failed_total", ("reason", "dropped")] == 2
 
 
 def test_the_number_of_series_is_bounded_and_what_is_beyond_is_counted_together():

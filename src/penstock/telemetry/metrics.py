@@ -1,14 +1,16 @@
 """Counts receipts for Prometheus, and writes the exposition of `GET /metrics`.
 
 Plain counters on the path of a call (a few additions); the Prometheus library shapes them only when somebody scrapes.
-Labels are few and bounded: never a user, a session or a call, and beyond `SERIES` combinations everything new is counted
-under the labels "other".
+Labels are few and bounded: never a user, a key, a session or a call, and beyond `SERIES` combinations everything new is
+counted under the labels "other". Budgets of teams, features and models are told by name, those of keys and users by their
+number.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,8 +19,11 @@ from prometheus_client.registry import Collector
 
 from penstock.receipt import Receipt
 from penstock.target import NANO_PER_USD
+from penstock.telemetry.alerts import Standing
 
 SERIES = 2000
+NAMED: Final = frozenset({"team", "feature", "model"})
+"""Kinds of budgets of which there are few, so that each may have series of its own."""
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 Labels = tuple[str, str, str, str]
@@ -87,8 +92,32 @@ class Room(Protocol):
     def everybody(self) -> int:
         """How many calls wait for room."""
 
+    @property
+    def waiting(self) -> int:
+        """How many of them wait for a target of this configuration."""
+
     def states(self) -> Iterable[TargetVitals]:
         """Tell how each target does that was tried so far."""
+
+
+class Budgets:
+    """How the budgets stood when they were last looked at, one by one."""
+
+    __slots__ = ("counts", "named", "used_up")
+
+    def __init__(self) -> None:
+        self.named: list[Standing] = []
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.used_up: Counter[tuple[str, str]] = Counter()
+
+    def add(self, budget: Standing) -> None:
+        """Take one in."""
+        kind = (budget.kind, budget.window)
+        self.counts[kind] += 1
+        if budget.is_used_up:
+            self.used_up[kind] += 1
+        if budget.kind in NAMED and len(self.named) < SERIES:
+            self.named.append(budget)
 
 
 class Metrics(Collector):
@@ -101,15 +130,32 @@ class Metrics(Collector):
         self._series: dict[Labels, _Series] = {}
         self._duration = _Histogram()
         self._first = _Histogram()
-        self._in_flight: Callable[[], int] = int
-        self._room: Room | None = None
+        self._watched: list[tuple[Callable[[], int], Room | None]] = []
+        self._alerts: Counter[tuple[str, str]] = Counter()
+        self._failed: Counter[str] = Counter()
+        self.budgets = Budgets()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def watch(self, in_flight: Callable[[], int], room: Room | None = None) -> None:
-        """Say where the number of calls in flight can be read, and how the targets do."""
-        self._in_flight = in_flight
-        self._room = room
+        """Say where the number of calls in flight can be read, and how the targets do.
+
+        The one that is given last is that of the configuration that holds. Those before it count as well, as long as there
+        are calls in flight that began with them.
+        """
+        self._watched = [*self._ending(), *self._watched[-1:], (in_flight, room)]
+
+    def _ending(self) -> list[tuple[Callable[[], int], Room | None]]:
+        """Give those of former configurations that still have calls."""
+        return [one for one in self._watched[:-1] if one[0]() > 0]
+
+    def alert(self, event: str, percent: int | None) -> None:
+        """Count an alert that was given out."""
+        self._alerts[event, "" if percent is None else str(percent)] += 1
+
+    def alert_failed(self, reason: str) -> None:
+        """Count an alert that did not reach the webhook."""
+        self._failed[reason] += 1
 
     def observe(self, receipt: Receipt) -> None:
         """Count one call."""
@@ -164,18 +210,53 @@ class Metrics(Collector):
             cost.add_metric(list(labels), series.cost_nano_usd / NANO_PER_USD)
         yield from (family for family, _ in families)
         yield cost
-        yield GaugeMetricFamily("penstock_calls_in_flight", "Calls between admission and receipt.", self._in_flight())
-        if self._room is not None:
-            yield from _vitals(self._room)
+        self._watched = [*self._ending(), *self._watched[-1:]]
+        in_flight = sum(of() for of, _ in self._watched)
+        yield GaugeMetricFamily("penstock_calls_in_flight", "Calls between admission and receipt.", in_flight)
+        room = self._watched[-1][1] if self._watched else None
+        if room is not None:
+            waiting = room.everybody + sum(one.waiting for _, one in self._watched[:-1] if one is not None)
+            yield GaugeMetricFamily("penstock_calls_waiting", "Calls that wait for room.", waiting)
+            yield from _vitals(room)
+        yield from _spending(self.budgets)
+        yield from self._told()
         for name, text, histogram in (
             ("penstock_call_seconds", "From the start of a call to its receipt.", self._duration),
             ("penstock_first_content_seconds", "From the start of a call to its first content.", self._first),
         ):
             yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.total)
 
+    def _told(self) -> Iterator[Metric]:
+        alerts = CounterMetricFamily("penstock_alerts", "Alerts that were given out.", labels=["event", "percent"])
+        for labels, count in sorted(self._alerts.items()):
+            alerts.add_metric(list(labels), count)
+        failed = CounterMetricFamily(
+            "penstock_alerts_failed", "Alerts that did not reach the webhook.", labels=["reason"]
+        )
+        for reason, count in sorted(self._failed.items()):
+            failed.add_metric([reason], count)
+        yield from (alerts, failed)
+
+
+def _spending(budgets: Budgets) -> Iterator[Metric]:
+    names = ["kind", "name", "window"]
+    spent = GaugeMetricFamily("penstock_budget_spent_usd", "Spent of a budget in its period.", labels=names)
+    held = GaugeMetricFamily("penstock_budget_held_usd", "Held by calls in progress.", labels=names)
+    limit = GaugeMetricFamily("penstock_budget_limit_usd", "What a budget allows in a period.", labels=names)
+    for one in budgets.named:
+        labels = [one.kind, one.name, one.window]
+        spent.add_metric(labels, one.spent_nano_usd / NANO_PER_USD)
+        held.add_metric(labels, one.held_nano_usd / NANO_PER_USD)
+        limit.add_metric(labels, one.limit_nano_usd / NANO_PER_USD)
+    count = GaugeMetricFamily("penstock_budgets", "Budgets of a kind.", labels=["kind", "window"])
+    used_up = GaugeMetricFamily("penstock_budgets_used_up", "Budgets with nothing left.", labels=["kind", "window"])
+    for kind, number in sorted(budgets.counts.items()):
+        count.add_metric(list(kind), number)
+        used_up.add_metric(list(kind), budgets.used_up[kind])
+    yield from (spent, held, limit, count, used_up)
+
 
 def _vitals(room: Room) -> Iterator[Metric]:
-    yield GaugeMetricFamily("penstock_calls_waiting", "Calls that wait for room.", room.everybody)
     names = ["target"]
     opened = GaugeMetricFamily("penstock_breaker_open", "1 where a target's breaker is not closed.", labels=names)
     openings = CounterMetricFamily("penstock_breaker_openings", "How often a breaker opened.", labels=names)
