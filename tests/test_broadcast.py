@@ -96,11 +96,13 @@ class Caller:
     def __init__(self, name="me", within_s=60.0):
         self.name, self.within_s = name, within_s
         self.endings = []
+        self.theirs = []
         self.chunks = []
         self.following = None
 
-    def finish(self, error):
+    def finish(self, error, theirs):
         self.endings.append(error)
+        self.theirs.append(theirs and theirs.id)
         return receipt(self.name, error)
 
     async def begin(self, share, work, terms=FRESH, key=KEY):
@@ -176,7 +178,7 @@ async def test_each_has_its_own_id_in_the_opening():
             assert await caller.following.next() is None
             assert caller.following.done
             caller.following.close()
-        assert two.endings == [None]
+        assert (two.endings, two.theirs) == ([None], ["work"])
 
 
 async def test_chunks_come_as_they_arrive_and_late_ones_get_what_was_said_first():

@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from penstock.call import Call, Content, Sampling, Who
 from penstock.errors import (
@@ -22,10 +23,11 @@ from penstock.errors import (
 )
 from penstock.execute import LiveTry
 from penstock.inflight import BYTES_PER_TOKEN, STATIC, InFlight, opening, rough, static_events
+from penstock.ledger.cache import Stored
 from penstock.receipt import Usage
-from penstock.reply import Finished, Opening, Started, TextDelta, UsageReported, fold
+from penstock.reply import Chunk, Finished, Opening, Started, TextDelta, UsageReported, fold
 from penstock.routing.attempts import Try
-from penstock.target import Price, Rates, Target
+from penstock.target import Price, Rates, ServiceTier, Target
 
 DAY = "2026-11-21"
 CALL = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()), stream=True)
@@ -340,3 +342,158 @@ def test_a_rough_estimate_takes_what_was_counted_and_else_the_bytes_of_text_alon
     live = tried(events=(TextDelta("x" * 10),))
 
     assert rough(flight, live) == Usage(into, 3, source="estimated")
+
+
+# -- what was saved --
+
+BASE = Target("d/base", "d", "base", "chat", prices=(Price("2026-01-01", Rates(5_000_000_000, 10_000_000_000)),))
+TIERED = Target(
+    "e/tiered",
+    "e",
+    "tiered",
+    "chat",
+    prices=(
+        Price(
+            "2026-01-01",
+            Rates(5_000_000_000, 10_000_000_000),
+            services=(ServiceTier("flex", Rates(2_500_000_000, 5_000_000_000)),),
+        ),
+    ),
+)
+USED = Usage(10, 5)
+ANSWER = (Started("r1", "one"), TextDelta("x"), Finished("stop"), UsageReported(USED))
+
+
+def routed(target, baseline, *, events=ANSWER, error=None, before=()):
+    """The receipt of a call that this target answered, where routing is compared with that one."""
+    flight = begun()
+    flight.go((target,), baseline, continues=False)
+    flight.tries = [*before, tried(target, reply=Reply(), events=events, first_at=101.0)]
+    if error is not None:
+        flight.fail("error", error)
+    return closed(flight)
+
+
+@pytest.mark.parametrize(
+    ("target", "baseline", "saved"),
+    [
+        (PRICED, BASE, 100_000 - 20_000),
+        (BASE, PRICED, 20_000 - 100_000),
+        (FREE, BASE, 100_000),
+        (BASE, FREE, -100_000),
+        (PRICED, PRICED, 0),
+        (PRICED, replace(PRICED, prices=BASE.prices), 0),
+        (PRICED, UNPRICED, 0),
+        (UNPRICED, BASE, 0),
+        (PRICED, None, 0),
+    ],
+)
+def test_routing_saved_what_the_baseline_would_have_cost_more(target, baseline, saved):
+    assert routed(target, baseline).routing_saved_nano_usd == saved
+
+
+def test_the_baseline_is_priced_in_the_tier_that_served_the_call():
+    flex = (Started("r1", "one", service_tier="flex"), *ANSWER[1:])
+    assert routed(PRICED, TIERED, events=flex).routing_saved_nano_usd == 50_000 - 20_000
+    assert routed(PRICED, TIERED).routing_saved_nano_usd == 100_000 - 20_000
+
+
+def test_only_the_try_that_answered_is_compared():
+    failed = tried(BASE, reply=Reply(), events=(UsageReported(USED),))
+    failed.end("error", 100.6, UpstreamTimeout("d/base was silent."))
+    receipt = routed(PRICED, BASE, before=[failed])
+    assert receipt.tries[0].cost_nano_usd
+    assert receipt.routing_saved_nano_usd == 80_000
+
+
+def test_a_call_that_failed_saved_nothing():
+    assert routed(PRICED, BASE, error=UpstreamFailed("broke off")).routing_saved_nano_usd == 0
+
+
+def test_a_call_that_no_target_answered_was_not_routed():
+    flight = begun()
+    flight.go((PRICED,), BASE, continues=False)
+    flight.tries = [tried(PRICED, reply=Reply(), events=ANSWER)]
+    flight.degrade(STATIC, "translated", "none")
+    assert closed(flight).routing_saved_nano_usd == 0
+    assert closed(begun()).routing_saved_nano_usd == 0
+
+
+def kept(usage=USED, tier=None):
+    return Stored("e/tiered", "verbatim", 200, (), (), Chunk(()), 0.0, usage, tier)
+
+
+@pytest.mark.parametrize(
+    ("stored", "target", "saved"),
+    [
+        (kept(), TIERED, 100_000),
+        (kept(tier="flex"), TIERED, 50_000),
+        (kept(tier="batch"), TIERED, 100_000),  # without a price of its own: as by default
+        (kept(), FREE, 0),
+        (kept(), UNPRICED, 0),
+        (kept(), None, 0),
+        (kept(usage=None), TIERED, 0),
+    ],
+)
+def test_an_answer_of_the_cache_saved_what_it_would_cost_today(stored, target, saved):
+    flight = begun()
+    flight.reuse(stored, target, "hit", "ok")
+    receipt = closed(flight)
+    assert (receipt.cache, receipt.target, receipt.status) == ("hit", "e/tiered", "ok")
+    assert (receipt.cache_saved_nano_usd, receipt.routing_saved_nano_usd) == (saved, 0)
+    assert (receipt.cost_nano_usd, receipt.cost_status, receipt.usage) == (0, "free", Usage(source="none"))
+
+
+def test_the_price_is_that_of_the_saved_calls_own_day():
+    dearer = replace(TIERED, prices=(*TIERED.prices, Price("2026-12-01", Rates(6_000_000_000, 10_000_000_000))))
+    for day, saved in (("2026-11-30", 100_000), ("2026-12-01", 110_000)):
+        flight = begun()
+        flight.reuse(kept(), dearer, "hit", "ok")
+        assert flight.close(103.0, day, lambda *_: GUESS, "c").cache_saved_nano_usd == saved
+
+
+def test_a_caller_that_did_not_get_the_kept_answer_saved_nothing():
+    flight = begun()
+    flight.reuse(kept(), TIERED, "hit", "ok")
+    flight.fail("cancelled", ClientClosed("gone"))
+    assert closed(flight).cache_saved_nano_usd == 0
+
+
+def followed(theirs, error=None):
+    flight = begun()
+    flight.share(Opening("other", theirs.target, "verbatim", 1, cache=theirs.cache))
+    flight.follow(error, theirs)
+    return closed(flight)
+
+
+@pytest.mark.parametrize(
+    ("leader", "saved"),
+    [
+        (routed(PRICED, None), 20_000),
+        (routed(FREE, None), 0),
+        (routed(UNPRICED, None), 0),
+    ],
+)
+def test_who_shares_an_answer_saved_what_another_paid_for_it(leader, saved):
+    receipt = followed(replace(leader, cache="miss"))
+    assert (receipt.cache, receipt.cache_saved_nano_usd, receipt.cost_nano_usd) == ("shared", saved, 0)
+    assert leader.cache_saved_nano_usd == 0
+
+
+def test_who_shares_an_old_answer_saved_as_much_as_the_one_who_was_given_it():
+    flight = begun()
+    flight.tries = [tried(PRICED, reply=None)]
+    flight.reuse(kept(), TIERED, "stale", "degraded")
+    leader = closed(flight)
+    assert (leader.cache, leader.cache_saved_nano_usd) == ("stale", 100_000)
+    receipt = followed(leader)
+    assert (receipt.status, receipt.cache, receipt.cache_saved_nano_usd) == ("degraded", "stale", 100_000)
+
+
+def test_who_shares_an_excuse_or_an_error_saved_nothing():
+    flight = begun()
+    flight.tries = [tried(PRICED, reply=Reply(), events=ANSWER)]
+    flight.degrade(STATIC, "translated", "miss")
+    assert followed(closed(flight)).cache_saved_nano_usd == 0
+    assert followed(routed(PRICED, None), UpstreamFailed("broke off")).cache_saved_nano_usd == 0
+    assert followed(routed(PRICED, None), ClientClosed("gone")).cache_saved_nano_usd == 0

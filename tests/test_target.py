@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.receipt import Usage
 from penstock.target import (
+    Cost,
     Price,
     Rates,
     ServiceTier,
@@ -212,3 +213,9 @@ def test_no_cost_exceeds_its_ceiling_however_it_is_served_and_whatever_comes_off
     found = cost(usage, where, DAY, service).nano_usd
     assert found <= ceiling(into, output, where, DAY)
     assert found >= 0
+
+
+def test_tokens_of_two_kinds_at_once_never_earn_money():
+    price = Price("2024-01-01", Rates(1_000_000_000, 1, cached_input=100_000_000), image_input=500_000_000)
+    both = Usage(1000, 0, cached_input_tokens=1000, image_input_tokens=1000)
+    assert cost(both, target(price), DAY) == Cost(0, "estimated", "2024-01-01")

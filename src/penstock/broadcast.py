@@ -42,7 +42,8 @@ _ITS_OWN: Final = (DeadlineExceeded, BudgetExhausted, RateLimited)
 
 Give = Callable[[Chunk], bool]
 Room = Callable[[], Awaitable[None]]
-Finish = Callable[[PenstockError | None], Receipt | None]
+Finish = Callable[[PenstockError | None, Receipt | None], Receipt | None]
+"""Settles a follower's call: why it failed, and the leader's receipt, as far as that has ended."""
 
 
 class Answer(Protocol):
@@ -211,7 +212,7 @@ class Following:
         if self._left:
             return None
         self._drop()
-        return None if self.leads else self._joining.finish(error)
+        return None if self.leads else self._joining.finish(error, self._broadcast.receipt)
 
     def _drop(self) -> None:
         self._left = True

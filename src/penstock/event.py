@@ -136,10 +136,14 @@ class Finished(Struct, frozen=True, gc=False):
     choice: int = 0
 
 
-class UsageReported(Struct, frozen=True, gc=False):
-    """The provider's count. The last one holds."""
+class UsageReported(Struct, frozen=True, gc=False, repr_omit_defaults=True):
+    """The provider's count. The last one holds.
+
+    `service_tier` is how the call was served in truth, where that is told at the end and `Started` could not know it yet.
+    """
 
     usage: Usage
+    service_tier: str | None = None
 
 
 class Failed(Struct, frozen=True):

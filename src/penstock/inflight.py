@@ -6,12 +6,12 @@ Values gathered by `gateway.py` and turned into one `Receipt` here; this file do
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from msgspec import structs
 
 from penstock.call import Call, Ticket, Who
-from penstock.errors import ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
+from penstock.errors import SHUTDOWN, ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
 from penstock.event import Ended, Finished, Started, TextDelta
 from penstock.execute import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Status, Usage, UsageSource
@@ -37,13 +37,37 @@ Estimate = Callable[["InFlight[Any]", LiveTry], Usage]
 """Counts what a try used where its provider did not say."""
 
 
+class Kept(Protocol):
+    """An answer that was kept: who gave it, and what it used in which tier of service."""
+
+    @property
+    def target(self) -> str:
+        """The id of who gave it."""
+        ...
+
+    @property
+    def lane(self) -> Lane:
+        """How it was given."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used; None where that is not known."""
+        ...
+
+    @property
+    def service_tier(self) -> str | None:
+        """In which tier."""
+        ...
+
+
 class InFlight(Generic[H]):
     """One call between its admission and its receipt."""
 
     __slots__ = (
         *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
         *("cancels", "ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
-        *("cache", "continues", "key", "lane", "plan", "pursuit", "stands_for"),
+        *("baseline", "cache", "continues", "key", "lane", "plan", "pursuit", "saved", "stands_for", "stored"),
     )
 
     def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
@@ -70,12 +94,15 @@ class InFlight(Generic[H]):
         self.cancels = 0  # how often that task had been cancelled before
         # where it goes, and what answers if no target does
         self.plan: tuple[Target, ...] = ()
+        self.baseline: Target | None = None  # against what it is told how much routing saved
         self.continues = False
         self.pursuit: asyncio.Task[tuple[LiveTry, Chunk]] | None = None  # tries that outlive the caller
         self.key: bytes | None = None  # what equal calls have in common, where an answer may be shared
         self.cache = "none"
         self.stands_for: str | None = None  # what the receipt names as the target of an answer that is no try's
         self.lane: Lane | None = None  # and its lane
+        self.stored: tuple[Kept, Target | None] | None = None  # an answer of the cache, and who gave it
+        self.saved = 0  # what another call paid for the answer that this one shares, in nano-dollars
 
     def degrade(self, stands_for: str, lane: Lane, cache: str, status: Status = "degraded") -> None:
         """Note what answers instead of a target."""
@@ -93,10 +120,18 @@ class InFlight(Generic[H]):
             self.status = status
             self.error = error
 
-    def follow(self, error: PenstockError | None) -> None:
-        """Note how a call ended that shared the answer of another one."""
+    def reuse(self, stored: Kept, target: Target | None, cache: str, status: Status) -> None:
+        """Note the answer of the cache that is given, and who gave it once, if that one is still known."""
+        self.degrade(stored.target, stored.lane, cache, status)
+        self.stored = stored, target
+
+    def follow(self, error: PenstockError | None, theirs: Receipt | None) -> None:
+        """Note how a call ended that shared the answer of another one, which left that receipt."""
         if error is not None:
             self.fail("cancelled" if isinstance(error, ClientClosed) else "error", error)
+        elif theirs is not None:
+            paid = theirs.answering
+            self.saved = theirs.cache_saved_nano_usd if paid is None else paid.cost_nano_usd or 0
 
     def share(self, theirs: Opening) -> Opening:
         """Note whose answer it shares, an excuse or an old one among them, and give the opening of its own."""
@@ -110,9 +145,9 @@ class InFlight(Generic[H]):
         self.waiting, self.task = True, asyncio.current_task()
         self.cancels = 0 if self.task is None else self.task.cancelling()
 
-    def go(self, targets: tuple[Target, ...], *, continues: bool) -> None:
-        """Note where the call goes, and whether another target may go on with its answer."""
-        self.plan = targets
+    def go(self, targets: tuple[Target, ...], baseline: Target | None, *, continues: bool) -> None:
+        """Note where the call goes, with what that is compared, and whether another target may go on with its answer."""
+        self.plan, self.baseline = targets, baseline
         if continues and self.call.stream:
             self.continues = True
             self.call = structs.replace(self.call, raw=b"")  # what may be gone on with is written, not passed on
@@ -127,7 +162,7 @@ class InFlight(Generic[H]):
             is_ours = task is not None and task.uncancel() <= self.cancels
             self.fail("error", DeadlineExceeded("The deadline passed while the call was being answered."))
             return is_ours
-        if "shutting down" in why.args:  # as the server says when its drain is over
+        if SHUTDOWN in why.args:
             self.fail("cancelled", Overloaded("The gateway was shut down before the call ended."))
         else:
             self.fail("cancelled", ClientClosed("The client closed the connection."))
@@ -148,8 +183,11 @@ class InFlight(Generic[H]):
         if self.continues:  # what came first came from the try that was cut
             first_at = min([live.first_at for live in tries if live.first_at is not None], default=None)
         exchange = None if last is None else last.exchange
-        stands_for = self.stands_for
+        stands_for, baseline = self.stands_for, self.baseline
         total, cost_status = _sum(rows)
+        routed = 0
+        if last is not None and last.target is not baseline and baseline is not None and error is None:
+            routed = 0 if stands_for else _routed(rows[-1], baseline, day)
         self.receipt = Receipt(
             self.id,
             self.started_ns,
@@ -178,6 +216,8 @@ class InFlight(Generic[H]):
             () if exchange is None or error is not None or stands_for else exchange.dropped,
             config_hash,
             rows,
+            0 if error is not None else self.saved if self.stored is None else _spared(*self.stored, day),
+            routed,
         )
         return self.receipt
 
@@ -201,7 +241,7 @@ class InFlight(Generic[H]):
             start.id,
             start.model,
             start.fingerprint,
-            start.service_tier,
+            live.meter.tier or start.service_tier,
         )
 
     def _billed(self, live: LiveTry, day: str, estimate: Estimate) -> tuple[Usage | None, Cost]:
@@ -211,8 +251,23 @@ class InFlight(Generic[H]):
             usage = estimate(self, live)
         if usage is None:
             return None, NOTHING_FREE if live.target.free else NOTHING
-        start = live.meter.start
-        return usage, cost(usage, live.target, day, None if start is None else start.service_tier)
+        start, tier = live.meter.start, live.meter.tier
+        return usage, cost(usage, live.target, day, tier or (None if start is None else start.service_tier))
+
+
+def _spared(stored: Kept, target: Target | None, day: str) -> int:
+    """Say what an answer of the cache would cost today, where it came from; 0 where that has no price."""
+    if stored.usage is None or target is None:
+        return 0
+    return cost(stored.usage, target, day, stored.service_tier).nano_usd or 0
+
+
+def _routed(row: Attempt, baseline: Target, day: str) -> int:
+    """Say how much dearer a try would have been at the baseline; 0 where one of the two has no price."""
+    if row.target == baseline.id or row.usage is None or row.cost_nano_usd is None:
+        return 0
+    there = cost(row.usage, baseline, day, row.service_tier).nano_usd
+    return 0 if there is None else there - row.cost_nano_usd
 
 
 def _http_status(live: LiveTry) -> int | None:

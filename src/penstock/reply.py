@@ -249,7 +249,7 @@ def _join_audio(deltas: list[AudioDelta]) -> Audio:
 
 def fold(events: Iterable[Event]) -> Reply:
     """Put a whole reply together from its events, of which the last usage and the first start hold."""
-    start, usage, error, ended = Started(), None, None, False
+    start, usage, tier, error, ended = Started(), None, None, None, False
     choices: dict[int, _Folding] = {}
     vectors: dict[int, tuple[float, ...]] = {}
     for event in events:
@@ -257,7 +257,7 @@ def fold(events: Iterable[Event]) -> Reply:
             case Started():
                 start = event if start == Started() else start
             case UsageReported():
-                usage = event.usage
+                usage, tier = event.usage, event.service_tier or tier
             case Failed():
                 error = event.error
             case Ended():
@@ -271,7 +271,7 @@ def fold(events: Iterable[Event]) -> Reply:
         model=start.model,
         created=start.created,
         fingerprint=start.fingerprint,
-        service_tier=start.service_tier,
+        service_tier=tier or start.service_tier,
         choices=tuple(folding.choice() for _, folding in sorted(choices.items())),
         usage=usage,
         extra=start.extra,

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from penstock.broadcast import SHUTDOWN, Broadcast, Following, Joining, Work
+from penstock.broadcast import Broadcast, Following, Joining, Work
+from penstock.errors import SHUTDOWN
 from penstock.ledger.cache import ReplyCache, Stored, keep
 from penstock.reply import Chunk, Opening
 

@@ -161,6 +161,8 @@ def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None
         total += usage.image_input_tokens * (held.image_input - r.input)
     if usage.image_output_tokens and held.image_output is not None:
         total += usage.image_output_tokens * (held.image_output - r.output)
+    if total < 0:  # tokens that are of two kinds at once, such as cached pictures, for which there is no rate
+        total, exact = 0, False
     off = price.discount_bp
     nano = discounted(total, off) if off else (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
     return Cost(nano, "exact" if exact else "estimated", price.since)

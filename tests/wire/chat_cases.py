@@ -324,11 +324,13 @@ def any_usage(rng: Random) -> Usage:
     return Usage(
         into,
         out,
-        cached_input_tokens=rng.randrange(into + 1),
-        cache_write_tokens=rng.randrange(into + 1),
-        reasoning_tokens=rng.randrange(out + 1),
-        audio_input_tokens=rng.randrange(into + 1),
-        audio_output_tokens=rng.randrange(out + 1),
+        cached_input_tokens=rng.randrange(into // 2 + 1),
+        cache_write_tokens=rng.randrange(into // 2 + 1),
+        reasoning_tokens=rng.randrange(out // 2 + 1),
+        audio_input_tokens=rng.randrange(into // 2 + 1),
+        audio_output_tokens=rng.randrange(out // 4 + 1),
+        image_input_tokens=rng.randrange(into // 2 + 1),
+        image_output_tokens=rng.randrange(out // 4 + 1),
         accepted_prediction_tokens=rng.randrange(out + 1),
         rejected_prediction_tokens=rng.randrange(out + 1),
     )

@@ -511,7 +511,7 @@ def any_choice(rng: Random, can: Can, number: int = 0, *, streamed: bool = False
 
 
 def any_usage(rng: Random, can: Can) -> Usage:
-    """Draw counts that add up: parts never exceed their whole, and what is cached, written and heard never overlaps."""
+    """Draw counts that add up: parts never exceed their whole, and what is cached, written, heard and seen never overlaps."""
     into, out = rng.randrange(1, 5_000), rng.randrange(1, 5_000)
     fourth = into // 4
     drawn = {
@@ -525,6 +525,8 @@ def any_usage(rng: Random, can: Can) -> Usage:
         "audio_output_tokens": rng.randrange(out // 4 + 1),
         "accepted_prediction_tokens": rng.randrange(out // 4 + 1),
         "rejected_prediction_tokens": rng.randrange(out // 4 + 1),
+        "image_input_tokens": rng.randrange(fourth + 1),
+        "image_output_tokens": rng.randrange(out // 4 + 1),
     }
     return Usage(**{name: value for name, value in drawn.items() if name in can.usage})  # type: ignore[arg-type]
 

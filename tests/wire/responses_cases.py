@@ -7,7 +7,7 @@ from msgspec.json import encode
 
 from penstock.call import Call, Citation, Foreign, Reasoning, Text, Thinking, ToolUse
 from penstock.reply import Choice, Finish, Reply
-from wire.generated import Can, any_call, any_reply
+from wire.generated import ALL_USAGE, Can, any_call, any_reply
 
 CITATIONS = (
     Citation(
@@ -52,7 +52,7 @@ CAN = Can(
     reply_audio=False,
     reply_images=(),
     refusal_logprobs=False,
-    usage=frozenset({"input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens"}),
+    usage=ALL_USAGE - {"cache_write_1h_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"},
     foreign_reply=(Foreign("responses", "web_search_call", SEARCH),),
     interleaved=True,
 )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import UpstreamGarbled
-from penstock.reply import Failed, Finished, TextDelta, fold
+from penstock.reply import Failed, Finished, TextDelta, UsageReported, fold
 from penstock.wire.anthropic_messages_reply import read_reply, write_reply
 from penstock.wire.anthropic_messages_tap import tap_reply
 from wire.generated import Can, any_reply
@@ -55,3 +55,11 @@ def test_what_is_no_message_is_garbled(body: bytes) -> None:
 def test_an_error_is_told() -> None:
     body = b'{"id":"i","model":"m","content":[],"stop_reason":"x","usage":{"input_tokens":1,"output_tokens":1},"error":{"type":"api_error"}}'
     assert isinstance(tap_reply(body)[0], Failed)
+
+
+def test_a_count_that_cannot_be_true_costs_no_answer() -> None:
+    plain = (GOLDEN / "cached.json").read_bytes()
+    body = plain.replace(b'"cache_read_input_tokens":188086', b'"cache_read_input_tokens":%d' % 10**30)
+    assert body != plain
+    assert not any(isinstance(event, UsageReported) for event in tap_reply(body))
+    assert any(isinstance(event, TextDelta) for event in tap_reply(body)), "the full reader has the word"

@@ -102,3 +102,11 @@ def test_merging_adds_what_is_not_there_and_takes_nothing_that_is_no_object() ->
     merge(out, b'{"a":2,"b":3}')
     merge(out, b"not json")
     assert out == {"a": 1, "b": Raw(b"3")}
+
+
+def test_a_count_that_cannot_be_true_is_none() -> None:
+    assert read({"input_tokens": 10**12, "output_tokens": 1}) is None
+    assert read({"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": 2**70}) is None
+    assert read({"input_tokens": 1, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 9}}) == Usage(
+        1, 5, reasoning_tokens=5
+    )

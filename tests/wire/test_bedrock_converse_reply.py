@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from msgspec.json import decode, encode
 
 from penstock.call import Audio, Citation, File, Foreign, Image, Part, Reasoning, Refusal, Text, ToolUse
@@ -19,6 +20,8 @@ from penstock.wire.bedrock_converse_reply import (
     native_finish,
     read_reply,
     read_usage,
+    said_tier,
+    said_usage,
     tap_reply,
     write_reply,
     write_usage,
@@ -101,7 +104,6 @@ def test_sources_stand_where_their_text_stands() -> None:
             b"[" * 99_999,
         ),
         reply().replace(b"end_turn", b"\xff"),
-        b'{"output":{"message":{"content":[]}},"usage":{"inputTokens":"x"}}',
         b'{"output":{"message":{"content":[{"x":' + b'{"a":' * 5000,
     ],
 )
@@ -236,3 +238,18 @@ def test_members_of_this_api_are_passed_on_and_those_of_others_are_not() -> None
     assert body["trace"] == {"x": 1}
     assert body["serviceTier"] == {"type": "flex"}
     assert "annotations" not in body
+
+
+@pytest.mark.parametrize("json", [b"", b"null", b"[]", b"7", b'"x"', b"{", b'{"type":7}', b"[" * 9999])
+def test_a_strange_count_or_tier_is_none(json: bytes) -> None:
+    assert said_usage(Raw(json)) is None
+    assert said_tier(Raw(json)) is None
+
+
+def test_a_count_that_cannot_be_true_costs_no_answer() -> None:
+    assert said_tier(Raw(b'{"type":"flex"}')) == "flex"
+    for usage in ({"inputTokens": 10**12, "outputTokens": 1}, {"inputTokens": "x"}, {"cacheDetails": 7}):
+        for read in (read_reply, tap_reply):
+            assert not any(isinstance(event, UsageReported) for event in read(reply(usage=usage)))
+    odd = {"inputTokens": 1, "outputTokens": 1, "cacheDetails": [{"ttl": None, "inputTokens": None}]}
+    assert said_usage(Raw(encode(odd))) == Usage(1, 1)

@@ -31,7 +31,7 @@ MODEL = ServiceModel(Loader().load_service_model("bedrock-runtime", "service-2")
         ("ImageBlockDelta", wire.ImageDelta, {"error"}),
         ("ContentBlockStopEvent", wire.ContentBlockStop, set()),
         ("MessageStopEvent", wire.MessageStop, set()),
-        ("ConverseStreamMetadataEvent", wire.Metadata, {"metrics", "trace", "performanceConfig", "serviceTier"}),
+        ("ConverseStreamMetadataEvent", wire.Metadata, {"metrics", "trace", "performanceConfig"}),
     ],
 )
 def test_a_struct_has_the_members_of_its_shape(shape: str, struct: type[Struct], left: set[str]) -> None:

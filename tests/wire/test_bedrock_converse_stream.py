@@ -365,3 +365,34 @@ def test_mutated_payloads_in_sound_frames_never_raise(seed: int) -> None:
     assert all(
         isinstance(part, ToolUse | Text | Foreign | Image) or part for c in fold(events).choices for part in c.parts
     )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"usage": {"inputTokens": 3, "outputTokens": 2}, "serviceTier": {"type": "flex"}}, [("flex", 3)]),
+        ({"usage": {"inputTokens": 3, "outputTokens": 2}}, [(None, 3)]),
+        ({"usage": {"inputTokens": 3, "outputTokens": 2}, "serviceTier": None}, [(None, 3)]),
+        ({"usage": {"inputTokens": 3, "outputTokens": 2}, "serviceTier": "flex"}, [(None, 3)]),
+        ({"usage": {"inputTokens": "many", "outputTokens": 2}, "serviceTier": {"type": "flex"}}, []),
+        ({"usage": [3, 2]}, []),
+        ({"usage": None}, []),
+        ({}, []),
+    ],
+)
+def test_the_end_tells_the_count_and_the_tier_and_a_strange_one_costs_no_answer(
+    metadata: dict[str, object], told: list[tuple[str | None, int]]
+) -> None:
+    reader = ConverseStreamReader()
+    raw = b"".join(
+        frame(name, encode(payload))
+        for name, payload in (
+            ("messageStart", {"role": "assistant"}),
+            ("contentBlockDelta", {"delta": {"text": "Hi"}, "contentBlockIndex": 0}),
+            ("messageStop", {"stopReason": "end_turn"}),
+            ("metadata", metadata),
+        )
+    )
+    events = (*reader.feed(raw), *reader.end())
+    assert [(one.service_tier, one.usage.input_tokens) for one in events if isinstance(one, UsageReported)] == told
+    assert isinstance(events[-1], Ended)

@@ -54,6 +54,7 @@ def test_usage_is_inclusive() -> None:
         ({"promptTokenCount": 5, "cachedContentTokenCount": 99, "candidatesTokenCount": -3}, Usage(5, 0, 5)),
         ({"totalTokenCount": 5}, Usage(0, 5)),
         ({"promptTokenCount": 5, "promptTokensDetails": "AUDIO"}, Usage(5, 0)),
+        ({"promptTokenCount": 5, "promptTokensDetails": [{"modality": 7}]}, Usage(5, 0)),
         ({"candidatesTokenCount": 5}, None),
         ({"promptTokenCount": "5"}, None),
         ({}, None),
@@ -61,6 +62,42 @@ def test_usage_is_inclusive() -> None:
 )
 def test_counts_are_held_to_what_makes_sense(members: dict[str, object], counted: Usage | None) -> None:
     assert usage(**members) == counted
+
+
+def test_what_is_seen_is_counted_with_pictures() -> None:
+    counted = usage(
+        promptTokenCount=900,
+        toolUsePromptTokenCount=100,
+        candidatesTokenCount=300,
+        totalTokenCount=1300,
+        promptTokensDetails=[
+            {"modality": "TEXT", "tokenCount": 500},
+            {"modality": "IMAGE", "tokenCount": 258},
+            {"modality": "VIDEO", "tokenCount": 100},
+            {"modality": "DOCUMENT", "tokenCount": 30},
+            {"modality": "MODALITY_UNSPECIFIED", "tokenCount": 12},
+            {"modality": "AUDIO"},
+        ],
+        toolUsePromptTokensDetails=[{"modality": "IMAGE", "tokenCount": 7}, {"modality": "AUDIO", "tokenCount": 5}],
+        candidatesTokensDetails=[{"modality": "IMAGE", "tokenCount": 258}],
+    )
+    assert counted == Usage(1000, 300, audio_input_tokens=5, image_input_tokens=395, image_output_tokens=258)
+    written = write_usage(counted)
+    assert written["promptTokensDetails"] == [
+        {"modality": "TEXT", "tokenCount": 600},
+        {"modality": "IMAGE", "tokenCount": 395},
+        {"modality": "AUDIO", "tokenCount": 5},
+    ]
+    types.GenerateContentResponseUsageMetadata.model_validate(written)
+    assert read_usage(raw(written)) == counted
+
+
+def test_details_of_text_alone_take_the_quick_way() -> None:
+    text = [{"modality": "TEXT", "tokenCount": 5}]
+    assert usage(promptTokenCount=5, candidatesTokenCount=2, totalTokenCount=7, promptTokensDetails=text) == Usage(5, 2)
+    assert usage(
+        promptTokenCount=5, promptTokensDetails=text, candidatesTokensDetails=[{"modality": "IMAGE"}]
+    ) == Usage(5)
 
 
 def test_no_usage_is_none() -> None:

@@ -327,3 +327,12 @@ def test_line_ends_within_members_end_no_event() -> None:
     writer = GeminiStreamWriter(CALL)
     out = writer.send([ForeignDelta("generate", "safetyRatings", b"[\r\n1\n]"), Finished("stop"), Ended()])
     assert chunks(out)[0]["candidates"][0]["safetyRatings"] == [1]  # type: ignore[index]
+
+
+def test_a_tier_that_only_the_last_chunk_tells_is_told_with_the_count() -> None:
+    usage = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5, "trafficType": "ON_DEMAND_FLEX"}
+    events, _ = feed([chunk({"text": "Hi"}), chunk(finish="STOP", usageMetadata=usage)])
+    assert UsageReported(Usage(3, 2), "flex") in events
+    assert fold(events).service_tier == "flex"
+    again, _ = feed([GeminiStreamWriter(CALL).send(events)])
+    assert UsageReported(Usage(3, 2), "flex") in again

@@ -23,7 +23,7 @@ from penstock.wire import openai_chat_reply_types as wire
         (wire.Delta, ChoiceDelta, {"role"}),
         (wire.TokenLogprob, ChatCompletionTokenLogprob, set()),
         (wire.WireUsage, CompletionUsage, set()),
-        (wire.InputDetails, PromptTokensDetails, {"text_tokens", "image_tokens"}),
+        (wire.InputDetails, PromptTokensDetails, {"text_tokens"}),
         (wire.OutputDetails, CompletionTokensDetails, {"text_tokens"}),
     ],
 )

@@ -411,3 +411,10 @@ def test_thoughts_with_their_signatures_and_those_that_nobody_knows() -> None:
         TextDelta("c"),
         Ended(),
     ]
+
+
+def test_a_tier_that_only_the_last_chunk_tells_is_told_with_the_count() -> None:
+    counted = chunk(service_tier="flex", usage={"prompt_tokens": 3, "completion_tokens": 2})
+    events, _ = feed([chunk(delta(content="Hi", finish="stop")), counted, DONE])
+    assert UsageReported(Usage(3, 2), "flex") in events
+    assert fold(events).service_tier == "flex"

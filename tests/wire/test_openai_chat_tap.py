@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import UpstreamGarbled
+from penstock.receipt import Usage
 from penstock.reply import Ended, Finished, Started, TextDelta, UsageReported
 from penstock.wire.openai_chat_reply import read_reply
 from penstock.wire.openai_chat_tap import tap_reply
@@ -84,13 +85,32 @@ def test_what_is_no_reply_is_garbled(body):
 counts = st.integers(-3, 12)
 
 
-@given(counts, counts, st.none() | counts, counts, counts, counts, counts, counts)
-def test_the_usage_is_the_full_readers(into, out, total, cached, written, heard, thought, wrong):
+@given(counts, counts, st.none() | counts, counts, counts, counts, counts, counts, counts, counts)
+def test_the_usage_is_the_full_readers(into, out, total, cached, written, heard, thought, wrong, seen, drawn):
     usage = {
         "prompt_tokens": into,
         "completion_tokens": out,
         "total_tokens": into + out if total is None else total,
-        "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": heard},
-        "completion_tokens_details": {"reasoning_tokens": thought, "rejected_prediction_tokens": wrong},
+        "prompt_tokens_details": {
+            "cached_tokens": cached,
+            "cache_write_tokens": written,
+            "audio_tokens": heard,
+            "image_tokens": seen,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": thought,
+            "rejected_prediction_tokens": wrong,
+            "image_tokens": drawn,
+        },
     }
     assert agrees(reply(usage=usage))
+
+
+def test_pictures_are_counted_and_absurd_counts_are_the_full_readers():
+    usage = {"prompt_tokens": 300, "completion_tokens": 1300, "total_tokens": 1600}
+    pictures = {"prompt_tokens_details": {"image_tokens": 258}, "completion_tokens_details": {"image_tokens": 1290}}
+    assert agrees(reply(usage=usage | pictures))
+    tapped = tap_reply(reply(usage=usage | pictures))
+    assert tapped[-2] == UsageReported(Usage(300, 1300, image_input_tokens=258, image_output_tokens=1290))
+    assert agrees(reply(usage={"prompt_tokens": 10**12, "completion_tokens": 0, "total_tokens": 10**12}))
+    assert agrees(reply(usage=usage | {"completion_tokens_details": {"accepted_prediction_tokens": 10**12}}))

@@ -41,6 +41,17 @@ from penstock.wire.openai_chat_usage import is_said, read_usage, write_usage
             Usage(10, 0, 8),
         ),
         ({"prompt_tokens": 10, "completion_tokens": 0, "cached_tokens": 6}, Usage(10, 0, 6)),
+        # pictures: OpenAI tells of those in the prompt, OpenRouter also of those in the answer
+        (
+            {
+                "prompt_tokens": 300,
+                "completion_tokens": 1300,
+                "prompt_tokens_details": {"image_tokens": 258, "text_tokens": 42},
+                "completion_tokens_details": {"image_tokens": 1290},
+            },
+            Usage(300, 1300, image_input_tokens=258, image_output_tokens=1290),
+        ),
+        ({"prompt_tokens": 10**12, "completion_tokens": 5}, None),
         # reasoning outside of completion_tokens (xAI, Gemini): the total tells
         (
             {

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from msgspec.json import encode
 
-from penstock.call import Citation, Foreign
+from penstock.call import Call, Citation, Content, Foreign, Sampling
 from penstock.errors import UpstreamGarbled
 from penstock.receipt import Usage
 from penstock.reply import (
@@ -24,9 +24,11 @@ from penstock.reply import (
     ToolUseDelta,
     ToolUseStarted,
     UsageReported,
+    fold,
 )
 from penstock.wire.framing import MAX_FRAME_BYTES
 from penstock.wire.openai_responses_stream import ResponsesStreamReader
+from penstock.wire.openai_responses_stream_writer import ResponsesStreamWriter
 
 HEAD = {"id": "resp_1", "object": "response", "created_at": 17, "model": "m"}
 STARTED = Started("resp_1", "m", 17)
@@ -213,3 +215,17 @@ def test_a_frame_without_end_is_a_failure() -> None:
     late = ResponsesStreamReader()
     assert late.feed(CREATED + b"x" * (MAX_FRAME_BYTES + 1)) == (STARTED,)
     assert [type(e) for e in late.end()] == [Failed]
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "said"),
+    [("auto", "priority", "priority"), ("priority", "default", "default"), ("flex", None, None)],
+)
+def test_the_tier_that_served_a_call_is_told_at_its_end(asked: str, served: str | None, said: str | None) -> None:
+    begun = event("response.created", response={**HEAD, "status": "in_progress", "service_tier": asked})
+    events, _ = feed([begun, done(service_tier=served)])
+    assert (events[0].service_tier, events[1]) == (asked, UsageReported(Usage(3, 2), said))  # type: ignore[union-attr]
+    assert fold(events).service_tier == (said or asked)
+    call = Call("responses", "m", Sampling(), lambda: Content(()), stream=True)
+    again, _ = feed([ResponsesStreamWriter(call).send(events)])
+    assert UsageReported(Usage(3, 2), said or asked) in again

@@ -18,7 +18,7 @@ from msgspec import DecodeError, Raw, Struct, json, msgpack, structs
 
 from penstock.call import Call, Who
 from penstock.event import Ended, Event, Failed, Finished, TextDelta, ToolUseDelta
-from penstock.receipt import Lane
+from penstock.receipt import Lane, Usage
 from penstock.reply import Chunk, Opening
 
 MAX_BYTES: Final = 64 << 20
@@ -37,7 +37,8 @@ _OF_THE_MOMENT: Final = (b"ratelimit", b"rate-limit", b"retry-after", b"processi
 class Stored(Struct, frozen=True):
     """An answer as it was given: who gave it and what of the provider's may be passed on, and all of it as one chunk.
 
-    `at` is when it was complete, in the loop's seconds. `chunk` has the provider's bytes only in the verbatim lane.
+    `at` is when it was complete, in the loop's seconds. `chunk` has the provider's bytes only in the verbatim lane. `usage`
+    and `service_tier` are those of the try that answered, by which its price can be told again.
     """
 
     target: str
@@ -47,6 +48,8 @@ class Stored(Struct, frozen=True):
     dropped: tuple[str, ...]
     chunk: Chunk
     at: float
+    usage: Usage | None = None
+    service_tier: str | None = None
 
     def opening(self, call_id: str) -> Opening:
         """Give the opening of this answer for another call, which took no try."""
@@ -115,6 +118,7 @@ def keep(opening: Opening, chunks: Sequence[Chunk], now: float) -> Stored | None
         if len(pieces) != len(chunks):
             return None  # in this lane the events alone are not all that was said
         raw = b"".join(pieces)
+    answered = None if last is None else last.answering
     stored = Stored(
         opening.target,
         opening.lane,
@@ -123,6 +127,8 @@ def keep(opening: Opening, chunks: Sequence[Chunk], now: float) -> Stored | None
         opening.dropped,
         Chunk(tuple(_joined(events)), raw),
         now,
+        None if answered is None else answered.usage,
+        None if answered is None else answered.service_tier,
     )
     return stored if size(stored) <= ENTRY_BYTES else None
 

@@ -140,8 +140,8 @@ def read_reply(body: bytes) -> tuple[Event, ...]:
     except GARBLED as error:
         raise garbled("reply", error) from None
     events += ending(reply)
-    if (usage := read_usage(reply.usage)) is not None:
-        events.append(UsageReported(neutral_usage(usage)))
+    if (said_used := read_usage(reply.usage)) is not None and (usage := neutral_usage(said_used)) is not None:
+        events.append(UsageReported(usage))
     events.append(Ended())
     return tuple(events)
 

@@ -208,8 +208,10 @@ class MessagesStreamReader(MarkedStreamReader):
                 for name in WireUsage.__struct_fields__
             )
         )
-        if self._usage.input_tokens is not None:  # else the beginning is missing (llama.cpp), and half a count is none
-            events.append(UsageReported(neutral_usage(self._usage)))
+        if self._usage.input_tokens is None:
+            return  # the beginning is missing (llama.cpp), and half a count is none
+        if (known := neutral_usage(self._usage)) is not None:
+            events.append(UsageReported(known))
 
     # -- blocks --
 

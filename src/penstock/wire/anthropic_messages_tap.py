@@ -41,6 +41,8 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
         return read_reply(body)
     if reply.error or not body.isascii() or memoryview(reply.content)[0] != ord("["):
         return read_reply(body)  # which also checks that it is UTF-8
-    usage, native = reply.usage, reply.stop_reason
-    started = Started(reply.id, reply.model, None, None, tier_of(usage))
-    return started, Finished(finish_of(native), native), UsageReported(neutral_usage(usage)), Ended()
+    usage, native = neutral_usage(reply.usage), reply.stop_reason
+    if usage is None:
+        return read_reply(body)
+    started = Started(reply.id, reply.model, None, None, tier_of(reply.usage))
+    return started, Finished(finish_of(native), native), UsageReported(usage), Ended()

@@ -14,6 +14,7 @@ from msgspec.json import Decoder, encode
 from penstock.call import Members
 from penstock.receipt import Usage
 from penstock.wire.anthropic_messages_errors import GARBLED, said
+from penstock.wire.token_counts import count, plausible
 
 OF_USAGE: Final = "usage"
 """Names a `ForeignDelta`, or a member of `Started.extra`, with the members of the usage that have no neutral form."""
@@ -70,21 +71,20 @@ def strange_usage(json: Raw) -> bytes:
     return encode(own) if own else b""
 
 
-def neutral_usage(usage: WireUsage) -> Usage:
-    """Give the count in which input and output are inclusive. An hour's cache writes are a part of all writes."""
-    cached, written = _count(usage.cache_read_input_tokens), _count(usage.cache_creation_input_tokens)
-    hour, out = 0, _count(usage.output_tokens)
+def neutral_usage(usage: WireUsage) -> Usage | None:
+    """Give the count in which input and output are inclusive; None for one that cannot be true.
+
+    An hour's cache writes are a part of all writes.
+    """
+    cached, written = count(usage.cache_read_input_tokens), count(usage.cache_creation_input_tokens)
+    hour = 0
     if (parts := usage.cache_creation) is not None:
-        hour = _count(parts.ephemeral_1h_input_tokens)
-        written = max(written, hour + _count(parts.ephemeral_5m_input_tokens))
+        hour = count(parts.ephemeral_1h_input_tokens)
+        written = max(written, hour + count(parts.ephemeral_5m_input_tokens))
     details = usage.output_tokens_details
-    thought = 0 if details is None else min(_count(details.thinking_tokens), out)
-    total = _count(usage.input_tokens) + cached + written
-    return Usage(total, out, cached, written - hour, hour, thought)
-
-
-def _count(value: int | None) -> int:
-    return max(0, value) if value is not None else 0
+    thought = 0 if details is None else count(details.thinking_tokens)
+    total = count(usage.input_tokens) + cached + written
+    return plausible(Usage(total, count(usage.output_tokens), cached, written - hour, hour, thought))
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 
 def write_head_usage(usage: Usage | None, tier: str | None, extra: Members) -> dict[str, Any]:
     """Write the count of a message, with the tier that served it and what only this dialect knows."""
-    count = usage or Usage()
-    out = write_usage(count)
+    known = usage or Usage()
+    out = write_usage(known)
     out["cache_creation"] = {
-        "ephemeral_5m_input_tokens": count.cache_write_tokens,
-        "ephemeral_1h_input_tokens": count.cache_write_1h_tokens,
+        "ephemeral_5m_input_tokens": known.cache_write_tokens,
+        "ephemeral_1h_input_tokens": known.cache_write_1h_tokens,
     }
     if tier is not None and tier in _NATIVE_TIERS:
         out["service_tier"] = _NATIVE_TIERS[tier]

@@ -23,6 +23,7 @@ from penstock.wire.bedrock_converse_content import read_parts
 from penstock.wire.bedrock_converse_request_types import NAME
 from penstock.wire.provider_error import clean
 from penstock.wire.signatures import carry
+from penstock.wire.token_counts import count, plausible
 
 FIELDS: Final = "additionalModelResponseFields"
 NO_METRICS: Final = Raw(b'{"latencyMs":0}')
@@ -30,6 +31,8 @@ NO_METRICS: Final = Raw(b'{"latencyMs":0}')
 
 _REPLY: Final = Decoder(wire.WholeReply)
 _TAPPED: Final = Decoder(wire.TappedReply)
+_USAGE: Final = Decoder(wire.TokenUsage | None)
+_TIER: Final = Decoder(wire.Tier | None)
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _NEUTRAL: Final = frozenset({"output", "stopReason", "usage", "serviceTier"})
 
@@ -74,7 +77,7 @@ def read_reply(body: bytes) -> tuple[Event, ...]:
     native = reply.stop_reason or ""
     choice = Choice(_placed(parts), _FINISH.get(native, "other"), native, foreign=tuple(foreign))
     tier = None if reply.service_tier is None else reply.service_tier.type
-    usage = read_usage(reply.usage)
+    usage = said_usage(reply.usage)
     return unfold(Reply(service_tier=tier, choices=(choice,), usage=usage, ended=True))
 
 
@@ -170,19 +173,32 @@ def signed(ident: str, use: ToolUse) -> Blocks:
 # -- what streams have in common with it --
 
 
+def said_usage(json: Raw) -> Usage | None:
+    """Read the provider's count out of a reply; None if there is none, or none that makes sense."""
+    try:
+        return read_usage(_USAGE.decode(json)) if json else None
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def said_tier(json: Raw) -> str | None:
+    """Read the tier of service out of a reply; None if there is none."""
+    try:
+        found = _TIER.decode(json) if json else None
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if found is None else found.type
+
+
 def read_usage(said: wire.TokenUsage | None) -> Usage | None:
     """Read the provider's count; None if there is none. What was cached is not among its input tokens, but is among ours."""
     if said is None or (said.input_tokens is None and said.output_tokens is None):
         return None
-    cached, written = _count(said.cache_read_input_tokens), _count(said.cache_write_input_tokens)
-    hour = sum(_count(detail.input_tokens) for detail in said.cache_details or () if detail.ttl == "1h")
+    cached, written = count(said.cache_read_input_tokens), count(said.cache_write_input_tokens)
+    hour = sum(count(detail.input_tokens) for detail in said.cache_details or () if detail.ttl == "1h")
     hour = min(hour, written)
-    into = _count(said.input_tokens) + cached + written
-    return Usage(into, _count(said.output_tokens), cached, written - hour, hour)
-
-
-def _count(value: int | None) -> int:
-    return max(0, value) if value is not None else 0
+    into = count(said.input_tokens) + cached + written
+    return plausible(Usage(into, count(said.output_tokens), cached, written - hour, hour))
 
 
 def write_usage(usage: Usage) -> Object:

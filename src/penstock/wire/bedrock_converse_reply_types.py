@@ -5,14 +5,15 @@ nearly everything in them may be missing, and members that are not named here ar
 Source: the service model of bedrock-runtime (`ConverseResponse`, `ConverseStreamOutput`).
 """
 
+import msgspec
 from msgspec import Raw, Struct
 
 
 class CacheDetail(Struct, gc=False, rename="camel"):
     """Tokens that were written to the cache, by how long they are kept."""
 
-    ttl: str = ""
-    input_tokens: int = 0
+    ttl: str | None = None
+    input_tokens: int | None = None
 
 
 class TokenUsage(Struct, gc=False, rename="camel"):
@@ -44,11 +45,11 @@ class Output(Struct, gc=False):
 
 
 class WholeReply(Struct, gc=False, rename="camel"):
-    """A whole reply."""
+    """A whole reply. `usage` is read apart: a strange one must not cost the answer."""
 
     output: Output
     stop_reason: str | None = None
-    usage: TokenUsage | None = None
+    usage: Raw = Raw(b"")
     service_tier: Tier | None = None
 
 
@@ -155,6 +156,7 @@ class MessageStop(Struct, gc=False, rename="camel"):
 
 
 class Metadata(Struct, gc=False):
-    """What an answer cost; its other members are kept as they came."""
+    """What an answer cost, and in which tier it was served; its other members are kept as they came."""
 
-    usage: TokenUsage | None = None
+    usage: Raw = Raw(b"")
+    service_tier: Raw = msgspec.field(default=Raw(b""), name="serviceTier")

@@ -31,7 +31,7 @@ from penstock.wire import bedrock_converse_reply_types as wire
 from penstock.wire.bedrock_converse_carried import OWN, Signed, read_redacted, read_tool_signature
 from penstock.wire.bedrock_converse_citations import read_citation
 from penstock.wire.bedrock_converse_errors import read_exception
-from penstock.wire.bedrock_converse_reply import FIELDS, check_utf8, finished, garbled, read_usage
+from penstock.wire.bedrock_converse_reply import FIELDS, check_utf8, finished, garbled, said_tier, said_usage
 from penstock.wire.bedrock_converse_request_types import NAME
 from penstock.wire.eventstream import EventStreamReader, Frame
 from penstock.wire.signatures import take
@@ -255,12 +255,13 @@ class ConverseStreamReader:
         self._stopped = True
 
     def _metadata(self, payload: bytes, events: list[Event]) -> None:
-        usage = read_usage(_METADATA.decode(payload).usage)
+        metadata = _METADATA.decode(payload)
+        usage = said_usage(metadata.usage)
         for name, raw in _MEMBERS.decode(payload).items():
             if name not in {"usage", _PADDING}:
                 events.append(ForeignDelta(NAME, name, bytes(raw)))
         if usage is not None:
-            events.append(UsageReported(usage))
+            events.append(UsageReported(usage, said_tier(metadata.service_tier)))
         self._counted = True
 
 

@@ -17,6 +17,7 @@ from penstock.receipt import Usage
 from penstock.reply import Logprob
 from penstock.wire import gemini_types as wire
 from penstock.wire.gemini_members import Object, given
+from penstock.wire.token_counts import count, plausible
 
 _USAGE: Final = Decoder(wire.WireUsage)
 _PLAIN_USAGE: Final = Decoder(wire.PlainUsage)
@@ -28,6 +29,8 @@ _GROUNDING: Final = Decoder(wire.GroundingMetadata)
 _TIERS: Final[Mapping[str, str]] = MappingProxyType(
     {"ON_DEMAND": "default", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
 )
+_PICTURES: Final = frozenset({"IMAGE", "VIDEO", "DOCUMENT"})
+"""What is seen. Google prices films and pages of documents with pictures, wherever those cost otherwise than text."""
 _TRAFFIC: Final[Mapping[str, str]] = MappingProxyType({tier: traffic for traffic, tier in _TIERS.items()})
 
 
@@ -160,52 +163,60 @@ def read_usage(raw: Raw) -> Usage | None:
     into = plain.prompt_token_count + plain.tool_use_prompt_token_count
     out = plain.candidates_token_count + plain.thoughts_token_count
     cached = plain.cached_content_token_count
-    if into + out != plain.total_token_count or cached > into or b"AUDIO" in bytes(raw):
+    if into + out != plain.total_token_count or cached > into or _is_more_than_text(bytes(raw)):
         return _read_any_usage(raw)
     return Usage(into, out, cached, 0, 0, plain.thoughts_token_count)
 
 
 def _read_any_usage(raw: Raw) -> Usage | None:
-    """Read a count in which something is missing, odd, or of sound."""
+    """Read a count in which something is missing, odd, or of sound or pictures."""
     usage = _usage(raw)
     if usage is None or (usage.prompt_token_count is None and usage.total_token_count is None):
         return None
-    into = _count(usage.prompt_token_count) + _count(usage.tool_use_prompt_token_count)
-    thoughts, total = _count(usage.thoughts_token_count), _count(usage.total_token_count)
-    out = _count(usage.candidates_token_count)
+    into = count(usage.prompt_token_count) + count(usage.tool_use_prompt_token_count)
+    thoughts, total = count(usage.thoughts_token_count), count(usage.total_token_count)
+    out = count(usage.candidates_token_count)
     if not thoughts or thoughts > out or into + out != total:
         out += thoughts
     if total > into + out:
         out = total - into
-    return Usage(
+    heard, seen = _of_media(usage.prompt_tokens_details)
+    heard_of_tools, seen_of_tools = _of_media(usage.tool_use_prompt_tokens_details)
+    voiced, drawn = _of_media(usage.candidates_tokens_details)
+    said = Usage(
         into,
         out,
-        min(_count(usage.cached_content_token_count), into),
+        count(usage.cached_content_token_count),
         0,
         0,
-        min(thoughts, out),
-        min(_of_audio(usage.prompt_tokens_details), into),
-        min(_of_audio(usage.candidates_tokens_details), out),
+        thoughts,
+        heard + heard_of_tools,
+        voiced,
+        image_input_tokens=seen + seen_of_tools,
+        image_output_tokens=drawn,
     )
+    return plausible(said)
 
 
-def _count(value: int | None) -> int:
-    return value if value is not None and value > 0 else 0
+def _is_more_than_text(usage: bytes) -> bool:
+    """Tell whether the details name anything else than text."""
+    return usage.count(b'"modality"') != usage.count(b'"TEXT"')
 
 
-def _of_audio(raw: Raw) -> int:
-    """Give the tokens of sound among the details."""
-    if b"AUDIO" not in bytes(raw):
-        return 0
+def _of_media(raw: Raw) -> tuple[int, int]:
+    """Give the tokens of sound and of pictures among the details."""
+    if not _is_more_than_text(bytes(raw)):
+        return 0, 0
     try:
         details = _MODALITIES.decode(raw)
     except (DecodeError, RecursionError):
-        return 0
-    return sum(_count(one.token_count) for one in details if one.modality == "AUDIO")
+        return 0, 0
+    sound = sum(count(one.token_count) for one in details if one.modality == "AUDIO")
+    return sound, sum(count(one.token_count) for one in details if one.modality in _PICTURES)
 
 
 def write_usage(usage: Usage, tier: str | None = None) -> Object:
-    """Write a count, with its modalities where there is sound."""
+    """Write a count, with its modalities where there is sound or a picture."""
     answered = usage.output_tokens - usage.reasoning_tokens
     out: Object = {
         "promptTokenCount": usage.input_tokens,
@@ -216,15 +227,17 @@ def write_usage(usage: Usage, tier: str | None = None) -> Object:
         out["thoughtsTokenCount"] = usage.reasoning_tokens
     if usage.cached_input_tokens:
         out["cachedContentTokenCount"] = usage.cached_input_tokens
-    if usage.audio_input_tokens:
-        out["promptTokensDetails"] = _details(usage.input_tokens, usage.audio_input_tokens)
-    if usage.audio_output_tokens:
-        out["candidatesTokensDetails"] = _details(answered, usage.audio_output_tokens)
+    heard, seen = usage.audio_input_tokens, usage.image_input_tokens
+    if heard or seen:
+        out["promptTokensDetails"] = _details(usage.input_tokens, heard, seen)
+    voiced, drawn = usage.audio_output_tokens, usage.image_output_tokens
+    if voiced or drawn:
+        out["candidatesTokensDetails"] = _details(answered, voiced, drawn)
     if (traffic := _TRAFFIC.get(tier or "")) is not None:
         out["trafficType"] = traffic
     return out
 
 
-def _details(total: int, audio: int) -> list[Object]:
-    text = [{"modality": "TEXT", "tokenCount": total - audio}] if total > audio else []
-    return [*text, {"modality": "AUDIO", "tokenCount": audio}]
+def _details(total: int, audio: int, images: int) -> list[Object]:
+    tokens = (("TEXT", total - audio - images), ("IMAGE", images), ("AUDIO", audio))
+    return [{"modality": modality, "tokenCount": number} for modality, number in tokens if number > 0]

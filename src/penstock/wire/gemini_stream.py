@@ -37,7 +37,7 @@ from penstock.reply import (
 )
 from penstock.wire import gemini_types as wire
 from penstock.wire.framing import Frame, SseReader
-from penstock.wire.gemini_details import read_usage, write_citations, write_logprobs, write_usage
+from penstock.wire.gemini_details import read_tier, read_usage, write_citations, write_logprobs, write_usage
 from penstock.wire.gemini_errors import error_object, read_in_band
 from penstock.wire.gemini_members import Object, write_signature
 from penstock.wire.gemini_reply import (
@@ -168,14 +168,14 @@ class GeminiStreamReader:
             if usage != self._usage:
                 self._usage = usage
                 if (counted := read_usage(chunk.usage_metadata)) is not None:
-                    events.append(UsageReported(counted))
+                    events.append(UsageReported(counted, read_tier(chunk.usage_metadata)))
         return None
 
 
 class GeminiStreamWriter:
     """Chunks of one stream. What has no place in this dialect (parts of other dialects) is left out."""
 
-    __slots__ = ("_answers", "_array", "_begun", "_closed", "_start", "_tail", "_usage", "content_type")
+    __slots__ = ("_answers", "_array", "_begun", "_closed", "_start", "_tail", "_tier", "_usage", "content_type")
 
     def __init__(self, call: Call) -> None:
         self._array = call.form == "array"
@@ -184,6 +184,7 @@ class GeminiStreamWriter:
         self._tail = b""
         self._answers: dict[int, _Answer] = {}
         self._usage: Usage | None = None
+        self._tier: str | None = None
         self._begun = self._closed = False
 
     def send(self, events: Iterable[Event]) -> bytes:
@@ -217,8 +218,8 @@ class GeminiStreamWriter:
             case Started():
                 self._start = event
                 self._tail = b""
-            case UsageReported(usage):
-                self._usage = usage
+            case UsageReported(usage, tier):
+                self._usage, self._tier = usage, tier or self._tier
             case Failed(error):
                 self._close(self._chunk(encode(error_object(error))), out)
             case Ended():
@@ -264,7 +265,7 @@ class GeminiStreamWriter:
         if candidates:
             last["candidates"] = candidates
         if self._usage is not None:
-            last["usageMetadata"] = write_usage(self._usage, self._start.service_tier)
+            last["usageMetadata"] = write_usage(self._usage, self._tier or self._start.service_tier)
         return self._chunk(encode(last)[:-1] + (self._tail or self._ending())) if last else b""
 
     def _ending(self) -> bytes:

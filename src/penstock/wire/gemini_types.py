@@ -11,6 +11,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Raw, Struct
 
+from penstock.wire.token_counts import MOST_TOKENS
+
 NAME: Final = "generate"
 
 
@@ -198,7 +200,7 @@ class Modality(Struct, gc=False, rename="camel"):
     token_count: int | None = None
 
 
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=MOST_TOKENS)]
 
 
 class PlainUsage(Struct, gc=False, rename="camel"):
@@ -223,6 +225,7 @@ class WireUsage(Struct, gc=False, rename="camel"):
     tool_use_prompt_token_count: int | None = None
     prompt_tokens_details: Raw = Raw(b"")
     candidates_tokens_details: Raw = Raw(b"")
+    tool_use_prompt_tokens_details: Raw = Raw(b"")
     traffic_type: str | None = None
 
 

@@ -12,11 +12,10 @@ from msgspec.json import Decoder, encode
 
 from penstock.call import Call, Content, Embed, Sampling
 from penstock.errors import InvalidRequest, UpstreamGarbled
-from penstock.receipt import Usage
 from penstock.reply import Embedded, Ended, Event, Failed, Reply, Started, UsageReported
 from penstock.wire.dialect import NOTHING_ASKED, Asked
 from penstock.wire.ollama import Ollama
-from penstock.wire.ollama_reply import read_in_band
+from penstock.wire.ollama_reply import read_in_band, read_usage
 from penstock.wire.ollama_reply_types import EmbedReply
 from penstock.wire.ollama_request import check_depth, refuse
 from penstock.wire.ollama_request_types import NAME, EmbedRequest
@@ -134,8 +133,8 @@ class OllamaEmbeddings(Ollama, frozen=True):
             raise UpstreamGarbled("The provider's reply has no `embeddings`.")
         events: list[Event] = [Started("", reply.model or "")]
         events += [Embedded(index, tuple(vector)) for index, vector in enumerate(vectors)]
-        if reply.prompt_eval_count is not None and reply.prompt_eval_count >= 0:
-            events.append(UsageReported(Usage(reply.prompt_eval_count)))
+        if (used := read_usage(reply.prompt_eval_count, 0)) is not None:
+            events.append(UsageReported(used))
         return (*events, Ended())
 
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:

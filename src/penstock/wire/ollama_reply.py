@@ -42,6 +42,7 @@ from penstock.wire.ollama_content import read_image
 from penstock.wire.ollama_reasoning import read_details, read_tool_signature, write_details, write_tool_signature
 from penstock.wire.ollama_request_types import GENERATE, NAME
 from penstock.wire.provider_error import classify_in_stream, clean, said_by
+from penstock.wire.token_counts import count, plausible
 
 NO_LOGPROB: Final = -9999.0
 """For a token whose log probability is not told."""
@@ -104,14 +105,14 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
         reply = _TAP.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return read_reply(body)
-    said = reply.message is not None or reply.response
-    if not said or reply.error or reply.prompt_eval_count < 0 or reply.eval_count < 0 or not body.isascii():
+    said, usage = reply.message is not None or reply.response, read_usage(reply.prompt_eval_count, reply.eval_count)
+    if not said or reply.error or usage is None or reply.eval_count < 0 or not body.isascii():
         return read_reply(body)  # which says what is wrong with it, or finds nothing
     called = reply.message is not None and bool(reply.message.tool_calls)
     return (
         Started("", reply.model, read_time(reply.created_at)),
         finished(reply.done_reason, called=called),
-        UsageReported(Usage(reply.prompt_eval_count, reply.eval_count)),
+        UsageReported(usage),
         Ended(),
     )
 
@@ -222,7 +223,7 @@ def native_finish(reason: Finish, native: str) -> str:
 
 def read_usage(into: int | None, out: int | None) -> Usage | None:
     """Read the counts; a zero is left out here. Without that of the prompt (older servers, for a cached one) there is none."""
-    return None if into is None or into < 0 else Usage(into, max(0, out or 0))
+    return None if into is None or into < 0 else plausible(Usage(into, count(out)))
 
 
 def read_logprobs(tokens: Iterable[wire.TokenLogprob]) -> LogprobsDelta:

@@ -155,15 +155,17 @@ class InputDetails(Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class OutputDetails(Struct, gc=False):
-    """What the answer's tokens were."""
+    """What the answer's tokens were. `image_tokens` are OpenRouter's, and those of OpenAI's models that draw."""
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class WireUsage(Struct, gc=False):

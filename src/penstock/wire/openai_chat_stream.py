@@ -135,7 +135,7 @@ class ChatStreamReader(MarkedStreamReader):
                 if choice.finish_reason is not None:
                     self._finish(choice.finish_reason, number, events)
         if len(chunk.usage) > NULL and (usage := read_usage(chunk.usage)) is not None:
-            events.append(UsageReported(usage))
+            events.append(UsageReported(usage, chunk.service_tier))
         return None, not choices and len(chunk.usage) > NULL
 
     def _start(self, chunk: wire.StreamChunk, events: list[Event]) -> None:

@@ -13,6 +13,7 @@ from msgspec.json import Decoder
 from penstock.event import Ended, Event, Finished, Started, UsageReported
 from penstock.receipt import Usage
 from penstock.wire.openai_chat_reply import finished, read_reply
+from penstock.wire.token_counts import MOST_TOKENS
 
 
 class _Message(Struct):
@@ -31,6 +32,7 @@ class _Given(Struct):
     cached_tokens: int | None = None
     audio_tokens: int | None = None
     cache_write_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _Made(Struct):
@@ -38,6 +40,7 @@ class _Made(Struct):
     audio_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _Usage(Struct):
@@ -77,19 +80,24 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     given, made = usage.prompt_tokens_details or _NO_DETAILS[0], usage.completion_tokens_details or _NO_DETAILS[1]
     cached, written, heard = given.cached_tokens or 0, given.cache_write_tokens or 0, given.audio_tokens or 0
     thought, said = made.reasoning_tokens or 0, made.audio_tokens or 0
+    seen, drawn = given.image_tokens or 0, made.image_tokens or 0
     right, wrong = made.accepted_prediction_tokens or 0, made.rejected_prediction_tokens or 0
     plain = (
-        into + out == usage.total_tokens
-        and 0 <= cached <= into >= written >= 0 <= heard <= into
-        and 0 <= thought <= out >= said >= 0 <= wrong <= out
-        and right >= 0
+        into + out == usage.total_tokens <= MOST_TOKENS
+        and cached >= 0 <= written <= into - cached
+        and heard >= 0 <= seen <= into - heard
+        and thought >= 0 <= said <= out - thought - drawn
+        and drawn >= 0 <= wrong <= out
+        and 0 <= right <= MOST_TOKENS
     )
     if not plain or not choices or reply.error or usage.cached_tokens or usage.prompt_cache_hit_tokens:
         return read_reply(body)
     if not body.isascii():
         return read_reply(body)  # which checks that it is UTF-8
     started = Started(reply.id, reply.model, reply.created, reply.system_fingerprint, reply.service_tier)
-    counted = UsageReported(Usage(into, out, cached, written, 0, thought, heard, said, right, wrong))
+    counted = UsageReported(
+        Usage(into, out, cached, written, 0, thought, heard, said, right, wrong, "provider", seen, drawn)
+    )
     if len(choices) == 1:
         return started, _finished(choices[0]), counted, _ENDED
     return started, *[_finished(choice) for choice in choices], counted, _ENDED

@@ -10,6 +10,7 @@ from msgspec.json import Decoder
 
 from penstock.receipt import Usage
 from penstock.wire import openai_chat_reply_types as wire
+from penstock.wire.token_counts import count, plausible
 
 NULL: Final = len("null")
 NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
@@ -34,29 +35,29 @@ def read_usage(json: Raw) -> Usage | None:
         usage = _USAGE.decode(json)
     except (DecodeError, UnicodeDecodeError):
         return None
-    into, out = _count(usage.prompt_tokens), _count(usage.completion_tokens)
+    into, out = count(usage.prompt_tokens), count(usage.completion_tokens)
     if usage.prompt_tokens is None and usage.completion_tokens is None:
         return None
-    out += max(0, _count(usage.total_tokens) - into - out)
+    out += max(0, count(usage.total_tokens) - into - out)
     given = usage.prompt_tokens_details or wire.InputDetails()
     made = usage.completion_tokens_details or wire.OutputDetails()
     cached = given.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens
-    return Usage(
+    said = Usage(
         into,
         out,
-        min(_count(cached), into),
-        min(_count(given.cache_write_tokens), into),
+        count(cached),
+        count(given.cache_write_tokens),
         0,
-        min(_count(made.reasoning_tokens), out),
-        min(_count(given.audio_tokens), into),
-        min(_count(made.audio_tokens), out),
-        _count(made.accepted_prediction_tokens),
-        min(_count(made.rejected_prediction_tokens), out),
+        count(made.reasoning_tokens),
+        count(given.audio_tokens),
+        count(made.audio_tokens),
+        count(made.accepted_prediction_tokens),
+        count(made.rejected_prediction_tokens),
+        "provider",
+        count(given.image_tokens),
+        count(made.image_tokens),
     )
-
-
-def _count(value: int | None) -> int:
-    return max(0, value) if value is not None else 0
+    return plausible(said)
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
@@ -64,15 +65,20 @@ def write_usage(usage: Usage) -> dict[str, Any]:
     given = {"cached_tokens": usage.cached_input_tokens, "audio_tokens": usage.audio_input_tokens}
     if usage.cache_write_tokens:
         given["cache_write_tokens"] = usage.cache_write_tokens
+    if usage.image_input_tokens:
+        given["image_tokens"] = usage.image_input_tokens
+    made = {
+        "reasoning_tokens": usage.reasoning_tokens,
+        "audio_tokens": usage.audio_output_tokens,
+        "accepted_prediction_tokens": usage.accepted_prediction_tokens,
+        "rejected_prediction_tokens": usage.rejected_prediction_tokens,
+    }
+    if usage.image_output_tokens:
+        made["image_tokens"] = usage.image_output_tokens
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
         "prompt_tokens_details": given,
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": usage.audio_output_tokens,
-            "accepted_prediction_tokens": usage.accepted_prediction_tokens,
-            "rejected_prediction_tokens": usage.rejected_prediction_tokens,
-        },
+        "completion_tokens_details": made,
     }

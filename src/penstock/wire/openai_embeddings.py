@@ -26,6 +26,7 @@ from penstock.wire.openai_chat_usage import is_said
 from penstock.wire.openai_responses_request import refuse, wrong
 from penstock.wire.provider_error import clean
 from penstock.wire.splice import Outline
+from penstock.wire.token_counts import count, plausible
 
 MAX_INPUTS: Final = 2_048
 """As many texts as OpenAI takes at once."""
@@ -215,7 +216,8 @@ def _base64(vector: tuple[float, ...]) -> str:
 def _used(usage: _Usage | None) -> tuple[UsageReported, ...]:
     if usage is None or usage.prompt_tokens is None:
         return ()
-    return (UsageReported(Usage(input_tokens=max(0, usage.prompt_tokens))),)
+    used = plausible(Usage(count(usage.prompt_tokens)))
+    return () if used is None else (UsageReported(used),)
 
 
 def _refuse(error: Exception) -> InvalidRequest:

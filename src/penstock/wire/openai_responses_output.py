@@ -148,13 +148,23 @@ def write_failure(error: PenstockError | None) -> dict[str, Any]:
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
-    """Write a count with the details that the schema requires."""
+    """Write a count with the details that the schema requires, and sound and pictures where there are any."""
     written = usage.cache_write_tokens + usage.cache_write_1h_tokens
+    given = {"cached_tokens": usage.cached_input_tokens, "cache_write_tokens": written}
+    made = {"reasoning_tokens": usage.reasoning_tokens}
+    for details, name, tokens in (
+        (given, "audio_tokens", usage.audio_input_tokens),
+        (given, "image_tokens", usage.image_input_tokens),
+        (made, "audio_tokens", usage.audio_output_tokens),
+        (made, "image_tokens", usage.image_output_tokens),
+    ):
+        if tokens:
+            details[name] = tokens
     return {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_input_tokens, "cache_write_tokens": written},
+        "input_tokens_details": given,
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "output_tokens_details": made,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
 

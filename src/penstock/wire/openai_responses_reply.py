@@ -39,6 +39,7 @@ from penstock.wire.openai_chat_usage import NULL, is_said
 from penstock.wire.openai_responses_reasoning import Signature, read_item
 from penstock.wire.openai_responses_request_types import NAME
 from penstock.wire.provider_error import clean
+from penstock.wire.token_counts import count, plausible
 
 IMAGE: Final = "image_generation_call"
 
@@ -242,16 +243,21 @@ def read_usage(json: Raw) -> Usage | None:
         return None
     if usage.input_tokens is None and usage.output_tokens is None:
         return None
-    into, out = max(0, usage.input_tokens or 0), max(0, usage.output_tokens or 0)
     given = usage.input_tokens_details or wire.InputDetails()
     made = usage.output_tokens_details or wire.OutputDetails()
-    return Usage(
-        into,
-        out,
-        min(max(0, given.cached_tokens or 0), into),
-        min(max(0, given.cache_write_tokens or 0), into),
-        reasoning_tokens=min(max(0, made.reasoning_tokens or 0), out),
+    said = Usage(
+        count(usage.input_tokens),
+        count(usage.output_tokens),
+        count(given.cached_tokens),
+        count(given.cache_write_tokens),
+        0,
+        count(made.reasoning_tokens),
+        count(given.audio_tokens),
+        count(made.audio_tokens),
+        image_input_tokens=count(given.image_tokens),
+        image_output_tokens=count(made.image_tokens),
     )
+    return plausible(said)
 
 
 def garbled(what: str, error: Exception) -> UpstreamGarbled:

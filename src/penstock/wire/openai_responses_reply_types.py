@@ -11,16 +11,20 @@ from penstock.wire.openai_chat_reply_types import TokenLogprob
 
 
 class InputDetails(Struct, gc=False):
-    """What the prompt's tokens were."""
+    """What the prompt's tokens were. Sound and pictures are not told of by OpenAI itself, but by those who speak like it."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class OutputDetails(Struct, gc=False):
     """What the answer's tokens were."""
 
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class WireUsage(Struct, gc=False):

@@ -21,6 +21,7 @@ from penstock.reply import (
     RefusalDelta,
     TextDelta,
     ToolUseDelta,
+    UsageReported,
 )
 from penstock.wire import openai_responses_citations
 from penstock.wire import openai_responses_reply_types as wire
@@ -58,6 +59,11 @@ KNOWN: Final = frozenset(
     | _ARGUMENTS
     | _THOUGHTS
 )
+
+
+def _served(event: Event, head: wire.Head) -> Event:
+    """Add the tier of service to a count: a stream begins with the one that was asked for, often `auto`."""
+    return UsageReported(event.usage, head.service_tier) if isinstance(event, UsageReported) else event
 
 
 class ResponsesStreamReader:
@@ -177,7 +183,7 @@ class ResponsesStreamReader:
             return None
         if head.status is None:
             head.status = kind.removeprefix("response.")
-        last = ending(head, self._output)
+        last = [_served(event, head) for event in ending(head, self._output)]
         failure = next((event.error for event in last if isinstance(event, Failed)), None)
         if failure is not None:
             events += [event for event in last if not isinstance(event, Failed | Ended)]

@@ -109,6 +109,7 @@ class ResponsesStreamWriter:
         "_response",
         "_sequence",
         "_start",
+        "_tier",
         "_tools",
         "_usage",
     )
@@ -125,6 +126,7 @@ class ResponsesStreamWriter:
         self._open: _Thought | _Message | None = None
         self._tools: dict[int, _Tool] = {}
         self._usage: Usage | None = None
+        self._tier: str | None = None
         self._finish: Finished | None = None
         self._failed = False
         self._out: list[bytes] = []
@@ -138,7 +140,7 @@ class ResponsesStreamWriter:
                 self._text(event.text, logprobs.get(index, ()))
                 continue
             if isinstance(event, UsageReported):
-                self._usage = event.usage
+                self._usage, self._tier = event.usage, event.service_tier or self._tier
                 continue
             match event:
                 case Started():
@@ -376,6 +378,8 @@ class ResponsesStreamWriter:
             self._begin()
         assert self._response is not None, "just begun"
         whole = self._response.write([Raw(item) for item in self._items], end)
+        if self._tier is not None:
+            whole["service_tier"] = self._tier
         self._event(f"response.{end.status}", response=whole)
 
     def _fail(self, error: PenstockError) -> None:
