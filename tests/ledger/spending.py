@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,10 +40,10 @@ LIFE_S = 60.0
 
 
 def spend(home, chance):
-    """Have 100 calls at once, until nothing is let in any more."""
+    """Have 100 calls at once, some of which outgrow what is held for them, until nothing is let in any more."""
     budgets = SharedBudgets(ONE, now_ns=NOW, home=home)
     name = Ids(chance).new(NOW)
-    running, holds, spent, refused = [], 0, 0, 0
+    running, holds, spent, refused, grown = [], 0, 0, 0, 0
     while refused < 10:
         while len(running) < AT_ONCE and not refused:
             try:
@@ -50,6 +51,10 @@ def spend(home, chance):
                 holds += 1
             except BudgetExhausted:
                 refused += 1
+        for held in chance.choices(running, k=2) if running else ():
+            with suppress(BudgetExhausted):  # then it stays as large as it was
+                budgets.grow(held, held.ceiling_nano_usd + chance.randrange(1, 500))
+                grown += 1
         for _ in range(chance.randrange(1, 20)):
             if running:
                 ended = running.pop(chance.randrange(len(running)))
@@ -59,7 +64,7 @@ def spend(home, chance):
         if refused:
             refused = refused + 1 if not running else 1
     budgets.close()
-    tell(f"spent {holds} {spent}\n")
+    tell(f"spent {holds} {spent} {grown}\n")
 
 
 def live(home, chance, *, suicide):

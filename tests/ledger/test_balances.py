@@ -116,6 +116,37 @@ def test_balances_that_are_long_over_make_room_unless_something_is_held_in_them(
     assert table.words[running.held.periods[0].line + balances_file.SPENT] == 6
 
 
+def test_balances_that_are_over_make_room_for_those_of_later_days(hire):
+    worker, other = hire(), hire()
+    for day in range(3000):
+        worker.settle(worker.hold(9, NOW + day * DAY), day)
+        if day % 100 == 0:
+            assert other.spent(NOW + day * DAY) == [(day, 0)]
+    assert len(worker.budgets._table._areas(-1)) == 1
+
+
+def test_what_a_dead_process_leaves_is_used_for_balances_that_everybody_finds(hire, home):
+    limits = [Limit(Scope("team", f"t{n}"), "day", 100) for n in range(3000)]
+    first, dead, third = hire(limits[:1000]), hire(limits[:1000]), hire(limits[:1000])
+    dead.budgets.hold(Who(team="t0"), 1, NOW, IDS.new(NOW))
+    first.budgets.hold(Who(team="t1"), 2, NOW, IDS.new(NOW))
+    first.budgets = SharedBudgets(limits[:2000], now_ns=NOW, home=home, before=first.budgets)
+    dead.die()
+    sweep(home)
+    owners = [first.budgets._table.words[balances_file._OWNERS + number] for number in range(4)]
+    assert owners == [-1, 0, 1, -1], "balances, nobody, the first, balances"
+    first.budgets = SharedBudgets(limits, now_ns=NOW, home=home, before=first.budgets)
+    assert first.budgets._table._areas(-1)[1] < first.budgets._table._areas(1)[0], "among the others"
+    for n in range(3000):
+        first.budgets.hold(Who(team=f"t{n}"), n % 50, NOW, IDS.new(NOW))
+    third.budgets = SharedBudgets(limits, now_ns=NOW, home=home, before=third.budgets)
+    assert first.budgets._table._areas(-1) == third.budgets._table._areas(-1)
+    assert third.spent() == first.spent() == [(0, n % 50 + 2 * (n == 1)) for n in range(3000)]
+    lines = [budget.period.line for budget in third.budgets._budgets]
+    assert lines == [budget.period.line for budget in first.budgets._budgets]
+    assert len(set(lines)) == 3000
+
+
 def test_a_full_disk_refuses_calls_and_leaves_the_balances_as_they_are(hire, monkeypatch):
     worker, other = hire(), hire()
 

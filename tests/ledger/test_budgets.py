@@ -1,17 +1,26 @@
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
+from math import inf
+from pathlib import Path
+from time import process_time_ns
+from unittest.mock import patch
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from msgspec import structs
 
-from penstock.call import Who
+from penstock.call import Limits, Who
 from penstock.errors import BudgetExhausted, InvalidRequest
-from penstock.ledger.budgets import Budgets, Limit, Scope
+from penstock.ledger.budgets import Budgets, Each, Limit, Scope
+from penstock.ledger.limits import ENDLESS, limits_in, limits_of_key
 from penstock.ledger.periods import from_ns, to_ns, zone_of
 from penstock.ledger.records import pack_receipt
 from penstock.ledger.shared_budgets import SharedBudgets
 from penstock.ledger.store import FILE, Store
+from penstock.settings import BudgetSettings
 
 NOW = to_ns(datetime(2026, 10, 24, 20, tzinfo=UTC))
 HOUR = 3_600_000_000_000
@@ -380,3 +389,528 @@ class Spending(RuleBasedStateMachine):
 
 Spending.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSpending = Spending.TestCase
+
+
+# -- keys and users, which nobody names beforehand --
+
+ANN = "0123456789abcdef"
+FIVE = Limits(day_nano_usd=500, month_nano_usd=5000)
+KOLKATA = Each(BudgetSettings(300, 900, "Asia/Kolkata"), (("web", "Europe/Berlin"),))
+
+
+@pytest.fixture
+def counting(request, tmp_path):
+    """Makes budgets of either kind that count keys and users; they begin with these receipts."""
+    made = []
+
+    def counting(limits=(), each=KOLKATA, now_ns=NOW, before=None, receipts=()):
+        home = tmp_path / f"home {len(made)}" if before is None else before._home_of_test
+        home.mkdir(exist_ok=True)
+        store = Store.open(home / FILE)
+        store.add([pack_receipt(receipt)[0] for receipt in receipts])
+        if request.param == "shared":
+            budgets = SharedBudgets(limits, now_ns=now_ns, home=home, before=before, each=each)
+        else:
+            budgets = Budgets(limits, now_ns=now_ns, sums=store.sums, before=before, each=each)
+        store.close()
+        budgets._home_of_test = home
+        made.append(budgets)
+        return budgets
+
+    yield counting
+    for budgets in made:
+        budgets.close()
+
+
+both = pytest.mark.parametrize("counting", ["of one process", "shared"], indirect=True)
+
+
+def shown(budgets, now_ns=NOW):
+    return {
+        (state.limit.scope.kind, state.limit.scope.name, state.limit.window): (
+            state.spent_nano_usd,
+            state.held_nano_usd,
+        )
+        for state in budgets.states(now_ns)
+    }
+
+
+def of_key(name, limits=FIVE, **names):
+    return Who(name, limits=limits, **names)
+
+
+@both
+def test_a_key_and_a_user_have_balances_of_their_own_from_their_first_call_on(counting):
+    budgets = counting()
+    budgets.settle(hold(budgets, of_key("k1", user=ANN), 200, NOW), 150)
+    hold(budgets, of_key("k1"), 300, NOW)
+    hold(budgets, of_key("k2"), 500, NOW)
+    with pytest.raises(BudgetExhausted, match="day budget of key 'k1' is used up"):
+        hold(budgets, of_key("k1"), 51, NOW)
+    with pytest.raises(BudgetExhausted, match=f"day budget of user '{ANN}'"):
+        hold(budgets, Who(user=ANN), 151, NOW)
+    hold(budgets, Who(user="bob"), 300, NOW)
+    assert shown(budgets) == {
+        **{("key", "k1", window): (150, 300) for window in ("day", "month")},
+        **{("key", "k2", window): (0, 500) for window in ("day", "month")},
+        **{("user", ANN, window): (150, 0) for window in ("day", "month")},
+        **{("user", "bob", window): (0, 300) for window in ("day", "month")},
+    }
+
+
+@both
+def test_what_they_spent_before_counts_in_the_day_of_their_own_zone(counting, make):
+    berlin, kolkata = (to_ns(datetime(2026, 10, *at, tzinfo=UTC)) for at in ((23, 22), (24, 18, 30)))
+    spent = [(berlin - 1, 1), (berlin, 10), (kolkata - 1, 20), (kolkata, 40), (NOW - 40 * 24 * HOUR, 10_000)]
+    budgets = counting(receipts=[make.receipt(at, cost_nano_usd=cost, key_id="k", user=ANN) for at, cost in spent])
+    hold(budgets, of_key("k", team="web", user=ANN), 5, NOW)
+    hold(budgets, of_key("none"), 7, NOW)
+    found = shown(budgets)
+    assert found["key", "k", "day"] == (70, 5), "the team's zone"
+    assert found["user", ANN, "day"] == (40, 5), "the zone of users"
+    assert found["key", "k", "month"] == found["user", ANN, "month"] == (71, 5)
+    assert found["key", "none", "month"] == (0, 7)
+
+
+@both
+def test_a_key_of_another_team_is_counted_in_utc(counting, make):
+    at = to_ns(datetime(2026, 10, 23, 23, tzinfo=UTC))
+    budgets = counting(receipts=[make.receipt(at, cost_nano_usd=9, key_id="k")])
+    hold(budgets, of_key("k", team="other"), 0, NOW)
+    assert shown(budgets)["key", "k", "day"] == (0, 0)
+    assert shown(budgets)["key", "k", "month"] == (9, 0)
+
+
+@both
+def test_a_budget_that_a_key_gets_in_the_middle_of_a_day_knows_what_was_spent_in_it(counting, make):
+    budgets = counting(receipts=[make.receipt(NOW - 1, cost_nano_usd=100, key_id="k")])
+    for limits in (None, Limits(rpm=5)):
+        budgets.settle(hold(budgets, of_key("k", limits), 10**6, NOW), 50)
+    unpriced = hold(budgets, of_key("k", None), None, NOW)
+    assert shown(budgets) == {}, "what is only counted is no budget"
+    with pytest.raises(BudgetExhausted, match=r"of 0\.0000005 USD, 0\.0000002 are spent"):
+        hold(budgets, of_key("k"), 301, NOW)
+    held = hold(budgets, of_key("k"), 300, NOW)
+    budgets.settle(unpriced, 0)
+    assert shown(budgets) == {("key", "k", "day"): (200, 300), ("key", "k", "month"): (200, 300)}
+    budgets.settle(held, 0)
+
+
+@both
+def test_a_changed_budget_of_a_key_holds_from_the_next_call_on(counting):
+    budgets = counting()
+    running = hold(budgets, of_key("k"), 400, NOW)
+    more, less, day = Limits(day_nano_usd=600), Limits(day_nano_usd=100), Limits(month_nano_usd=400)
+    hold(budgets, of_key("k", more), 200, NOW)
+    assert shown(budgets) == {("key", "k", "day"): (0, 600)}
+    budgets.grow(running, 400)
+    with pytest.raises(BudgetExhausted):
+        budgets.grow(running, 401)
+    with pytest.raises(BudgetExhausted, match=r"of 0\.0000001 USD"):
+        hold(budgets, of_key("k", less), 0, NOW)
+    with pytest.raises(BudgetExhausted, match="month budget"):
+        hold(budgets, of_key("k", day), 1, NOW)
+    hold(budgets, of_key("k", None), 10**6, NOW)
+    budgets.settle(running, 5)
+    spent, held = shown(counting(before=budgets)).get(("key", "k", "day"), (None, None))
+    assert (spent, held) == (None, None), "it has none any more"
+
+
+@both
+def test_a_soft_budget_refuses_nobody_and_counts_everything(counting):
+    limits = [Limit(WEB, "day", 100, soft=True), Limit(INVOICES, "day", 1000)]
+    budgets = counting(limits, Each(BudgetSettings(10, None, "UTC", soft=True)))
+    who = Who(team="web", feature="invoices", user=ANN)
+    budgets.settle(hold(budgets, who, 900, NOW), 800)
+    running = hold(budgets, who, 100, NOW)
+    budgets.grow(running, 200)
+    assert shown(budgets) == {
+        ("team", "web", "day"): (800, 200),
+        ("feature", "invoices", "day"): (800, 200),
+        ("user", ANN, "day"): (800, 200),
+    }
+    with pytest.raises(BudgetExhausted, match="feature 'invoices'"):
+        hold(budgets, who, 1, NOW)
+    with pytest.raises(BudgetExhausted, match="feature 'invoices'"):
+        budgets.grow(running, 201)
+
+
+@both
+def test_a_call_without_a_price_passes_soft_budgets_and_no_hard_one(counting):
+    budgets = counting([Limit(WEB, "day", 100, soft=True), Limit(INVOICES, "day", 100)], Each())
+    held = hold(budgets, Who(team="web"), None, NOW)
+    assert held.ceiling_nano_usd == 0
+    budgets.settle(held, 0)
+    with pytest.raises(BudgetExhausted, match=r"feature 'invoices' cannot be kept: no price"):
+        hold(budgets, Who(team="web", feature="invoices"), None, NOW)
+    with pytest.raises(BudgetExhausted, match=r"key 'k' cannot be kept: no price"):
+        hold(budgets, of_key("k", team="web"), None, NOW)
+
+
+@both
+def test_budgets_of_keys_and_users_begin_anew_with_their_windows(counting):
+    budgets, tomorrow = counting(), NOW + 24 * HOUR
+    late = hold(budgets, of_key("k", user=ANN), 300, NOW)
+    hold(budgets, of_key("k", user=ANN), 200, tomorrow)
+    budgets.settle(late, 290)
+    assert shown(budgets, tomorrow) == {
+        ("key", "k", "day"): (0, 200),
+        ("key", "k", "month"): (290, 200),
+        ("user", ANN, "day"): (0, 200),
+        ("user", ANN, "month"): (290, 200),
+    }
+
+
+@both
+def test_a_configuration_that_is_taken_over_keeps_balances_and_holds_of_keys_and_users(counting):
+    before = counting()
+    running = hold(before, of_key("k", user=ANN), 200, NOW)
+    before.settle(hold(before, of_key("k", user=ANN), 50, NOW), 50)
+    hold(before, of_key("counted", None), 5, NOW)
+    same = counting(before=before)
+    assert shown(same) == {
+        (kind, name, window): (50, 200) for kind, name in (("key", "k"), ("user", ANN)) for window in ("day", "month")
+    }
+    after = counting(each=Each(BudgetSettings(400, None, "Asia/Kolkata")), before=same)
+    after.grow(running, 350)
+    assert shown(after)["key", "k", "day"] == (50, 350)
+    assert shown(after)["user", ANN, "day"] == (50, 350)
+    assert ("user", ANN, "month") not in shown(after)
+    with pytest.raises(BudgetExhausted, match="user"):
+        after.grow(running, 351)
+    after.settle(running, 300)
+    assert shown(after)["user", ANN, "day"] == (350, 0)
+    none = counting(each=Each(), before=after)
+    hold(none, of_key("k", user=ANN), 100, NOW)
+    assert shown(none) == {("key", "k", window): (350, 100) for window in ("day", "month")}
+
+
+@both
+def test_a_window_or_a_zone_that_is_new_begins_with_what_the_receipts_say(counting, make):
+    before = counting(each=Each(BudgetSettings(300, None, "UTC")))
+    hold(before, of_key("k", team="web", user=ANN), 0, NOW)
+    receipts = [make.receipt(NOW, cost_nano_usd=30, key_id="k", user=ANN, team="web")]
+    store = Store.open(before._home_of_test / FILE)
+    store.add([pack_receipt(receipt)[0] for receipt in receipts])
+    store.close()
+    after = counting(each=KOLKATA, before=before)
+    hold(after, of_key("k", team="web", user=ANN), 7, NOW)
+    assert shown(after) == {
+        (kind, name, window): (30, 7) for kind, name in (("key", "k"), ("user", ANN)) for window in ("day", "month")
+    }
+
+
+@both
+def test_a_limit_that_is_named_for_a_key_or_a_user_stands_instead_of_their_own(counting):
+    budgets = counting([Limit(Scope("key", "k"), "day", 50), Limit(Scope("user", ANN), "day", 40)])
+    held = hold(budgets, of_key("k", user=ANN), 40, NOW)
+    with pytest.raises(BudgetExhausted):
+        budgets.grow(held, 41)
+    assert shown(counting([], before=budgets)) == {}
+    assert shown(budgets) == {("key", "k", "day"): (0, 40), ("user", ANN, "day"): (0, 40)}
+
+
+def test_their_balances_are_summed_up_once_and_no_call_asks_the_ledger(store, make):
+    store.add([pack_receipt(make.receipt(NOW, cost_nano_usd=5, key_id="k", user=ANN))[0]])
+    asked = []
+
+    def sums(span, by):
+        asked.append(tuple(by))
+        return store.sums(span, by)
+
+    each = Each(BudgetSettings(100, None, "UTC"), (("web", "UTC"), ("app", "Asia/Tokyo")))
+    budgets = Budgets([], now_ns=NOW, sums=sums, each=each)
+    assert sorted(asked) == [("key",)] * 4 + [("user",)]
+    asked.clear()
+    for number in range(50):
+        hold(budgets, of_key(f"k{number}", user=f"u{number}"), 1, NOW)
+    hold(budgets, of_key("k", user=ANN), 1, NOW)
+    again = Budgets([], now_ns=NOW, sums=sums, each=each, before=budgets)
+    assert asked == []
+    assert shown(again)["user", ANN, "day"] == (5, 1)
+
+
+def test_who_is_idle_is_forgotten_and_who_spent_or_holds_anything_is_not(monkeypatch):
+    monkeypatch.setattr("penstock.ledger.budgets.SINGLES", 10)
+    budgets = Budgets([], now_ns=NOW, each=Each(BudgetSettings(100)))
+    spender, holder, free = Who(user="spender"), Who(user="holder"), Who(user="free")
+    budgets.settle(hold(budgets, spender, 9, NOW), 7)
+    holding, nothing = hold(budgets, holder, 9, NOW), hold(budgets, free, 0, NOW)
+    for number in range(1000):
+        budgets.settle(hold(budgets, Who(user=f"u{number}"), 9, NOW), 0)
+    assert len(budgets._users) <= 20
+    budgets.grow(nothing, 30)
+    budgets.settle(nothing, 20)
+    budgets.settle(holding, 5)
+    found = shown(budgets)
+    assert [found["user", name, "day"] for name in ("spender", "holder", "free")] == [(7, 0), (5, 0), (20, 0)]
+    tomorrow = NOW + 25 * HOUR
+    for number in range(100):
+        hold(budgets, Who(user=f"v{number}"), 9, tomorrow)
+    assert not {"spender", "holder", "free"} & budgets._users.keys(), "their day is over"
+
+
+def test_a_limit_that_is_named_for_a_key_or_a_user_is_never_forgotten(monkeypatch):
+    monkeypatch.setattr("penstock.ledger.budgets.SINGLES", 3)
+    budgets = Budgets([Limit(Scope("key", "k"), "day", 50)], now_ns=NOW, each=Each())
+    for number in range(20):
+        hold(budgets, of_key(f"k{number}"), 0, NOW + number * 24 * HOUR)
+    with pytest.raises(BudgetExhausted):
+        hold(budgets, of_key("k"), 51, NOW + 20 * 24 * HOUR)
+
+
+def test_a_call_costs_the_same_however_many_keys_have_budgets():
+    took = {}
+    for keys in (10, 20_000):
+        budgets = Budgets([], now_ns=NOW, each=Each())
+        whos = [of_key(f"k{number}") for number in range(keys)]
+        for who in whos:
+            budgets.settle(hold(budgets, who, 5, NOW), 0)
+        called = [whos[number * 7919 % keys] for number in range(2000)]
+        best = inf
+        for _ in range(5):
+            cpu = process_time_ns()
+            for who in called:
+                budgets.settle(hold(budgets, who, 5, NOW), 0)
+            best = min(best, process_time_ns() - cpu)
+        took[keys] = best / len(called)
+    print(f"nanoseconds of a hold and its settlement, by keys: {took}")
+    assert took[20_000] < 8 * took[10], took
+
+
+def test_named_budgets_can_be_told_alone():
+    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW, each=Each(BudgetSettings(5)))
+    whos = [of_key("k"), Who(user=ANN)]
+    assert [state.limit.scope.kind for state in budgets.states(NOW, whos)] == ["team", "key", "key", "user"]
+    (named,) = budgets.states(NOW, singles=False)
+    assert (named.limit.scope, named.starts_ns < NOW < named.resets_ns) == (WEB, True)
+
+
+# -- any interleaving over all kinds at once --
+
+KEY_LIMITS = {"k1": Limits(day_nano_usd=600), "k2": Limits(month_nano_usd=900), "k3": None}
+NAMED = (
+    Limit(WEB, "day", 1000, "Europe/Berlin"),
+    Limit(INVOICES, "month", 50, soft=True),
+    Limit(Scope("model", "fast"), "day", 800, "Asia/Kolkata"),
+)
+PEOPLE = BudgetSettings(500, 700, "Australia/Lord_Howe")
+CALLERS = st.builds(
+    lambda key, feature, user: Who(key, "web" if key == "k1" else None, feature, user, limits=KEY_LIMITS.get(key)),
+    st.sampled_from([None, *KEY_LIMITS]),
+    st.sampled_from([None, "invoices"]),
+    st.sampled_from([None, ANN, "bob"]),
+)
+MODELS = st.sampled_from(["fast", "slow"])
+
+
+class AllKinds(RuleBasedStateMachine):
+    """Calls in budgets of every kind begin, grow, end and outlive their windows, budgets of keys come and go, and the
+    configuration is taken over; the model sums all calls up anew each time."""
+
+    shared = False
+
+    def __init__(self):
+        super().__init__()
+        self.patch = patch("penstock.ledger.budgets.SINGLES", 1)
+        self.patch.start()
+        self.folder = Path(tempfile.mkdtemp())
+        Store.open(self.folder / FILE).close()
+        self.now = to_ns(datetime(2026, 10, 24, 0, tzinfo=UTC))
+        self.each = Each(PEOPLE, (("web", "Europe/Berlin"),))
+        self.workers = [self.make() for _ in range(2 if self.shared else 1)]
+        self.of_keys = dict(KEY_LIMITS)
+        self.calls = []
+
+    def make(self, before=None):
+        if self.shared:
+            return SharedBudgets(NAMED, now_ns=self.now, home=self.folder, before=before, each=self.each)
+        return Budgets(NAMED, now_ns=self.now, before=before, sums=lambda *_: (), each=self.each)
+
+    def teardown(self):
+        for worker in self.workers:
+            worker.close()
+        shutil.rmtree(self.folder)
+        self.patch.stop()
+
+    def limits(self):
+        """Every limit that holds now, of whoever has called."""
+        yield from NAMED
+        for name, zone in (("k1", "Europe/Berlin"), ("k2", "UTC"), ("k3", "UTC")):
+            yield from (limit for limit in limits_of_key(name, self.of_keys[name], zone) if limit.nano_usd < ENDLESS)
+        for name in (ANN, "bob"):
+            yield from limits_in(Scope("user", name), PEOPLE)
+
+    def period(self, limit, ns):
+        day = from_ns(ns, zone_of(limit.zone)).date()
+        return day if limit.window == "day" else day.replace(day=1)
+
+    def booked(self, limit, at):
+        """(spent, held) of the limit's window at this moment."""
+        mine = [
+            call
+            for call in self.calls
+            if applies(limit, call["who"], call["model"]) and self.period(limit, call["at"]) == self.period(limit, at)
+        ]
+        held = sum(call["ceiling"] for call in mine if call["cost"] is None)
+        return sum(call["cost"] for call in mine if call["cost"] is not None), held
+
+    def fits(self, who, model, at, more):
+        return all(
+            limit.soft or sum(self.booked(limit, at)) + more <= limit.nano_usd
+            for limit in self.limits()
+            if applies(limit, who, model)
+        )
+
+    @rule(who=CALLERS, model=MODELS, ceiling=st.integers(0, 400), choice=st.randoms(use_true_random=False))
+    def begin(self, who, model, ceiling, choice):
+        who = structs.replace(who, limits=self.of_keys.get(who.key_id))
+        worker = choice.choice(self.workers)
+        fits = self.fits(who, model, self.now, ceiling)
+        try:
+            held = hold(worker, who, ceiling, self.now, model)
+        except BudgetExhausted:
+            assert not fits, "a call that fits is let in"
+        else:
+            assert fits, "a call that does not fit is refused"
+            counted = held.ceiling_nano_usd
+            call = {"who": who, "model": model, "at": self.now, "ceiling": counted, "cost": None}
+            self.calls.append({**call, "hold": held, "worker": worker})
+
+    def running(self):
+        return [call for call in self.calls if call["cost"] is None and call["worker"] in self.workers]
+
+    @precondition(lambda self: self.running())
+    @rule(choice=st.randoms(use_true_random=False), more=st.integers(1, 300))
+    def grow(self, choice, more):
+        call = choice.choice(self.running())
+        if call["at"] != self.now or not call["hold"].periods or (self.shared and not call["hold"].record):
+            return
+        fits = self.fits(call["who"], call["model"], self.now, more)
+        try:
+            call["worker"].grow(call["hold"], call["ceiling"] + more)
+        except BudgetExhausted:
+            assert not fits
+        else:
+            assert fits
+            call["ceiling"] += more
+
+    @precondition(lambda self: self.running())
+    @rule(choice=st.randoms(use_true_random=False), share=st.integers(0, 100))
+    def end(self, choice, share):
+        call = choice.choice(self.running())
+        cost = call["ceiling"] * share // 100
+        call["worker"].settle(call["hold"], cost)
+        call["cost"] = cost
+
+    @rule(key=st.sampled_from([*KEY_LIMITS]), day=st.sampled_from([None, 300, 900]), month=st.sampled_from([None, 600]))
+    def limit(self, key, day, month):
+        self.of_keys[key] = None if day is month is None else Limits(None, None, None, day, month)
+
+    @rule(choice=st.randoms(use_true_random=False))
+    def take_over(self, choice):
+        place = choice.randrange(len(self.workers))
+        old = self.workers[place]
+        new = self.workers[place] = self.make(old)
+        for call in self.calls:
+            if call["worker"] is old:
+                call["worker"] = new
+
+    @rule(minutes=st.integers(1, 3000))
+    def wait(self, minutes):
+        self.now += minutes * 60 * 10**9
+
+    @invariant()
+    def every_budget_is_exact_and_those_of_whoever_called_are_told(self):
+        wanted = {(limit.scope, limit.window): (limit, self.booked(limit, self.now)) for limit in self.limits()}
+        for worker in self.workers:
+            keys = [Who(name, "web" if name == "k1" else None, limits=one) for name, one in self.of_keys.items()]
+            whos = [*keys, *(Who(user=name) for name in (ANN, "bob"))]
+            found = {
+                (state.limit.scope, state.limit.window): (state.limit, (state.spent_nano_usd, state.held_nano_usd))
+                for state in worker.states(self.now, whos)
+            }
+            assert found == wanted
+
+
+def applies(limit, who, model):
+    scope = limit.scope
+    return scope.name == (
+        model if scope.kind == "model" else getattr(who, "key_id" if scope.kind == "key" else scope.kind)
+    )
+
+
+class AllKindsShared(AllKinds):
+    """The same, with two processes on one file."""
+
+    shared = True
+
+
+AllKinds.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AllKindsShared.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestAllKinds = AllKinds.TestCase
+TestAllKindsShared = AllKindsShared.TestCase
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["k1", "k2"]),
+            st.sampled_from([ANN, "bob"]),
+            st.integers(0, 300),
+            st.integers(0, 100),
+            st.integers(0, 2000),
+        ),
+        max_size=40,
+    )
+)
+def test_balances_that_are_made_when_they_are_needed_equal_those_that_are_made_beforehand(calls):
+    users = [limit for name in (ANN, "bob") for limit in limits_in(Scope("user", name), PEOPLE)]
+    keys = [limit for name in ("k1", "k2") for limit in limits_of_key(name, FIVE, "UTC")]
+    lazy, eager = Budgets([], now_ns=NOW, each=Each(PEOPLE)), Budgets([*keys, *users], now_ns=NOW)
+    now = NOW
+    for key, user, ceiling, share, minutes in calls:
+        now += minutes * 60 * 10**9
+        who = of_key(key, user=user)
+        results = []
+        for budgets in (lazy, eager):
+            try:
+                held = hold(budgets, who, ceiling, now)
+            except BudgetExhausted as refused:
+                results.append(str(refused))
+            else:
+                budgets.settle(held, ceiling * share // 100)
+                results.append("")
+        assert results[0] == results[1]
+        late = shown(eager, now)
+        assert {**late, **shown(lazy, now)} == late
+
+
+# -- what alerts need --
+
+WALKED_NS = 1_795_359_600 * 10**9
+
+
+def test_a_refusal_is_counted_in_each_budget_that_has_too_little_left_and_in_no_other():
+    limits = [Limit(Scope("team", "web"), "day", 100), Limit(Scope("model", "fast"), "day", 1000)]
+    budgets = Budgets(limits, now_ns=WALKED_NS)
+    who = Who(team="web")
+    budgets.hold(who, 90, WALKED_NS, model="fast")
+    budgets.refuse(who, 20, WALKED_NS, "fast")  # others hold it: it may have room in a moment
+    assert [state.refused for state in budgets.states(WALKED_NS)] == [0, 0]
+    budgets.refuse(who, 101, WALKED_NS, "fast")
+    budgets.refuse(who, None, WALKED_NS, "fast")  # without a price nobody knows
+    assert [state.refused for state in budgets.states(WALKED_NS)] == [1, 0]
+    budgets.refuse(who, 1001, WALKED_NS, "fast")
+    assert [state.refused for state in budgets.states(WALKED_NS)] == [2, 1]
+    assert [state.refused for state in budgets.states(WALKED_NS + 86_400 * 10**9)] == [0, 0]
+
+
+def test_a_walk_gives_what_states_give():
+    budgets = Budgets([Limit(Scope("team", "web"), "day", 100)], now_ns=WALKED_NS, each=Each(BudgetSettings(5, 50)))
+    for number in range(1000):
+        budgets.hold(Who(team="web", key_id="k", user=f"u{number}"), 0, WALKED_NS)
+
+    assert sorted(budgets.walk(WALKED_NS), key=repr) == sorted(budgets.states(WALKED_NS), key=repr)
+    assert len(list(budgets.walk(WALKED_NS))) == 2001

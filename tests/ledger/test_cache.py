@@ -25,7 +25,7 @@ from penstock.event import (
     UsageReported,
 )
 from penstock.ledger.cache import ENTRY_BYTES, REQUEST_BYTES, ReplyCache, Stored, keep, key, size
-from penstock.receipt import Receipt, Usage
+from penstock.receipt import Attempt, Receipt, Usage
 from penstock.reply import Chunk, Opening, fold
 
 WEB = Who(team="web", key_id="k1")
@@ -241,6 +241,17 @@ def test_an_answer_becomes_one_chunk():
     assert one.chunk == Chunk(WHOLE, b"abcd")
     assert (one.target, one.lane, one.status, one.dropped, one.at) == ("box/m", "verbatim", 200, ("seed",), 5.0)
     assert one.opening("call-2") == Opening("call-2", "box/m", "verbatim", 0, ("seed",), 200, OPENING.headers)
+
+
+def test_what_the_try_that_answered_used_is_kept_to_price_it_again():
+    used = Usage(10, 5, image_input_tokens=3)
+    failed, answered = Attempt("a/m"), Attempt("box/m", usage=used, service_tier="flex")
+    whole = msgspec.structs.replace(receipt(), target="box/m", tries=(failed, answered))
+    one = keep(OPENING, [Chunk(WHOLE, b"x", whole)], 0.0)
+    assert (one.usage, one.service_tier) == (used, "flex")
+    for other in (receipt(), msgspec.structs.replace(whole, target="static")):
+        one = keep(OPENING, [Chunk(WHOLE, b"x", other)], 0.0)
+        assert (one.usage, one.service_tier) == (None, None)
 
 
 def test_what_a_provider_says_of_that_moment_is_left_out():

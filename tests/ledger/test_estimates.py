@@ -215,3 +215,22 @@ def test_a_model_without_a_price_has_no_sum_and_the_others_do():
 def test_nothing_costs_nothing(where):
     (found,) = reprice([], (where,))
     assert found.nano_usd == 0
+
+
+def test_what_was_served_in_a_tier_is_priced_in_that_tier():
+    batch = ServiceTier("batch", Rates(USD, 4 * USD))
+    tiered = target(price(2 * USD, 8 * USD, services=(batch,)))
+    plain = target(price(2 * USD, 8 * USD))
+    tries = [Used(DAY, Usage(10, 5), 1, tier) for tier in ("batch", "flex", None, "default")]
+    here, there, free = reprice(tries, (tiered, plain, target(free=True)))
+    one, half = 10 * 2000 + 5 * 8000, 10 * 1000 + 5 * 4000
+    assert (here.nano_usd, here.status, here.by_default) == (half + 3 * one, "estimated", 1)
+    assert (there.nano_usd, there.status, there.by_default) == (4 * one, "estimated", 2)
+    assert (free.nano_usd, free.status, free.by_default) == (0, "free", 0)
+
+
+def test_the_same_tiers_on_the_same_model_cost_what_they_did():
+    where = target(price(2 * USD, 8 * USD, services=(ServiceTier("flex", Rates(USD, 4 * USD)),)))
+    tries = [Used(DAY, Usage(7, 3), cost(Usage(7, 3), where, DAY, tier).nano_usd, tier) for tier in ("flex", None)]
+    (found,) = reprice(tries, (where,))
+    assert found.nano_usd == sum(one.nano_usd for one in tries) == 57_000

@@ -53,11 +53,12 @@ def test_only_what_is_asked_for(store, make):
 
 def test_a_try_stands_under_the_day_on_which_it_began_and_its_price_under_that_of_its_call(store, make):
     usage = Usage(5, 6)
-    late = Attempt("p/m", started_us=2_000_000, usage=usage, cost_nano_usd=7, cost_status="exact")
+    late = Attempt("p/m", started_us=2_000_000, usage=usage, cost_nano_usd=7, cost_status="exact", service_tier="flex")
     fill(store, make.receipt(START_NS + DAY_NS - 10**9, tries=(late,)))
     ever = Filter(Span(0, START_NS + 2 * DAY_NS))
     assert [(day, one.cost_nano_usd) for day, one in tries(store, ever)] == [("2024-10-05", 7)]
-    assert [(one.day, one.usage, one.nano_usd) for one in used(store, ever)] == [("2024-10-04", usage, 7)]
+    (one,) = used(store, ever)
+    assert (one.day, one.usage, one.nano_usd, one.service_tier) == ("2024-10-04", usage, 7, "flex")
 
 
 def test_a_try_that_used_and_cost_nothing_is_left_out_and_one_that_died_is_not(store, make):

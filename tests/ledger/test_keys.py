@@ -3,15 +3,16 @@ import inspect
 import re
 import stat
 import sys
+from decimal import Decimal
 from subprocess import PIPE, Popen
 
 import msgspec
 import pytest
 
-from penstock.call import Limits
-from penstock.errors import Internal, NotFound
+from penstock.call import Limits, Who
+from penstock.errors import Internal, InvalidRequest, NotFound
 from penstock.ledger import keys
-from penstock.ledger.keys import PEPPER_FILE, CreatedKey, Grant, Key, Keyring, listed, read_pepper
+from penstock.ledger.keys import PEPPER_FILE, CreatedKey, Grant, Key, Keyring, listed, read_pepper, read_usd
 from penstock.ledger.store import FILE, Store
 
 NOW = 1_763_754_000_000_000_000
@@ -204,6 +205,8 @@ def test_a_listed_key_is_written_for_people(ring):
         "rpm": None,
         "tpm": None,
         "concurrency": None,
+        "budget_day_usd": None,
+        "budget_month_usd": None,
         "created_at": "2025-11-21T19:40:00.000Z",
         "expires_at": None,
         "revoked_at": "2025-11-21T19:40:01.000Z",
@@ -223,6 +226,69 @@ def test_secrets_and_hashes_are_never_compared():
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq)
     }
     assert compared == {"key.id == key_id", "data == self._data_version", "version == self._keys_version"}
+
+
+# -- budgets --
+
+HALF_A_DOLLAR = 500_000_000
+BUDGETS = Limits(rpm=5, day_nano_usd=HALF_A_DOLLAR, month_nano_usd=1)
+
+
+def test_a_key_carries_its_budgets(ring):
+    made = ring.create(Grant(team="web", limits=BUDGETS), NOW)
+    shown = listed(ring.list()[0])
+
+    assert ring.find(made.key, NOW).limits == BUDGETS
+    assert (shown.budget_day_usd, shown.budget_month_usd) == ("0.5", "0.000000001")
+    assert [*ring.limited(NOW)] == [Who(made.id, "web", None, limits=BUDGETS)]
+
+
+def test_limits_change_and_the_secret_stays(ring, store, tmp_path):
+    made, other = ring.create(Grant(team="web", label="ci"), NOW), Keyring(store, read_pepper(tmp_path))
+    assert ring.find(made.key, NOW).limits is None
+
+    changed = ring.limit(made.id, lambda _: BUDGETS)
+    assert changed == ring.find(made.key, NOW) == Key(made.id, "web", None, "ci", False, NOW, limits=BUDGETS)
+    assert ring.limit(made.id, lambda before: Limits(before.rpm, tpm=3)).limits == Limits(5, 3)
+    assert ring.limit(made.id, lambda _: Limits()).limits is None
+    ring.limit(made.id, lambda _: Limits(day_nano_usd=0))
+    assert [who.key_id for who in ring.limited(NOW)] == [made.id], "nothing a day is a budget as well"
+    other._data_version = -1
+    assert other.refresh()
+    assert other.find(made.key, NOW).limits == Limits(day_nano_usd=0)
+
+
+def test_a_key_that_does_not_work_has_no_budget_and_one_that_is_revoked_cannot_be_changed(ring):
+    made = ring.create(Grant(limits=BUDGETS, expires_ns=NOW + SECOND), NOW)
+    ring.create(Grant(limits=Limits(rpm=5)), NOW)
+    assert [who.key_id for who in ring.limited(NOW)] == [made.id]
+    assert [*ring.limited(NOW + SECOND)] == []
+    ring.revoke(made.id, NOW)
+    assert [*ring.limited(NOW)] == []
+    for key_id in (made.id, "key_none"):
+        with pytest.raises(NotFound, match=f"no key '{key_id}' that is not revoked"):
+            ring.limit(key_id, lambda before: before)
+
+
+def test_a_key_that_takes_the_place_of_another_has_its_budgets(ring):
+    made = ring.rotate(ring.create(Grant(limits=BUDGETS), NOW).id, NOW, 0)
+    assert ring.find(made.key, NOW).limits == BUDGETS
+
+
+@pytest.mark.parametrize(
+    ("amount", "nano"), [("5", 5 * 10**9), ("0", 0), ("0.000000001", 1), (Decimal("1e3"), 10**12), ("1e9", 10**18)]
+)
+def test_an_amount_is_read_exactly(amount, nano):
+    assert read_usd(amount, "budget") == nano
+
+
+@pytest.mark.parametrize(
+    "amount", ["", "five", "-1", "NaN", "Infinity", "1e10", "0.0000000001", "1e-99", "5 USD", "0x5"]
+)
+def test_what_is_no_amount_is_refused_by_its_name(amount):
+    with pytest.raises(InvalidRequest, match=r"^budget ") as refused:
+        read_usd(amount, "budget")
+    assert refused.value.param == "budget"
 
 
 # -- users --

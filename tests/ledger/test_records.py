@@ -28,7 +28,7 @@ from penstock.ledger.records import (
     unpack_intent,
     unpack_receipt,
 )
-from penstock.ledger.rows import COLUMNS, receipt_of
+from penstock.ledger.rows import ABSENT, COLUMNS, receipt_of
 from penstock.receipt import Usage
 
 SEEDS = seeds_of("018f-1.000001.log")
@@ -149,7 +149,7 @@ def test_a_form_with_fewer_fields_is_read_by_name_and_the_new_ones_are_at_their_
     assert unpack_intent(payload, form) == Intent(intent.id, intent.started_ns, intent.dialect, intent.model)
     row = unpack_receipt(msgspec.msgpack.encode([5, b"0123456789abcdef", "fast"]), form)
     assert dict(zip(COLUMNS, row, strict=True)) == {
-        **dict.fromkeys(COLUMNS),
+        **ABSENT,
         "id": b"0123456789abcdef",
         "model": "fast",
     }

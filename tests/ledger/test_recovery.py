@@ -2,8 +2,10 @@ import os
 import sys
 from subprocess import PIPE, Popen
 
+import msgspec
 import pytest
 
+from ledger.test_schema import wide
 from penstock.ledger import recovery
 from penstock.ledger.ids import id_bytes
 from penstock.ledger.journal import Disk, Journal
@@ -160,14 +162,28 @@ def test_a_corrupt_place_is_counted_skipped_and_kept_for_inspection(folder, stor
 
 
 def test_a_journal_of_a_later_version_stays_and_nothing_is_guessed_about_it(folder, store, make, monkeypatch):
-    import msgspec
-
     monkeypatch.setattr("penstock.ledger.journal.pack_head", lambda: msgspec.msgpack.encode(Head(schema=SCHEMA + 1)))
     die(folder, [make.intent()])
     monkeypatch.undo()
     assert recover(folder, store) == Recovery(journals=1, newer=1)
     assert store.calls(Filter(EVER), 10) == []
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_journal_from_when_calls_were_wide_is_read_by_the_names_in_its_head(folder, store, make, monkeypatch):
+    usage = Usage(input_tokens=10, output_tokens=5, cache_write_tokens=3)
+    receipts = [make.receipt(usage=usage, dropped=("seed",)), make.receipt(tries=(), prompt="greet@3", ttft_us=None)]
+    names = tuple(wide(receipts[0]))
+    with monkeypatch.context() as patch:
+        form = msgspec.msgpack.encode(Head(receipt=names))
+        patch.setattr("penstock.ledger.journal.pack_head", lambda: form)
+        journal = Journal(folder, "018f-7", disk=Disk(), power=False, segment_bytes=1 << 20)
+        for receipt in receipts:
+            journal.append(RECEIPT, msgspec.msgpack.encode([*wide(receipt).values()]))
+        journal.close(delete=False)
+    assert recover(folder, store) == Recovery(journals=1, added=2)
+    assert store.calls(Filter(EVER), 10) == receipts[::-1]
+    assert {each.prompt: each.calls for each in store.sums(EVER, ("prompt",))} == {None: 1, "greet@3": 1}
 
 
 def test_a_journal_stays_until_what_it_says_is_safe(folder, store, make, monkeypatch):

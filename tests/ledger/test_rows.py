@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.ledger import rows
 from penstock.ledger.records import Intent
-from penstock.ledger.rows import COLUMNS, clip, receipt_of, row_of
+from penstock.ledger.rows import COLUMNS, adapted, clip, receipt_of, row_of
 from penstock.receipt import Attempt, Receipt, Usage
 
 counts = st.integers(0, 2**53 - 1)
@@ -68,7 +68,7 @@ def test_every_field_of_a_receipt_survives_being_a_row(receipt):
 @given(receipts)
 def test_a_row_holds_what_sql_binds_quickly_and_no_float(receipt):
     values = dict(zip(COLUMNS, row_of(receipt), strict=True))
-    maybe = {values.pop("cost_nano_usd"), values.pop("ttft_us")}
+    maybe = {values.pop("cost_nano_usd"), values.pop("ttft_us"), values.pop("try_ttft_us")}
     assert {type(value) for value in values.values()} == {bytearray, int, str}
     assert {type(value) for value in maybe} <= {int, type(None)}
 
@@ -88,8 +88,71 @@ def test_the_fields_of_tries_and_usages_keep_their_places():
 
 def test_a_row_from_before_a_column_existed_can_be_read(make):
     row = dict(zip(COLUMNS, row_of(make.receipt()), strict=True))
-    old = receipt_of(tuple({**row, "tries": None, "more": None, "prompt": None}.values()))
-    assert (old.tries, old.dropped, old.prompt) == ((), (), None)
+    old = receipt_of(adapted({"id": row["id"], "model": "fast", "tries": None, "prompt": None, "gone": 5}))
+    assert old == Receipt(
+        old.id, 0, "", "fast", "", 0, usage=Usage(source=""), cost_nano_usd=None, cost_status="", cache=""
+    )
+
+
+only_tries = receipts.flatmap(
+    lambda receipt: attempts.map(
+        lambda attempt: msgspec.structs.replace(
+            receipt,
+            tries=(
+                msgspec.structs.replace(
+                    attempt,
+                    target=receipt.target or "t/m",
+                    kind="first",
+                    status=receipt.status,
+                    http_status=receipt.http_status,
+                    error=receipt.error,
+                    retry_after_ms=None,
+                    usage=receipt.usage,
+                    cost_nano_usd=receipt.cost_nano_usd,
+                    cost_status=receipt.cost_status,
+                ),
+            ),
+        )
+    )
+)
+
+
+@settings(deadline=None)
+@given(only_tries)
+def test_the_only_try_that_says_what_its_receipt_says_is_not_written_twice(receipt):
+    row = row_of(receipt)
+    assert receipt_of(row) == receipt
+    assert (row[COLUMNS.index("tries")] == "") == (receipt.target is not None)
+
+
+@pytest.mark.parametrize(
+    "differing",
+    [
+        *({"target": "else/where"}, {"kind": "retry"}, {"status": "error"}, {"http_status": 201}, {"error": "broken"}),
+        *({"retry_after_ms": 0}, {"usage": None}, {"usage": Usage(1)}, {"cost_nano_usd": 0}, {"cost_nano_usd": None}),
+        *({"cost_status": "estimated"}, {"fingerprint": ""}, {"service_tier": ""}),
+    ],
+)
+def test_a_try_that_says_anything_else_is_written_whole(make, differing):
+    receipt = make.receipt()
+    receipt = msgspec.structs.replace(receipt, tries=(msgspec.structs.replace(receipt.tries[0], **differing),))
+    row = row_of(receipt)
+    assert row[COLUMNS.index("tries")].startswith("[[")
+    assert receipt_of(row) == receipt
+
+
+def test_what_routing_saved_may_be_negative_and_what_is_absurd_is_clipped(make):
+    assert receipt_of(row_of(make.receipt(routing_saved_nano_usd=-7))).routing_saved_nano_usd == -7
+    clipped = receipt_of(row_of(make.receipt(routing_saved_nano_usd=-(10**30), cache_saved_nano_usd=-1)))
+    assert (clipped.routing_saved_nano_usd, clipped.cache_saved_nano_usd) == (1 - 2**53, 0)
+
+
+@pytest.mark.parametrize("field", ["started_us", "ttft_us", "total_us"])
+@pytest.mark.parametrize("figure", [-1, 2**63])
+def test_absurd_times_of_a_try_are_clipped(make, field, figure):
+    receipt = make.receipt()
+    receipt = msgspec.structs.replace(receipt, tries=(msgspec.structs.replace(receipt.tries[0], **{field: figure}),))
+    assert getattr(receipt_of(row_of(receipt)).tries[0], field) == (0 if figure < 0 else 2**53 - 1)
 
 
 def test_an_empty_text_is_one_that_is_not_there(make):
@@ -149,7 +212,8 @@ def test_clipping_knows_intents_too(make):
 
 
 def test_what_is_rare_takes_no_room_where_there_is_none_of_it(make):
-    assert row_of(make.receipt())[COLUMNS.index("more")] == "{}"
+    assert row_of(make.receipt())[COLUMNS.index("more")] == ""
+    assert row_of(make.receipt())[COLUMNS.index("tries")] == ""
     assert row_of(make.receipt(tries=()))[COLUMNS.index("tries")] == "[]"
     more = row_of(make.receipt(dropped=("seed",), usage=Usage(cache_write_tokens=3)))[COLUMNS.index("more")]
     assert more == '{"cache_write_tokens":3,"dropped":["seed"]}'

@@ -2,15 +2,20 @@
 
 import fcntl
 import shutil
+import sys
 import tempfile
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 
+from ledger.killing import killed_at_every_step
 from ledger.workers import (
     DAY,
     IDS,
@@ -21,16 +26,19 @@ from ledger.workers import (
     WEB,
     Worker,
     hiring,
+    receipt_of,
     sitting_on_the_lock,
 )
-from penstock.call import Who
+from penstock.call import Limits, Who
 from penstock.errors import BudgetExhausted, Internal, Overloaded
-from penstock.ledger.balances import MOST
-from penstock.ledger.budgets import Limit, Scope
+from penstock.ledger.balances import MOST, SPENT
+from penstock.ledger.budgets import Each, Limit, Scope
 from penstock.ledger.periods import from_ns, to_ns, zone_of
+from penstock.ledger.records import pack_receipt
 from penstock.ledger.shared_budgets import SharedBudgets
-from penstock.ledger.store import FILE, Span
+from penstock.ledger.store import FILE, Span, Store
 from penstock.ledger.sweeping import sweep
+from penstock.settings import BudgetSettings
 
 
 @pytest.fixture
@@ -446,3 +454,218 @@ class Sharing(RuleBasedStateMachine):
 
 Sharing.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
 TestSharing = Sharing.TestCase
+
+
+# -- keys and users, whose balances are added when they are needed --
+
+EACH = Each(BudgetSettings(1000, None))
+ANN = Who("k1", user="0123456789abcdef", limits=Limits(day_nano_usd=600, month_nano_usd=5000))
+
+
+@pytest.fixture
+def counting(home):
+    """Makes the budgets of one process that counts keys and users."""
+    made = []
+
+    def counting(before=None, each=EACH, now_ns=NOW):
+        made.append(SharedBudgets((), now_ns=now_ns, home=home, before=before, each=each))
+        return made[-1]
+
+    Store.open(home / FILE).close()
+    yield counting
+    for budgets in made:
+        budgets.close()
+
+
+def hold(budgets, who, ceiling, now_ns=NOW):
+    return budgets.hold(who, ceiling, now_ns, IDS.new(now_ns))
+
+
+def figures(budgets, who=ANN, now_ns=NOW):
+    """What is spent and held of a key per day and month, and of a user per day."""
+    states = budgets.states(now_ns, [who])
+    mine = [one for one in states if one.limit.scope.name in (who.key_id, who.user)]
+    return [(one.spent_nano_usd, one.held_nano_usd) for one in mine]
+
+
+def receive(home, cost, who=ANN, now_ns=NOW):
+    store = Store.open(home / FILE)
+    receipt = structs.replace(receipt_of(IDS.new(now_ns), cost, who, now_ns), key_id=who.key_id)
+    store.add([pack_receipt(receipt)[0]])
+    store.close()
+
+
+def test_whoever_comes_first_adds_a_balance_and_the_others_find_it(counting):
+    first, second = counting(), counting()
+    held = hold(first, ANN, 400)
+    with pytest.raises(BudgetExhausted, match="key 'k1'"):
+        hold(second, ANN, 201)
+    first.settle(held, 300)
+    hold(second, ANN, 300)
+    assert figures(first) == figures(second) == figures(counting()) == [(300, 300)] * 3
+
+
+def test_what_the_receipts_say_counts_once_however_many_begin_with_it(counting, home):
+    receive(home, 100)
+    receive(home, 7, Who("k2", user="bob"))
+    first, second = counting(), counting()
+    first.settle(hold(first, ANN, 50), 50)
+    receive(home, 50)
+    third = counting()
+    fourth = counting(before=second)
+    assert figures(third) == figures(fourth) == figures(second) == [(150, 0)] * 3
+    assert figures(fourth, Who("k2", user="bob", limits=Limits(day_nano_usd=1))) == [(7, 0)] * 2
+
+
+def test_what_was_booked_in_a_day_counts_once_for_whoever_begins_in_it(counting, home):
+    first = counting(now_ns=NOW - DAY)
+    first.settle(hold(first, ANN, 40), 40)
+    receive(home, 40)
+    assert figures(counting()) == figures(first) == [(40, 0)] * 3
+
+
+def test_nobody_reads_the_receipts_again_once_all_have_been_added(counting, home, monkeypatch):
+    counting()
+    monkeypatch.setattr("penstock.ledger.shared_budgets.sums_of", None)
+    hold(counting(), ANN, 5)
+
+
+def test_balances_of_all_are_added_a_few_at_a_time(counting, home, monkeypatch):
+    monkeypatch.setattr("penstock.ledger.shared_budgets.AT_ONCE", 3)
+    store = Store.open(home / FILE)
+    for number in range(20):
+        who = Who(f"k{number}", user=f"u{number}")
+        receipt = structs.replace(receipt_of(IDS.new(NOW), number + 1, who, NOW), key_id=who.key_id)
+        store.add([pack_receipt(receipt)[0]])
+    store.close()
+    budgets = counting()
+    whos = [Who(f"k{number}", user=f"u{number}", limits=Limits(month_nano_usd=9)) for number in range(20)]
+    found = {(one.limit.scope.kind, one.limit.scope.name): one.spent_nano_usd for one in budgets.states(NOW, whos)}
+    assert found == {(kind, f"{kind[0]}{number}"): number + 1 for kind in ("key", "user") for number in range(20)}
+
+
+def test_a_key_without_a_budget_holds_nothing_and_is_counted_when_its_calls_end(counting, monkeypatch):
+    first, second = counting(each=Each()), counting(each=Each())
+    free = structs.replace(ANN, limits=None)
+    hold(first, free, 1)
+    monkeypatch.setattr("penstock.ledger.balances.Balances.acquire.__defaults__", (0.0,))
+    other = type("", (), {"budgets": second})
+    with sitting_on_the_lock(other):
+        held = hold(first, free, 10**6)
+    first._table._lock._stuck_until = 0.0
+    first.grow(held, 10**7)
+    assert figures(second) == [(0, 0)] * 2
+    first.settle(held, 70)
+    first.settle(held, 70)
+    assert figures(second) == [(70, 0)] * 2
+    with pytest.raises(BudgetExhausted):
+        hold(second, ANN, 531)
+
+
+def test_a_key_is_counted_in_the_next_day_as_well(counting):
+    first, second = counting(each=Each()), counting(each=Each())
+    free = structs.replace(ANN, limits=None)
+    for now in (NOW, NOW + DAY):
+        first.settle(hold(first, free, 5, now), 30)
+        second.settle(hold(second, free, 5, now), 3)
+    assert figures(first, now_ns=NOW + DAY) == [(33, 0), (66, 0)]
+
+
+def test_what_was_counted_is_let_go_with_its_line(counting):
+    ahead = counting(each=Each())
+    late = hold(ahead, structs.replace(ANN, limits=None), 5)
+    table, period = ahead._table, late.periods[0]
+    table.words[period.line] = 0
+    ahead.settle(late, 30)
+    assert table.words[period.line + SPENT] == 0
+    assert table.words[late.periods[1].line + SPENT] == 30
+
+
+def test_a_first_call_waits_for_nobody_who_sits_on_the_file(counting, monkeypatch):
+    first, second = counting(), counting()
+    monkeypatch.setattr("penstock.ledger.shared_budgets.PATIENCE_S", 0.0)
+    other = type("", (), {"budgets": second})
+    with sitting_on_the_lock(other), pytest.raises(Overloaded):
+        hold(first, ANN, 1)
+    first._table._lock._stuck_until = 0.0
+    hold(first, ANN, 600)
+    assert figures(second)[0] == (0, 600)
+
+
+def test_a_forgotten_caller_is_found_again_with_all_that_it_spent_and_holds(counting, monkeypatch):
+    monkeypatch.setattr("penstock.ledger.budgets.SINGLES", 1)
+    first = counting()
+    running = hold(first, ANN, 0)
+    for number in range(20):
+        hold(first, Who(f"k{number + 2}", user=f"u{number}", limits=Limits(day_nano_usd=9)), 0)
+    assert ANN.key_id not in first._keys
+    first.grow(running, 600)
+    with pytest.raises(BudgetExhausted):
+        first.grow(running, 601)
+    assert figures(first, ANN)[0] == (0, 600)
+    first.settle(running, 20)
+    assert figures(first, ANN)[0] == (20, 0)
+
+
+def test_a_process_may_die_at_any_step_of_adding_a_balance(counting, home):
+    other, numbers, seen = counting(), count(), []
+
+    def begin():
+        seen.append(Who(f"k{next(numbers)}", user=f"u{next(numbers)}", limits=ANN.limits))
+        return SharedBudgets((), now_ns=NOW, home=home, each=EACH)
+
+    def check(step):
+        sweep(home)
+        held = hold(other, seen[-1], 600)
+        for who in seen:
+            assert figures(other, who) == [(0, 600) if who is seen[-1] else (600, 0)] * 3, step
+        other.settle(held, 600)
+
+    act = lambda budgets: hold(budgets, seen[-1], 1)  # noqa: E731
+    assert killed_at_every_step(begin, act, check, every=43) > 10
+
+
+FIRST_TOUCH = """
+import os, random, sys
+from pathlib import Path
+from penstock.call import Limits, Who
+from penstock.ledger import balances
+from penstock.ledger.ids import Ids
+from penstock.ledger.limits import Each
+from penstock.ledger.shared_budgets import SharedBudgets
+from penstock.settings import BudgetSettings
+
+home, now, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+balances.Balances.acquire.__defaults__ = (30.0,)
+budgets = SharedBudgets((), now_ns=now, home=home, each=Each(BudgetSettings(10**9)))
+name, chance = Ids(random.Random(seed)).new(now), random.Random(seed)
+print("up", flush=True)
+sys.stdin.readline()
+for number in sorted(range(300), key=lambda n: (n // 20, chance.random())):
+    who = Who(f"k{number}", user=f"u{number}", limits=Limits(None, None, None, 10**9) if number % 2 else None)
+    budgets.settle(budgets.hold(who, 5, now, name), 3)
+print("done", flush=True)
+sys.stdin.readline()
+budgets.close()
+"""
+
+
+def test_processes_that_see_the_same_callers_first_at_one_moment_count_every_call_once(counting, home):
+    receive(home, 100, Who("k7", user="u7"))
+    run = [sys.executable, "-c", FIRST_TOUCH, str(home), str(NOW)]
+    processes = [Popen([*run, str(seed)], stdin=PIPE, stdout=PIPE, text=True) for seed in range(3)]
+    try:
+        for said, answer in (("up\n", "go\n"), ("done\n", "end\n")):
+            assert [one.stdout.readline() for one in processes] == [said] * 3
+            if said == "done\n":
+                budgets = counting()
+                whos = [Who(f"k{n}", user=f"u{n}", limits=Limits(month_nano_usd=10**9)) for n in range(300)]
+                found = [one.spent_nano_usd for one in budgets.states(NOW, whos)]
+                assert found == [9 + 100 * (number == 7) for number in range(300) for _ in range(2)]
+            for one in processes:
+                one.stdin.write(answer)
+                one.stdin.flush()
+    finally:
+        for one in processes:
+            one.communicate(timeout=30)
+    assert [one.returncode for one in processes] == [0] * 3

@@ -2,12 +2,16 @@
 
 import re
 import sqlite3
+from itertools import chain, combinations
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from penstock.ledger import sql
+from penstock.ledger import sql, summing
 from penstock.ledger.records import pack_receipt
-from penstock.ledger.rows import COLUMNS
+from penstock.ledger.rollups import NAMES
+from penstock.ledger.rows import CALLER, KIND, OWN
 from penstock.ledger.store import FILE, Store
 from penstock.receipt import Attempt, Usage
 
@@ -41,6 +45,7 @@ def database(tmp_path, make):
     failed = Attempt("openai/gpt", status="error", http_status=503, error="upstream_overloaded", retry_after_ms=250)
     tries = (failed, answered)
     receipt = make.receipt(STARTED_NS, tries=tries, usage=usage, cost_nano_usd=193_800, ttft_us=312_400)
+    receipt = msgspec.structs.replace(receipt, cache_saved_nano_usd=500_000_000, routing_saved_nano_usd=-1_000_000_001)
     free = make.receipt(STARTED_NS + 10**9, tries=(), cost_nano_usd=0, cost_status="free", target=None)
     unpriced = make.receipt(STARTED_NS + 2 * 10**9, tries=(), cost_nano_usd=None, cost_status="unpriced")
     dear = make.receipt(STARTED_NS + 3 * 10**9, tries=(), cost_nano_usd=120_000_000_000)
@@ -53,10 +58,16 @@ def database(tmp_path, make):
     connection.close()
 
 
-def test_the_columns_of_calls_are_those_of_a_row_in_their_order(database):
+def test_the_columns_of_the_tables_are_the_places_of_a_row_in_their_order(database):
     connection, _ = database
-    assert tuple(row["name"] for row in connection.execute("PRAGMA table_info(calls)")) == COLUMNS
-    assert sql.ADD_CALL.count("?") == len(COLUMNS)
+
+    def columns(table):
+        return tuple(row["name"] for row in connection.execute(f"PRAGMA table_info({table})"))
+
+    assert columns("calls") == ("id", "started_ns", "caller", "kind", *OWN)
+    assert columns("callers") == ("id", *CALLER)
+    assert columns("kinds") == ("id", *KIND)
+    assert sql.ADD_CALL.count("?") == len(columns("calls"))
 
 
 def test_the_mark_in_the_file_is_the_one_that_is_looked_for(database):
@@ -67,13 +78,15 @@ def test_the_mark_in_the_file_is_the_one_that_is_looked_for(database):
 
 def test_a_person_reads_calls_with_ids_as_text_dollars_and_iso_times(database):
     connection, receipt = database
-    first, free, unpriced, dear = connection.execute("SELECT * FROM call_log ORDER BY call").fetchall()
+    dear, unpriced, free, first = connection.execute("SELECT * FROM call_log").fetchall()
     assert first["call"] == receipt.id
     assert first["started_at"] == "2025-11-21T19:40:00.123Z"
     assert first["cost_usd"] == "0.0001938"
     assert (first["ttft_ms"], first["total_ms"], first["tries"]) == (312.4, 812.345, 2)
     assert (free["cost_usd"], unpriced["cost_usd"], dear["cost_usd"]) == ("0", None, "120")
     assert free["tries"] == 0
+    assert [each["cache_saved_usd"] for each in (first, free)] == ["0.5", "0"]
+    assert [each["routing_saved_usd"] for each in (first, free)] == ["-1.000000001", "0"]
 
 
 def test_a_person_reads_tries_one_per_row(database):
@@ -90,14 +103,55 @@ def test_a_person_reads_tries_one_per_row(database):
     assert (answered["response_id"], answered["fingerprint"], answered["price_version"]) == ("chat-1", "fp_1", "")
 
 
+def test_a_person_reads_the_only_try_of_a_call_as_any_other(tmp_path, make):
+    receipt = make.receipt(STARTED_NS)
+    only = msgspec.structs.replace(
+        receipt.tries[0], started_us=150, ttft_us=300, total_us=2500, response_id="chat-1", fingerprint="fp_1"
+    )
+    plain = msgspec.structs.replace(receipt, tries=(only,))
+    written = make.receipt(STARTED_NS, tries=(only, only))
+    store = Store.open(tmp_path / "other.db")
+    store.add([pack_receipt(each)[0] for each in (plain, written)])
+    store.close()
+    connection = sqlite3.connect(tmp_path / "other.db")
+    alone, first, second = connection.execute("SELECT * FROM try_log ORDER BY call, n").fetchall()
+    connection.close()
+    assert alone[0] == plain.id
+    assert alone[1:] == first[1:]
+    assert second[2:] == first[2:]
+
+
+def test_the_latest_calls_are_read_without_sorting_all_of_them(database):
+    connection, _ = database
+    plan = connection.execute("EXPLAIN QUERY PLAN SELECT started_at, cost_usd FROM call_log LIMIT 20").fetchall()
+    assert not [step["detail"] for step in plan if "TEMP B-TREE" in step["detail"]]
+
+
 def test_the_view_tries_has_a_row_per_call_and_number(database):
     connection, _ = database
     rows = connection.execute("SELECT hex(call_id), n FROM tries").fetchall()
     assert len({tuple(row) for row in rows}) == len(rows) == 2
 
 
+def test_what_the_page_of_the_ledger_says_can_be_asked(database):
+    connection, receipt = database
+    page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    asked = re.findall(r'ledger\.db "(select .*?)"$', page, re.MULTILINE) + re.findall(
+        r"```sql\n(.*?)```", page, re.DOTALL
+    )
+    assert len(asked) == 4
+    latest, failed, _, _ = [connection.execute(statement).fetchall() for statement in asked]
+    assert [row["model"] for row in latest] == ["fast"] * 4
+    assert [tuple(row) for row in failed] == [(receipt.id, 0, "openai/gpt", "upstream_overloaded")]
+    names = re.findall(r"^\| `(\w+)`", page.split("## Tables and views")[1].split("## Sums")[0], re.MULTILINE)
+    there = {
+        row["name"] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    }
+    assert {*names, "idempotency", "factors", "meta"} >= there - {"sqlite_sequence"}
+
+
 def test_statements_take_values_as_parameters_only():
-    texts = [value for value in vars(sql).values() if isinstance(value, str)]
+    texts = [value for module in (sql, summing) for value in vars(module).values() if isinstance(value, str)]
     texts += [statement for statements in sql.MIGRATIONS for statement in statements]
     assert len(texts) > 20
     assert not [text for text in texts if re.search(r"\{[^}]*\}", text)]
@@ -105,7 +159,21 @@ def test_statements_take_values_as_parameters_only():
 
 def test_a_span_of_time_is_looked_up_as_a_span_of_keys(database):
     connection, _ = database
-    names = re.findall(r":(\w+)", sql.SUMS + sql.CALLS)
-    for statement in (sql.SUMS, sql.SUM, *sql.SUMS_BY.values(), sql.CALLS):
+    every = chain.from_iterable(combinations(NAMES, count) for count in range(len(NAMES) + 1))
+    sums = [summing.sums_of_calls(by, timed=timed) for by in every for timed in (False, True)]
+    for statement in (*sums, sql.CALLS, summing.COUNT_TO):
+        names = re.findall(r":(\w+)", statement)
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(names, 0)).fetchall()
-        assert "PRIMARY KEY (id>? AND id<?)" in plan[0]["detail"]
+        details = [step["detail"] for step in plan]
+        assert [each for each in details if "calls USING PRIMARY KEY (id>? AND id<?)" in each], details
+        assert not [each for each in details if each.startswith("SCAN calls")]
+
+
+def test_kept_sums_are_looked_up_by_way_length_and_time(database):
+    connection, _ = database
+    for by in ((), ("feature",), NAMES):
+        statement = summing.sums_of_sums(by, timed=False)
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(re.findall(r":(\w+)", statement), 0)
+        ).fetchall()
+        assert "PRIMARY KEY (dims=? AND quarters=? AND quarter>? AND quarter<?)" in plan[0]["detail"]

@@ -10,6 +10,8 @@ they are put in place, then the word is cleared. A death before that word leaves
 whoever takes the lock next puts the values in place once more, which changes nothing where they are there already. So no
 moment of dying leaves half a change. What is not in a commit is a single word whose writing takes one instruction.
 
+Balances are added one behind the other, until some go since they are over, which begins a new epoch: see `index.py`.
+
 A process is known by its number (`processes.py`). Whoever finds nobody alive begins a new table, for what was in it can be
 had from the receipts; so the file is never older than its oldest process, and no loss of power leaves a torn one in use.
 
@@ -27,11 +29,12 @@ from typing import Final
 from msgspec import Struct
 
 from penstock.errors import Internal, Overloaded
+from penstock.ledger.index import Index
 from penstock.ledger.processes import PATIENCE_S, SLOW_S, TRY, Lock, Roll, lock_of_dead
 
 FOLDER, TABLE = "balances", "table"
 
-FORM: Final = 0x5053_5442_414C_0001
+FORM: Final = 0x5053_5442_414C_0002
 """The first word of a table of this layout."""
 LINE = 8
 """Words in a line."""
@@ -43,9 +46,10 @@ MOST: Final = 1 << 62
 KEY, KEY_2, START, END, SPENT, HELD = range(6)
 """The words of a balance; a line whose first word is 0 is free. Of a record the first word is its ceiling and one."""
 
-_FORM, _PENDING, _AREAS, _LOG, _OWNERS, _HEAD = 0, 1, 2, 8, 72, 512
+_FORM, _PENDING, _AREAS, _NEXT, _EPOCH, _LOG, _OWNERS, _HEAD = 0, 1, 2, 3, 4, 8, 72, 4096
 _MAX_AREAS = _HEAD - _OWNERS
-_AREA = 1024 * LINE
+_LINES = 1024
+_AREA = _LINES * LINE
 _WORD = 8
 _FREE, _BALANCES = 0, -1
 
@@ -72,7 +76,7 @@ class Open(Struct, frozen=True, gc=False):
 class Balances:
     """One process's hold of the table. `number` is the process's, 0 for one that only looks after those of the dead."""
 
-    __slots__ = ("_fd", "_folder", "_free", "_lock", "_memory", "_number_fd", "number", "words")
+    __slots__ = ("_fd", "_folder", "_free", "_index", "_known", "_lock", "_memory", "_number_fd", "number", "words")
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,6 +84,8 @@ class Balances:
         self._fd = self._lock.fd
         self._number_fd = -1
         self._free: list[int] = []
+        self._index = Index(LINE, _LINES)
+        self._known: tuple[tuple[int, int], list[int]] = (0, 0), []
         self.number = 0
         self._memory: mmap
         self.words: memoryview[int]
@@ -221,28 +227,17 @@ class Balances:
 
     def find(self, key: Key) -> int:
         """Give the line of a balance, 0 if there is none."""
-        self._fit()
-        words = self.words
-        for area in self._areas(_BALANCES):
-            for number, first in enumerate(words[area : area + _AREA : LINE].tolist()):
-                if first == key[0] and words[area + number * LINE + KEY_2] == key[1]:
-                    return area + number * LINE
-        return 0
-
-    def all(self) -> dict[Key, int]:
-        """Give every balance."""
-        self._fit()
-        words, found = self.words, {}
-        for area in self._areas(_BALANCES):
-            for number, first in enumerate(words[area : area + _AREA : LINE].tolist()):
-                if first:
-                    at = area + number * LINE
-                    found[first, words[at + KEY_2]] = at
-        return found
+        at = self._index.find(self.words, key)
+        if not at:
+            self._fit()
+            words = self.words
+            self._index.read_on(words, self._lines(), words[_EPOCH], words[_NEXT])
+            at = self._index.find(words, key)
+        return at
 
     def create(self, key: Key, span: tuple[int, int], spent: int, now_ns: int) -> int:
         """Add a balance of the period from `span[0]` to `span[1]`; give its line. Raises `Overloaded`."""
-        at = self._room() or (self._expire(now_ns) and self._room()) or self._claim(_BALANCES)
+        at = self._room() or (self._expire(now_ns) and self._room()) or self._more_room()
         words = self.words
         words[at + KEY_2] = key[1]
         words[at + START], words[at + END] = span
@@ -251,22 +246,50 @@ class Balances:
         return at
 
     def _room(self) -> int:
-        for area in self._areas(_BALANCES):
-            column = self.words[area : area + _AREA : LINE].tolist()
-            if 0 in column:
-                first: int = area + column.index(0) * LINE
-                return first
+        """Give the next line that is free, 0 if there is none."""
+        self._fit()
+        words, areas = self.words, self._lines()
+        while words[_NEXT] < len(areas) * _LINES:
+            number = words[_NEXT]
+            words[_NEXT] = number + 1
+            at = areas[number // _LINES] + number % _LINES * LINE
+            if not words[at]:
+                return at
         return 0
+
+    def _lines(self) -> list[int]:
+        """Give the areas of balances, in order; that only changes when the file grows or an epoch begins."""
+        now = self.words[_AREAS], self.words[_EPOCH]
+        if self._known[0] != now:
+            self._known = now, self._areas(_BALANCES)
+        return self._known[1]
+
+    def _more_room(self) -> int:
+        """Give the first line of an area more. One that lies among the others begins an epoch, since it changes their order."""
+        if _FREE in self.words[_OWNERS : _OWNERS + self.words[_AREAS]].tolist():
+            self._begin_epoch()
+        self._claim(_BALANCES)
+        self._known = (0, 0), []
+        return self._room()
+
+    def _begin_epoch(self) -> None:
+        self.words[_EPOCH] += 1
+        self.words[_NEXT] = 0
 
     def _expire(self, now_ns: int) -> bool:
         """Let go of balances that are long over and that no open record needs; give whether there were any."""
-        words, gone = self.words, False
+        words = self.words
         needed = {line for owner in self._owners() for record in self.opened(owner) for line in record.lines}
-        for at in self.all().values():
-            if words[at + END] + _KEEP_NS < now_ns and at not in needed:
-                words[at] = 0
-                gone = True
-        return gone
+        over: list[int] = []
+        for area in self._lines():
+            ends = words[area + END : area + _AREA : LINE].tolist()
+            over += [area + at * LINE for at, end in enumerate(ends) if end + _KEEP_NS < now_ns]
+        over = [at for at in over if words[at] and at not in needed]
+        if over:
+            self._begin_epoch()
+        for at in over:
+            words[at] = 0
+        return bool(over)
 
     # -- areas --
 
@@ -336,6 +359,14 @@ class Balances:
                 call, *lines = _RECORD.unpack_from(self._memory, (at + 1) * _WORD)
                 found.append(Open(at, call, states[line] - 1, tuple(line * LINE for line in lines if line)))
         return found
+
+    def spend(self, lines: Iterable[tuple[int, int]], cost: int) -> None:
+        """Book a cost that nothing was held for; the lines come with the first number of their keys, as they may be gone."""
+        words, cells = self.words, list[int]()
+        for line, key in lines:
+            if words[line] == key:
+                cells += (line + SPENT, min(words[line + SPENT] + cost, MOST))
+        self.commit(cells)
 
     def close_record(self, at: int, ceiling: int, lines: Iterable[int], cost: int) -> None:
         """Settle a hold: all of it is given back, and the cost is booked."""

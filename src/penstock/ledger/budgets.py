@@ -2,155 +2,239 @@
 
 In the line: `hold` reserves the most that a call can cost in every budget that applies to it, all or nothing, before a
 provider is called; `grow` reserves more for one that outgrows it; `settle` gives the reservation back and books what it
-did cost. Between the two the sum of spent and held never exceeds a limit, so no number of calls at once can overspend
-one. `shared_budgets.py` does the same for several processes.
+did cost. Between the two the sum of spent and held never exceeds a hard limit, so no number of calls at once can
+overspend one. `shared_budgets.py` does the same for several processes.
+
+Teams, features and models are known by their names. Keys and users are not, so their balances are made when they are
+first seen, with what was spent before according to one sum over all of them; a call looks each of its names up once,
+however many there are. Balances of whoever has been idle until their periods were over are let go.
 
 Money is integer nano-dollars. Never reads a clock, never touches a disk: what was spent before this process began is
 summed by the caller's `sums`. A call counts in the day and month in which it started, whenever it ends.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Literal
-from zoneinfo import ZoneInfo
+from typing import Final
 
-from msgspec import Struct
-
-from penstock.call import Who
-from penstock.errors import BudgetExhausted
-from penstock.ledger.periods import NS_PER_S, Window, bounds, iso, zone_of
+from penstock.call import Limits, Who
+from penstock.ledger.limits import (
+    UTC,
+    WINDOWS,
+    Budget,
+    BudgetState,
+    Each,
+    Hold,
+    Limit,
+    Period,
+    Scope,
+    ScopeKind,
+    exhausted,
+    limits_in,
+    limits_of_key,
+    no_price,
+    outgrown,
+)
+from penstock.ledger.periods import Window, bounds, zone_of
 from penstock.ledger.store import Span, Sums
-from penstock.settings import BudgetSettings, Config
-from penstock.target import usd
 
-ScopeKind = Literal["team", "feature", "key", "user", "model"]
-_WHO_FIELD: Final = {"team": "team", "feature": "feature", "key": "key_id", "user": "user", "model": ""}
-"""Where a call's name in a scope stands; the model is not a matter of who calls."""
+__all__ = ("Budget", "BudgetState", "Budgets", "Each", "Hold", "Limit", "Period", "Scope", "ScopeKind", "SumUp")
 
 SumUp = Callable[[Span, Sequence[str]], Iterable[Sums]]
 """`Store.sums`: what was spent in a span, by one of feature, team, user, key and model."""
 
+AT_ONCE = 256
+SINGLES = 4096
+"""Keys and users that may be remembered before those that are idle are forgotten."""
+KEEP_NS: Final = 3_600_000_000_000
+"""How long a balance stays after the end of its period, for a clock that is set back a little."""
 
-class Scope(Struct, frozen=True, gc=False):
-    """Whose spending is limited."""
-
-    kind: ScopeKind
-    name: str
-
-
-class Limit(Struct, frozen=True, gc=False):
-    """One budget: so much per day or month of a time zone."""
-
-    scope: Scope
-    window: Window
-    nano_usd: int
-    zone: str = "UTC"
+Count = tuple[ScopeKind, Window, str]
+"""A kind of scope, counted in a window of a zone."""
 
 
-class BudgetState(Struct, frozen=True, gc=False):
-    """A budget at this moment; `resets_ns` is when its window ends."""
+class Single:
+    """The budgets of one key or one user. `limits` are those that the key came with last; `fixed` ones stay as they are."""
 
-    limit: Limit
-    spent_nano_usd: int
-    held_nano_usd: int
-    resets_ns: int
-
-
-class Period:
-    """One window of one budget. Holds keep it, so a late settlement is booked where its call started.
-
-    Where budgets are shared, `line` and `key` say where its figures stand; `spent` and `held` are those last seen there.
-    """
-
-    __slots__ = ("end_ns", "held", "key", "line", "spent", "start_ns")
-
-    def __init__(self, start_ns: int, end_ns: int) -> None:
-        self.start_ns = start_ns
-        self.end_ns = end_ns
-        self.spent = 0
-        self.held = 0
-        self.line = 0
-        self.key = 0
-
-
-class Budget:
-    """A limit with its current period. `nano_usd` is the limit's, close at hand for the request path."""
-
-    __slots__ = ("limit", "nano_usd", "period", "zone")
-
-    def __init__(self, limit: Limit, now_ns: int) -> None:
-        self.zone: ZoneInfo = zone_of(limit.zone)
-        self.limit = limit
-        self.nano_usd = limit.nano_usd
-        self.period = Period(*bounds(limit.window, now_ns, self.zone))
-
-    def roll(self, now_ns: int) -> Period:
-        """Begin the period of `now_ns`, once the current one is over. A clock that steps back never brings one back."""
-        self.period = Period(*bounds(self.limit.window, now_ns, self.zone))
-        return self.period
-
-    @property
-    def identity(self) -> tuple[Scope, Window, str]:
-        """What stays the same when a limit changes."""
-        return self.limit.scope, self.limit.window, self.limit.zone
-
-
-class Hold:
-    """A reservation of `ceiling_nano_usd` in a period of each of its budgets; `Budgets.settle` ends it.
-
-    `record` says where it stands in the file of shared budgets.
-    """
-
-    __slots__ = ("budgets", "ceiling_nano_usd", "open", "periods", "record")
+    __slots__ = ("budgets", "fixed", "limits", "team")
 
     def __init__(
-        self, ceiling_nano_usd: int, budgets: Sequence[Budget], periods: Sequence[Period], record: int = 0
+        self, budgets: tuple[Budget, ...], team: str | None = None, limits: Limits | None = None, *, fixed: bool = False
     ) -> None:
-        self.ceiling_nano_usd = ceiling_nano_usd
         self.budgets = budgets
-        self.periods = periods
-        self.record = record
-        self.open = True
+        self.team = team
+        self.limits = limits
+        self.fixed = fixed
+
+    def is_idle(self, now_ns: int) -> bool:
+        """Whether nothing is known of it that a new one would not know."""
+        if self.fixed:
+            return False
+        for budget in self.budgets:
+            period = budget.period
+            if period.calls or (now_ns < period.end_ns + KEEP_NS and (period.spent or period.held)):
+                return False
+        return True
 
 
 class Budgets:
     """Every budget of a configuration, in memory.
 
-    `sums` gives what was spent in the current windows before this process began. `before` is what this object takes the
-    place of when a configuration is taken over: budgets that stay keep what they know and their holds, under the new
-    limit; a new one starts with the sums, so without the calls in progress at that moment.
+    `each` says what holds for keys and users, which are not counted without it. `sums` gives what was spent in the
+    current windows before this process began. `before` is what this object takes the place of when a configuration is
+    taken over: budgets that stay keep what they know and their holds, under the new limit; a new one starts with the
+    sums, so without the calls in progress at that moment.
     """
 
     def __init__(
-        self, limits: Iterable[Limit], *, now_ns: int, sums: SumUp | None = None, before: "Budgets | None" = None
+        self,
+        limits: Iterable[Limit],
+        *,
+        now_ns: int,
+        sums: SumUp | None = None,
+        before: "Budgets | None" = None,
+        each: Each | None = None,
     ) -> None:
         self._free = Hold(0, (), ())
-        self._budgets = [Budget(limit, now_ns) for limit in limits]
-        kinds: dict[str, dict[str | None, tuple[Budget, ...]]] = {}
+        self._each, self._zones = each, dict(() if each is None else each.zones)
+        self._spans: dict[tuple[Window, str], tuple[int, int]] = {}
+        self._budgets = [Budget(limit, self._span(limit.window, limit.zone, now_ns)) for limit in limits]
+        self._known = {budget.identity: budget for budget in self._budgets}
+        named: dict[ScopeKind, dict[str | None, tuple[Budget, ...]]] = {}
         for budget in self._budgets:
             scope = budget.limit.scope
-            named = kinds.setdefault(_WHO_FIELD[scope.kind], {})
-            named[scope.name] = (*named.get(scope.name, ()), budget)
-        self._kinds = tuple(kinds.items())
-        self._known = {budget.identity: budget for budget in self._budgets}
-        known = {old.identity: old.period for old in before._budgets} if before else {}  # noqa: SLF001 - of the same class
-        fresh = []
-        for budget in self._budgets:
-            period = known.get(budget.identity)
-            if period is None:
-                fresh.append(budget)
-            else:
-                budget.period = period
-        if sums is not None:
-            sum_up(fresh, sums)
+            within = named.setdefault(scope.kind, {})
+            within[scope.name] = (*within.get(scope.name, ()), budget)
+        self._keys = {str(name): Single(those, fixed=True) for name, those in named.pop("key", {}).items()}
+        self._users = {str(name): Single(those, fixed=True) for name, those in named.pop("user", {}).items()}
+        self._kinds = tuple(("" if kind == "model" else kind, within) for kind, within in named.items())
+        self._counts_keys = each is not None or bool(self._keys)
+        self._counts_users = bool(self._users) or any(self._limits_of_user(""))
+        self._most, self._crowded = SINGLES, False
+        self._earlier: dict[Count, tuple[int, dict[str, int]]] = {} if before is None else {**before._earlier}  # noqa: SLF001 - of the same class
+        self._begin(now_ns, sums, before)
 
-    def _applying(self, who: Who, model: str) -> tuple[Budget, ...]:
+    def _begin(self, now_ns: int, sums: SumUp | None, before: "Budgets | None") -> None:
+        """Take over what is known, and sum up what is not."""
+        old = {} if before is None else {one.identity: one.period for one in before._budgets}  # noqa: SLF001 - of the same class
+        for budget in self._budgets:
+            budget.period = old.get(budget.identity, budget.period)
+        if sums is not None:
+            sum_up([budget for budget in self._budgets if budget.identity not in old], sums)
+        counts = self._counts()
+        self._earlier = {count: earlier for count, earlier in self._earlier.items() if count in counts}
+        for count in counts if sums is not None else ():
+            if count not in self._earlier:
+                kind, window, zone = count
+                span = Span(*self._span(window, zone, now_ns))
+                self._earlier[count] = span.since_ns, sum_of_each(sums, span, kind) if sums else {}
+        if before is not None:
+            self._take_over(before, now_ns)
+
+    def _counts(self) -> list[Count]:
+        """Give what has to be known of keys and users in general."""
+        if self._each is None:
+            return []
+        zones = sorted({UTC, *self._zones.values()})
+        keys: list[Count] = [("key", window, zone) for zone in zones for window in WINDOWS]
+        return [*keys, *(("user", limit.window, limit.zone) for limit in self._limits_of_user(""))]
+
+    def _take_over(self, before: "Budgets", now_ns: int) -> None:
+        """Keep the balances of keys and users, under what is said of them now."""
+        for key_id, single in before._keys.items():  # noqa: SLF001 - of the same class
+            if key_id not in self._keys and not single.fixed and self._each is not None:
+                zone = self._zones.get(single.team or "", UTC)
+                if zone != single.budgets[0].limit.zone:
+                    made = self._make(limits_of_key(key_id, single.limits, zone), now_ns)
+                    single = Single(made, single.team, single.limits)  # noqa: PLW2901 - in its place
+                self._keys[key_id] = single
+        same = self._each == before._each  # noqa: SLF001 - of the same class
+        for user, single in before._users.items():  # noqa: SLF001 - of the same class
+            if user in self._users or single.fixed or not self._counts_users:
+                continue
+            if same:
+                self._users[user] = single
+            else:
+                old = {budget.identity: budget.period for budget in single.budgets}
+                made = self._make(self._limits_of_user(user), now_ns)
+                for budget in made:
+                    budget.period = old.get(budget.identity, budget.period)
+                self._users[user] = Single(made)
+
+    # -- keys and users --
+
+    def _applying(self, who: Who, model: str, now_ns: int) -> tuple[Budget, ...]:
         """Give every budget that a call counts in."""
+        if self._crowded:
+            self._forget(now_ns)
         budgets: tuple[Budget, ...] = ()
         for field, named in self._kinds:
             found = named.get(getattr(who, field) if field else model)
             if found is not None:
                 budgets = budgets + found if budgets else found
+        name = who.key_id
+        if name is not None and self._counts_keys:
+            single = self._keys.get(name)
+            if single is None or single.limits is not who.limits:
+                single = self._key(name, who, now_ns)
+            budgets = budgets + single.budgets if budgets else single.budgets
+        name = who.user
+        if name is not None and self._counts_users:
+            single = self._users.get(name) or self._user(name, now_ns)
+            budgets = budgets + single.budgets if budgets else single.budgets
         return budgets
+
+    def _key(self, key_id: str, who: Who, now_ns: int) -> Single:
+        """Make the balances of a key that is seen for the first time, or take its new limits."""
+        single = self._keys.get(key_id)
+        if single is None:
+            limits = (
+                () if self._each is None else limits_of_key(key_id, who.limits, self._zones.get(who.team or "", UTC))
+            )
+            return self._add(self._keys, key_id, Single(self._make(limits, now_ns), who.team, who.limits))
+        if not single.fixed:
+            zone = single.budgets[0].limit.zone
+            for budget, limit in zip(single.budgets, limits_of_key(key_id, who.limits, zone), strict=True):
+                budget.limit_to(limit)
+            single.limits = who.limits
+        return single
+
+    def _user(self, user: str, now_ns: int) -> Single:
+        return self._add(self._users, user, Single(self._make(self._limits_of_user(user), now_ns)))
+
+    def _limits_of_user(self, user: str) -> Iterator[Limit]:
+        return iter(()) if self._each is None else limits_in(Scope("user", user), self._each.users)
+
+    def _add(self, singles: dict[str, Single], name: str, single: Single) -> Single:
+        singles[name] = single
+        self._crowded = len(self._keys) + len(self._users) >= self._most
+        return single
+
+    def _forget(self, now_ns: int) -> None:
+        """Let go of whoever is idle; between two calls, so that none loses what it has just found."""
+        for each in (self._keys, self._users):
+            for idle in [name for name, single in each.items() if single.is_idle(now_ns)]:
+                del each[idle]
+        self._most = max(SINGLES, 2 * (len(self._keys) + len(self._users)))
+        self._crowded = False
+
+    def _make(self, limits: Iterable[Limit], now_ns: int) -> tuple[Budget, ...]:
+        """Make budgets of a key or a user, with what was spent before."""
+        made = tuple([Budget(limit, self._span(limit.window, limit.zone, now_ns)) for limit in limits])
+        for budget in made:
+            scope, window, zone = budget.identity
+            start_ns, spent = self._earlier.get((scope.kind, window, zone), (0, {}))
+            if start_ns == budget.period.start_ns:
+                budget.period.spent = spent.get(scope.name, 0)
+        return made
+
+    def _span(self, window: Window, zone: str, now_ns: int) -> tuple[int, int]:
+        """Give the window of a moment; most of those who ask are of the same day."""
+        span = self._spans.get((window, zone))
+        if span is None or not span[0] <= now_ns < span[1]:
+            span = self._spans[window, zone] = bounds(window, now_ns, zone_of(zone))
+        return span
+
+    # -- in the line --
 
     def hold(
         self,
@@ -163,24 +247,31 @@ class Budgets:
         """Reserve the ceiling in every budget that applies, or in none and raise `BudgetExhausted`.
 
         `now_ns` is when the call started, `model` the name that it asks for. A ceiling of None, no price being known,
-        fits into no budget.
+        fits into no hard budget; a soft one lets the call pass, and counts it as nothing.
         """
-        budgets = self._applying(who, model)
+        budgets = self._applying(who, model, now_ns)
         if not budgets:
             return self._free
         if ceiling_nano_usd is None:
-            raise no_price(budgets[0].limit)
+            ceiling_nano_usd = unpriced(budgets)
         periods = []
         for budget in budgets:
             period = budget.period
             if now_ns >= period.end_ns:
                 period = budget.roll(now_ns)
-            if period.spent + period.held + ceiling_nano_usd > budget.nano_usd:
+            if period.spent + period.held + ceiling_nano_usd > budget.wall:
                 raise exhausted(budgets, ceiling_nano_usd, now_ns)
             periods.append(period)
         for period in periods:
             period.held += ceiling_nano_usd
+            period.calls += 1
         return Hold(ceiling_nano_usd, budgets, periods)
+
+    def refuse(self, who: Who, ceiling_nano_usd: int | None, now_ns: int, model: str = "") -> None:
+        """Take note that a call was refused, in each budget that has too little left for it; `states` tells how many were."""
+        for budget in self._applying(who, model, now_ns):
+            if ceiling_nano_usd is not None and budget.period.spent + ceiling_nano_usd > budget.wall:
+                budget.period.refused += 1
 
     def grow(self, hold: Hold, ceiling_nano_usd: int) -> None:
         """Reserve so much instead, in the same periods, or leave it as it was and raise `BudgetExhausted`.
@@ -198,9 +289,21 @@ class Budgets:
     def _check_growth(self, hold: Hold, more: int) -> None:
         """Raise `BudgetExhausted` unless so much more fits; what is no longer limited has room."""
         for old, period in zip(hold.budgets, hold.periods, strict=True):
-            budget = self._known.get(old.identity)
-            if budget is not None and period.spent + period.held + more > budget.nano_usd:
-                raise _outgrown(budget, period, more)
+            budget = self._current(old)
+            if budget is not None and period.spent + period.held + more > budget.wall:
+                raise outgrown(budget, period, more)
+
+    def _current(self, old: Budget) -> Budget | None:
+        """Find what a budget is by now."""
+        identity = old.identity
+        budget = self._known.get(identity)
+        if budget is None and identity[0].kind in {"key", "user"}:
+            single = (self._keys if identity[0].kind == "key" else self._users).get(identity[0].name)
+            if single is not None:
+                return next((one for one in single.budgets if one.identity == identity), None)
+            if (identity[0].kind, *identity[1:]) in self._counts():  # it was idle, and forgotten
+                return old
+        return budget
 
     def settle(self, hold: Hold, cost_nano_usd: int) -> None:
         """Give the reservation back and book the cost where the call started; once, however often it is called."""
@@ -211,17 +314,55 @@ class Budgets:
         for period in hold.periods:
             period.held -= hold.ceiling_nano_usd
             period.spent += cost
+            period.calls -= 1
+
+    # -- beside it --
 
     def close(self) -> None:
         """Let go of what the budgets are kept in: nothing here, a file where they are shared."""
 
-    def states(self, now_ns: int) -> tuple[BudgetState, ...]:
-        """Give every budget as it is now, in the order of the configuration."""
-        states = []
+    def states(self, now_ns: int, whos: Iterable[Who] = (), *, singles: bool = True) -> tuple[BudgetState, ...]:
+        """Give every budget as it is now, in the order of the configuration; then those of keys and users.
+
+        Of keys and users those that were seen so far and those of `whos`; without `singles` none: then there are few,
+        however many callers there are.
+        """
+        return tuple([_state(budget, now_ns) for budget in self._shown(now_ns, whos, singles=singles)])
+
+    def walk(self, now_ns: int) -> Iterator[BudgetState]:
+        """Give what `states` gives, a few at a time and each as it is then, for whoever must not stop others for long."""
+        singles = [single for each in (self._keys, self._users) for single in each.values() if not single.fixed]
+        yield from self.states(now_ns, singles=False)
+        for at in range(0, len(singles), AT_ONCE):
+            some = [budget for single in singles[at : at + AT_ONCE] for budget in single.budgets if budget.is_limited]
+            yield from [_state(budget, now_ns) for budget in self._seen(some, now_ns)]
+
+    def _seen(self, budgets: list[Budget], now_ns: int) -> list[Budget]:  # noqa: ARG002 - shared ones are looked at now
+        """Give budgets, as they are now."""
+        return budgets
+
+    def _shown(self, now_ns: int, whos: Iterable[Who], *, singles: bool) -> list[Budget]:
+        """Give the budgets that are told of: none that only count."""
+        seen = [single for each in (self._keys, self._users) for single in each.values()] if singles else []
+        found = {budget.identity: budget for single in seen for budget in single.budgets if not single.fixed}
+        for who in whos:
+            found |= {budget.identity: budget for budget in self._applying(who, "", now_ns)}
         for budget in self._budgets:
-            period = budget.period if now_ns < budget.period.end_ns else budget.roll(now_ns)
-            states.append(BudgetState(budget.limit, period.spent, period.held, period.end_ns))
-        return tuple(states)
+            found.pop(budget.identity, None)
+        return [*self._budgets, *(budget for budget in found.values() if budget.is_limited)]
+
+
+def _state(budget: Budget, now_ns: int) -> BudgetState:
+    period = budget.period if now_ns < budget.period.end_ns else budget.roll(now_ns)
+    return BudgetState(budget.limit, period.spent, period.held, period.end_ns, period.start_ns, period.refused)
+
+
+def unpriced(budgets: Iterable[Budget]) -> int:
+    """Give what to hold for a call without a price: nothing, or raise `BudgetExhausted` where a hard budget applies."""
+    for budget in budgets:
+        if not budget.limit.soft:
+            raise no_price(budget.limit)
+    return 0
 
 
 def sum_up(budgets: list[Budget], sums: SumUp) -> None:
@@ -231,66 +372,17 @@ def sum_up(budgets: list[Budget], sums: SumUp) -> None:
         spans.setdefault(Span(budget.period.start_ns, budget.period.end_ns), []).append(budget)
     for span, within in spans.items():
         for kind in sorted({budget.limit.scope.kind for budget in within}):
-            spent: dict[str | None, int] = {}
-            for row in sums(span, (kind,)):
-                name: str | None = getattr(row, kind)
-                spent[name] = spent.get(name, 0) + row.cost_nano_usd
+            spent = sum_of_each(sums, span, kind)
             for budget in within:
                 if budget.limit.scope.kind == kind:
                     budget.period.spent = spent.get(budget.limit.scope.name, 0)
 
 
-def no_price(limit: Limit) -> BudgetExhausted:
-    """Say that a budget cannot be kept where nobody knows what a call costs."""
-    scope = limit.scope
-    return BudgetExhausted(
-        f"The {limit.window} budget of {scope.kind} {scope.name!r} cannot be kept: no price is known for this model.",
-        hint='Give it one: [prices."provider/model"] with input and output in USD per million tokens.',
-    )
-
-
-def exhausted(budgets: Sequence[Budget], ceiling_nano_usd: int, now_ns: int) -> BudgetExhausted:
-    """Name the budget that stands in the way for longest."""
-    full: list[tuple[int, Budget]] = []
-    for budget in budgets:
-        period = budget.period
-        if now_ns < period.end_ns and period.spent + period.held + ceiling_nano_usd > budget.nano_usd:
-            full.append((period.end_ns, budget))
-    end_ns, budget = max(full, key=lambda each: each[0])
-    resets = iso(end_ns, budget.zone)
-    if budget.period.spent + ceiling_nano_usd > budget.nano_usd:
-        hint, wait_s = f"It starts anew at {resets}.", -((now_ns - end_ns) // NS_PER_S)
-    else:
-        hint, wait_s = f"Calls in progress hold the rest: try again shortly, or at {resets}.", 1
-    message = f"{_used_up(budget, budget.period)}, and this call may cost {usd(ceiling_nano_usd)}."
-    return BudgetExhausted(message, hint=hint, retry_after_s=wait_s)
-
-
-def _outgrown(budget: Budget, period: Period, more: int) -> BudgetExhausted:
-    return BudgetExhausted(
-        f"{_used_up(budget, period)}, and this call in progress needs {usd(more)} more.",
-        hint="Set max_tokens, so that what a long answer can cost is held from the start.",
-    )
-
-
-def _used_up(budget: Budget, period: Period) -> str:
-    scope = budget.limit.scope
-    return (
-        f"The {budget.limit.window} budget of {scope.kind} {scope.name!r} is used up: of {usd(budget.nano_usd)} USD,"
-        f" {usd(period.spent)} are spent and {usd(period.held)} held"
-    )
-
-
-def limits_of(config: Config) -> Iterator[Limit]:
-    """Give every budget of a configuration."""
-    for team in config.teams:
-        yield from _budget(Scope("team", team.name), team.budget)
-    for feature in config.features:
-        yield from _budget(Scope("feature", feature.name), feature.budget)
-
-
-def _budget(scope: Scope, budget: BudgetSettings) -> Iterator[Limit]:
-    if budget.day_nano_usd is not None:
-        yield Limit(scope, "day", budget.day_nano_usd, budget.zone)
-    if budget.month_nano_usd is not None:
-        yield Limit(scope, "month", budget.month_nano_usd, budget.zone)
+def sum_of_each(sums: SumUp, span: Span, kind: ScopeKind) -> dict[str, int]:
+    """Give what was spent in a span, by name."""
+    spent: dict[str, int] = {}
+    for row in sums(span, (kind,)):
+        name: str | None = getattr(row, kind)
+        if name is not None and row.cost_nano_usd:
+            spent[name] = spent.get(name, 0) + row.cost_nano_usd
+    return spent

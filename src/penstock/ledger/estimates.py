@@ -193,38 +193,50 @@ def break_even(load: Load, hosted: Bill, gpu: Gpu) -> int | None:
 
 
 class Used(Struct, frozen=True, gc=False):
-    """A try as it was: the day (UTC) of its call, what it used and what it cost."""
+    """A try as it was: the day (UTC) of its call, what it used, what it cost and in which tier of service it was served."""
 
     day: str
     usage: Usage
     nano_usd: int | None
+    service_tier: str | None = None
 
 
 class Repriced(Struct, frozen=True):
-    """What the same tries would have cost elsewhere; None where a price is missing."""
+    """What the same tries would have cost elsewhere; None where a price is missing.
+
+    `by_default` counts the tries whose tier of service has no price there, so that they are priced as by default.
+    """
 
     target: str
     status: CostStatus
     nano_usd: int | None
+    by_default: int = 0
 
 
 def reprice(tries: Iterable[Used], targets: tuple[Target, ...], day: str | None = None) -> tuple[Repriced, ...]:
-    """Price tries again, each as by its own usage, at every target: at the prices of its day, or of the one given.
+    """Price tries again, each by its own usage, at every target: at the prices of its day, or of the one given.
 
-    Tokens are taken as they were counted; another model's vocabulary would count the same text differently.
+    What was served in a tier (batch, flex, priority) is priced in that tier where the target has a price for it. Tokens are taken as they were counted; another model's vocabulary would count the same text differently.
     """
-    sums = [0] * len(targets)
+    sums, by_default = [0] * len(targets), [0] * len(targets)
     unpriced: set[int] = set()
     for one in tries:
+        when = day or one.day
         for at, target in enumerate(targets):
-            found = cost(one.usage, target, day or one.day)
+            found = cost(one.usage, target, when, one.service_tier)
             if found.nano_usd is None:
                 unpriced.add(at)
             else:
                 sums[at] += found.nano_usd
+                by_default[at] += one.service_tier is not None and not _has_tier(target, when, one.service_tier)
     return tuple(
         Repriced(target.id, "unpriced", None)
         if at in unpriced
-        else Repriced(target.id, "free" if target.free else "estimated", sums[at])
+        else Repriced(target.id, "free" if target.free else "estimated", sums[at], by_default[at])
         for at, target in enumerate(targets)
     )
+
+
+def _has_tier(target: Target, day: str, service_tier: str) -> bool:
+    price = price_on(target.prices, day)
+    return target.free or price is None or service_of(price, service_tier) is not None

@@ -57,4 +57,4 @@ def used(store: Store, which: Filter) -> Iterator[Used]:
         day = from_ns(receipt.started_ns, utc).date().isoformat()
         for attempt in receipt.tries:
             if attempt.usage is not None:
-                yield Used(day, attempt.usage, attempt.cost_nano_usd)
+                yield Used(day, attempt.usage, attempt.cost_nano_usd, attempt.service_tier)

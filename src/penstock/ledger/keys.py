@@ -10,18 +10,25 @@ Never reads a clock, an environment or a request. A `Keyring` belongs to the thr
 import os
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from penstock.call import Limits
-from penstock.errors import Internal, NotFound
+from penstock.call import Limits, Who
+from penstock.document import Wrong
+from penstock.errors import Internal, InvalidRequest, NotFound
+from penstock.forms import MAX_USD, nano_usd
 from penstock.ledger.periods import NS_PER_S, iso
 from penstock.ledger.store import Store
+from penstock.target import usd
 
 PREFIX = "ps-"
+NONE = "none"
+"""What takes a limit away."""
 PEPPER_FILE = "pepper"
 
 _PEPPER_BYTES = 32
@@ -74,7 +81,7 @@ class CreatedKey(Struct, frozen=True):
 
 
 class ListedKey(Struct, frozen=True):
-    """What `penstock keys list --json` prints per key."""
+    """What `penstock keys list --json` prints per key; money as exact decimal strings."""
 
     id: str
     team: str | None
@@ -84,6 +91,8 @@ class ListedKey(Struct, frozen=True):
     rpm: int | None
     tpm: int | None
     concurrency: int | None
+    budget_day_usd: str | None
+    budget_month_usd: str | None
     created_at: str
     expires_at: str | None
     revoked_at: str | None
@@ -101,14 +110,32 @@ def listed(key: Key) -> ListedKey:
         limits.rpm,
         limits.tpm,
         limits.concurrency,
+        _usd(limits.day_nano_usd),
+        _usd(limits.month_nano_usd),
         iso(key.created_ns),
         _at(key.expires_ns),
         _at(key.revoked_ns),
     )
 
 
+def _usd(nano_usd: int | None) -> str | None:
+    return None if nano_usd is None else usd(nano_usd)
+
+
 def _at(ns: int | None) -> str | None:
     return None if ns is None else iso(ns)
+
+
+def read_usd(amount: str | Decimal, param: str) -> int:
+    """Read an amount of dollars exactly: nano-dollars. Raises `InvalidRequest`."""
+    try:
+        return nano_usd(Decimal(amount), MAX_USD)
+    except InvalidOperation:
+        raise InvalidRequest(
+            f"{param} must be an amount in US dollars.", hint="Such as 5 or 0.25.", param=param
+        ) from None
+    except Wrong as wrong:
+        raise InvalidRequest(f"{param} {wrong.message}", hint=wrong.suggestion, param=param) from None
 
 
 def read_pepper(home: Path) -> bytes:
@@ -214,17 +241,39 @@ class Keyring:
             raise NotFound(f"There is no key {key_id!r}.", hint=_HINT)
         self._read(self._store.keys_version())
 
+    def limit(self, key_id: str, change: Callable[[Limits], Limits]) -> Key:
+        """Change how much a key may ask and spend; its secret stays. Gives it as it is then.
+
+        Raises `NotFound` where there is no such key or it is revoked, and `StoreBusy`.
+        """
+        key = self._of(key_id)
+        if key is None or key.revoked_ns is not None:
+            raise NotFound(f"There is no key {key_id!r} that is not revoked.", hint=_HINT)
+        self._store.limit_key(key_id, change(key.limits or UNLIMITED))
+        self._read(self._store.keys_version())
+        return self._of(key_id) or key
+
+    def limited(self, now_ns: int) -> Iterator[Who]:
+        """Give who calls with each key that works and has a budget."""
+        for key in self._keys.values():
+            limits = key.limits
+            if limits is not None and not (limits.day_nano_usd is limits.month_nano_usd is None) and key.works(now_ns):
+                yield Who(key.id, key.team, key.feature, limits=limits)
+
     def rotate(self, key_id: str, now_ns: int, grace_s: int) -> CreatedKey:
         """Make a key with the same rights in place of one, which works for `grace_s` more seconds.
 
         Raises `NotFound` where there is no such key or it no longer works, and `StoreBusy`.
         """
-        old = next((key for key in self.list() if key.id == key_id), None)
+        old = self._of(key_id)
         if old is None or not old.works(now_ns):
             what = "There is no key" if old is None else "No longer works: key"
             raise NotFound(f"{what} {key_id!r}.", hint=_HINT)
         grant = Grant(old.team, old.feature, old.label, old.admin, old.expires_ns, old.limits or UNLIMITED)
         return self._add(grant, now_ns, instead_of=key_id, until_ns=now_ns + grace_s * NS_PER_S)
+
+    def _of(self, key_id: str) -> Key | None:
+        return next((key for key in self.list() if key.id == key_id), None)
 
     def _add(
         self, grant: Grant, now_ns: int, *, instead_of: str | None = None, until_ns: int | None = None
@@ -233,7 +282,7 @@ class Keyring:
         secret = PREFIX + urlsafe_b64encode(secrets.token_bytes(_KEY_BYTES)).rstrip(b"=").decode()
         row = (
             *(key_id, self._digest(secret), grant.team, grant.feature, grant.label, grant.admin),
-            *(now_ns, grant.expires_ns, None, grant.limits.rpm, grant.limits.tpm, grant.limits.concurrency),
+            *(now_ns, grant.expires_ns, None, *structs.astuple(grant.limits)),
         )
         self._store.add_key(row, instead_of=instead_of, until_ns=until_ns)
         self._read(self._store.keys_version())

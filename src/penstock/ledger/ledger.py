@@ -8,8 +8,8 @@ What waits for the store is kept in memory, up to a bound; what comes beyond it 
 that is stuck costs disk, not memory. A receipt that the journal could not take (a full disk) waits in memory and goes
 wherever there is room first; meanwhile `intend` refuses new calls, since money that cannot be recorded must not be spent.
 
-One thread uses a `Ledger`. Two more serve it, started when first needed: one for checkpoints and for deleting segments,
-and under the policy `power` one that syncs the journal.
+One thread uses a `Ledger`. Others serve it, started when first needed: one for checkpoints and for deleting segments, one
+that sums up what is over, and under the policy `power` one that syncs the journal.
 """
 
 import os
@@ -29,6 +29,7 @@ from penstock.ledger.journal import SEGMENT_BYTES, Disk, Journal, Segment
 from penstock.ledger.reading import read
 from penstock.ledger.records import INTENT, RECEIPT, Intent, pack_intent, pack_receipt
 from penstock.ledger.recovery import Recovery, recover
+from penstock.ledger.rolling import Roller
 from penstock.ledger.rows import Row
 from penstock.ledger.store import FILE, Store, StoreBusy, checkpoint
 from penstock.receipt import Receipt
@@ -105,6 +106,8 @@ class Ledger:
         self._closed = False
         self._done: deque[Segment] = deque()
         self._tidying = Background("penstock-checkpoint", self._tidy)
+        self._roller = Roller(store.path)
+        self._rolling = Background("penstock-sums", self._roll)
         self._syncing = Background("penstock-sync", self._sync, _GROUP_COMMIT_S)
 
     @classmethod
@@ -311,10 +314,13 @@ class Ledger:
 
     def _moved(self, rows: int) -> None:
         """Count rows that are in the store now; now and then have a checkpoint made and done segments deleted."""
+        is_first = not self._flushed
         self._flushed += rows
         self._since_checkpoint += rows
         if len(self._journal.segments) > 1:
             self._done.extend(self._journal.done(self._flushed))
+        if is_first or self._since_checkpoint >= _CHECKPOINT_ROWS:
+            self._rolling.ask()
         if self._done or self._since_checkpoint >= _CHECKPOINT_ROWS:
             self._since_checkpoint = 0
             self._tidying.ask()
@@ -329,6 +335,13 @@ class Ledger:
             self._safe = checkpoint(self.store.path)
             for _ in range(done if self._safe else 0):
                 self._done.popleft().path.unlink(missing_ok=True)
+        except (Internal, OSError, StoreBusy) as error:
+            self._trouble = str(error)
+
+    def _roll(self) -> None:
+        """Sum up what is over, so that reports and budgets need not read every call."""
+        try:
+            self._roller.run(time.time_ns())
         except (Internal, OSError, StoreBusy) as error:
             self._trouble = str(error)
 
@@ -358,6 +371,8 @@ class Ledger:
             before = self.backlog
             if self.flush(_CLOSING_ROWS) >= before:
                 time.sleep(_RETRY_S)
+        self._roller.stop()
+        self._rolling.close()
         self._tidying.close()
         if self._journal.segments:
             self._done.extend(self._journal.done(self._flushed))

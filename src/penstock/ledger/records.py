@@ -5,7 +5,7 @@ payload and starts from a value that only this file's name gives, so that text w
 can never pass for a record, whatever is broken around it.
 
 Payloads are MessagePack arrays, a receipt's being its row. The head of a segment names the positions, so a later program
-reads them by name: what it no longer knows is dropped, what is new is empty.
+reads them by name: what it no longer knows is dropped, what is new is empty (`rows.adapted`).
 
 Reading strategy: records follow one another; where one does not verify, the next that verifies is looked for. If there
 is one, what lies between is corrupt and counted; if there is none, it is the torn tail of a writer that died.
@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from penstock.ledger.ids import ID_BYTES, id_bytes
-from penstock.ledger.rows import COLUMNS, Row, clip, row_of
+from penstock.ledger.rows import COLUMNS, Row, adapted, clip, row_of
 from penstock.receipt import Receipt
 
 SCHEMA = 1
@@ -135,13 +135,12 @@ def unpack_intent(payload: bytes, form: Head) -> Intent:
 
 def unpack_receipt(payload: bytes, form: Head) -> Row:
     """Read the row of a receipt that was written in this form, or raise `Unreadable`."""
-    values = _values(payload)
+    values = tuple(_values(payload))
     if form.receipt != COLUMNS:
-        named = dict(zip(form.receipt, values, strict=False))
-        values = [named.get(name) for name in COLUMNS]
+        values = adapted(dict(zip(form.receipt, values, strict=False)))
     if len(values) != len(COLUMNS) or not isinstance(values[0], bytes) or len(values[0]) != ID_BYTES:
         raise Unreadable("not the row of a receipt")
-    return tuple(values)
+    return values
 
 
 def _values(payload: bytes) -> list[Any]:

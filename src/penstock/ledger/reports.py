@@ -1,39 +1,40 @@
 """Reports: what was spent, by whatever people ask for, and the receipts themselves, in the shapes of `--json`.
 
-Sums are made in SQL over integers and put together here: days and hours of a zone from quarters of an hour. The parts
-and the unattributed row add up to the total, always, since every call falls into exactly one of them. A call without a
-price is counted and said to be unpriced, never taken for one that cost nothing.
+Sums are made in SQL over integers and put together here: days and hours of a zone from quarters of an hour, days in UTC
+from days. The parts and the unattributed row add up to the total, always, since every call falls into exactly one of them.
+A call without a price is counted and said to be unpriced, never taken for one that cost nothing.
 
 Reads the store and nothing else; `now` is given.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct, UnsetType
 
 from penstock.errors import InvalidRequest, NotFound
-from penstock.ledger.history import receipts
 from penstock.ledger.ids import asked_id
-from penstock.ledger.periods import QUARTER_NS, day_of, hour_of, iso
+from penstock.ledger.periods import day_of, hour_of, iso
 from penstock.ledger.store import Filter, Span, Store, Sums
 from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Status, Usage, UsageSource
 from penstock.target import usd
 
 DIMENSIONS = ("feature", "model", "team", "user", "key", "target", "prompt", "day", "hour")
 _TIMES = ("day", "hour")
-_UNSUMMED = "prompt"
-"""A dimension that the store does not sum by: its groups are made of the receipts."""
+_QUARTERS = 50_000
+"""Quarters of an hour whose day is remembered while a report is made: more than a year."""
 
 
 class SpendRow(Struct, frozen=True, kw_only=True):
     """A group of calls, under the dimensions that were asked for.
 
-    cost_usd        None where no call of the group has a price; else the sum of those that have one
-    cost_status     the worst of its calls: unpriced, estimated, exact, free
-    unpriced_calls  how many have no price; only there where there are any
-    saved_usd       what calls would have cost that the cache answered; only there where receipts tell it
+    cost_usd           None where no call of the group has a price; else the sum of those that have one
+    cost_status        the worst of its calls: unpriced, estimated, exact, free
+    cache_saved_usd    what calls would have cost that the cache answered
+    routing_saved_usd  what the models' baselines would have cost beyond what the answering targets did; may be negative
+    unpriced_calls     how many have no price; only there where there are any
     """
 
     feature: str | UnsetType = UNSET
@@ -51,8 +52,9 @@ class SpendRow(Struct, frozen=True, kw_only=True):
     output_tokens: int
     cost_usd: str | None
     cost_status: CostStatus
+    cache_saved_usd: str
+    routing_saved_usd: str
     unpriced_calls: int | UnsetType = UNSET
-    saved_usd: str | UnsetType = UNSET
 
 
 class Spend(Struct, frozen=True):
@@ -90,6 +92,7 @@ class TryShape(Struct, frozen=True):
     cost_status: CostStatus
     ttft_ms: float | None
     total_ms: float
+    service_tier: str | None
 
 
 class CallShape(Struct, frozen=True):
@@ -121,6 +124,8 @@ class CallShape(Struct, frozen=True):
     error: str | None
     error_origin: str | None
     dropped: tuple[str, ...]
+    cache_saved_usd: str
+    routing_saved_usd: str
 
 
 class Calls(Struct, frozen=True):
@@ -174,6 +179,8 @@ def call_shape(receipt: Receipt) -> CallShape:
         error=receipt.error,
         error_origin=receipt.error_origin,
         dropped=receipt.dropped,
+        cache_saved_usd=usd(receipt.cache_saved_nano_usd),
+        routing_saved_usd=usd(receipt.routing_saved_nano_usd),
     )
 
 
@@ -189,6 +196,7 @@ def _try(attempt: Attempt) -> TryShape:
         cost_status=attempt.cost_status,
         ttft_ms=_ms(attempt.ttft_us),
         total_ms=attempt.total_us / 1000,
+        service_tier=attempt.service_tier,
     )
 
 
@@ -223,11 +231,15 @@ def dimensions(text: str) -> tuple[str, ...]:
 class _Total:
     """A row while it is added up."""
 
-    __slots__ = ("cached", "calls", "cost", "estimated", "exact", "input", "output", "unpriced")
+    __slots__ = (
+        *("cached", "calls", "cost", "estimated", "exact", "input", "output", "unpriced"),
+        *("cache_saved", "routing_saved"),
+    )
 
     def __init__(self) -> None:
         self.calls = self.input = self.cached = self.output = 0
         self.cost = self.unpriced = self.estimated = self.exact = 0
+        self.cache_saved = self.routing_saved = 0
 
     def add(self, sums: Sums) -> None:
         self.calls += sums.calls
@@ -238,16 +250,8 @@ class _Total:
         self.unpriced += sums.unpriced
         self.estimated += sums.estimated
         self.exact += sums.exact
-
-    def add_receipt(self, receipt: Receipt) -> None:
-        self.calls += 1
-        self.input += receipt.usage.input_tokens
-        self.cached += receipt.usage.cached_input_tokens
-        self.output += receipt.usage.output_tokens
-        self.cost += receipt.cost_nano_usd or 0
-        self.unpriced += receipt.cost_status == "unpriced"
-        self.estimated += receipt.cost_status == "estimated"
-        self.exact += receipt.cost_status == "exact"
+        self.cache_saved += sums.cache_saved_nano_usd
+        self.routing_saved += sums.routing_saved_nano_usd
 
     def status(self) -> CostStatus:
         if self.unpriced:
@@ -266,15 +270,18 @@ class _Total:
             output_tokens=self.output,
             cost_usd=usd(self.cost) if priced else None,
             cost_status=self.status(),
+            cache_saved_usd=usd(self.cache_saved),
+            routing_saved_usd=usd(self.routing_saved),
             unpriced_calls=self.unpriced or UNSET,
         )
 
 
 def spend(store: Store, span: Span, by: Sequence[str], zone: ZoneInfo) -> Spend:
     """Sum up what calls that started in `span` used and cost. `by` holds `DIMENSIONS`, days and hours are the zone's."""
-    asked = [*(name for name in by if name not in _TIMES), *(("time",) if set(by) & set(_TIMES) else ())]
-    groups = _by_prompt(store, span, asked) if _UNSUMMED in by else store.sums(span, asked)
-    parts, unattributed, total = _parts(groups, tuple(by), zone)
+    asked = [name for name in by if name not in _TIMES]
+    if set(by) & set(_TIMES):
+        asked.append("day" if "hour" not in by and zone.key == "UTC" else "time")
+    parts, unattributed, total = _parts(store.sums(span, asked), tuple(by), zone)
     return Spend(
         since=iso(span.since_ns, zone),
         until=iso(span.until_ns, zone),
@@ -286,35 +293,6 @@ def spend(store: Store, span: Span, by: Sequence[str], zone: ZoneInfo) -> Spend:
     )
 
 
-class _PromptSums(Sums, frozen=True, gc=False):
-    prompt: str | None
-
-
-def _by_prompt(store: Store, span: Span, asked: Sequence[str]) -> Iterator[Sums]:
-    """Sum receipts up, by the version of the prompt and whatever else is asked for."""
-    groups: dict[tuple[str | int | None, ...], _Total] = {}
-    for receipt in receipts(store, Filter(span)):
-        quarter = receipt.started_ns // QUARTER_NS if "time" in asked else 0
-        own = {"key": receipt.key_id, "time": quarter}
-        key = tuple(own[name] if name in own else getattr(receipt, name) for name in asked)
-        groups.setdefault(key, _Total()).add_receipt(receipt)
-    for key, found in groups.items():
-        values = dict(zip(asked, key, strict=True))
-        names = {name: values.get(name) for name in DIMENSIONS if name not in _TIMES}
-        yield _PromptSums(
-            **names,  # type: ignore[arg-type]  # texts, as `asked` names them
-            quarter=int(values.get("time") or 0),
-            calls=found.calls,
-            input_tokens=found.input,
-            cached_input_tokens=found.cached,
-            output_tokens=found.output,
-            cost_nano_usd=found.cost,
-            unpriced=found.unpriced,
-            estimated=found.estimated,
-            exact=found.exact,
-        )
-
-
 Parts = dict[tuple[str, ...], _Total]
 
 
@@ -322,26 +300,16 @@ def _parts(sums: Iterable[Sums], by: tuple[str, ...], zone: ZoneInfo) -> tuple[P
     """Every group goes to the total and either to its part or, where it lacks a dimension, to the unattributed."""
     parts: Parts = {}
     unattributed, total = _Total(), _Total()
+    times = {"day": lru_cache(_QUARTERS)(day_of), "hour": lru_cache(_QUARTERS)(hour_of)}
     for group in sums:
         total.add(group)
-        values = tuple(_value(group, name, zone) for name in by)
+        values = tuple([times[name](group.quarter, zone) if name in times else getattr(group, name) for name in by])
         whole = tuple(value for value in values if value is not None)
         if len(whole) < len(values):
             unattributed.add(group)
         else:
             parts.setdefault(whole, _Total()).add(group)
     return parts, unattributed, total
-
-
-def _value(group: Sums, name: str, zone: ZoneInfo) -> str | None:
-    match name:
-        case "day":
-            return day_of(group.quarter, zone)
-        case "hour":
-            return hour_of(group.quarter, zone)
-        case _:
-            value: str | None = getattr(group, name)
-            return value
 
 
 def _ordered(parts: Parts, by: Sequence[str]) -> list[tuple[tuple[str, ...], _Total]]:

@@ -4,34 +4,34 @@ In the line: as `budgets.py`, whose face and rules these are; what is spent and 
 instead of in memory. A hold takes its lock, looks, writes and gives the lock back: microseconds, and no round trip.
 
 A call's hold carries its id. So when a process dies, `sweeping.py` settles each of its holds by what that call cost:
-balance = receipts + open holds, at every moment, and the sum of the two never exceeds a limit. Figures of periods that
-nobody has booked in yet are summed up from the receipts.
+balance = receipts + open holds, at every moment, and the sum of the two never exceeds a hard limit. Figures of periods
+that nobody has booked in yet are summed up from the receipts.
+
+A balance of a key or a user is added by whichever process sees it first. What had been spent by all of them is added
+before any process makes calls, under a mark of its own, so that a balance that is missing later has nothing spent in it.
+A key without a budget is only counted, when its calls end: they hold nothing, and take no lock before that.
 """
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 from penstock.call import Who
 from penstock.errors import Overloaded
 from penstock.ledger.balances import HELD, MOST, SPENT, Balances, Key
-from penstock.ledger.budgets import (
-    Budget,
-    Budgets,
-    BudgetState,
-    Hold,
-    Limit,
-    Period,
-    exhausted,
-    no_price,
-    sum_up,
-)
+from penstock.ledger.budgets import Budgets, Count, sum_of_each, sum_up, unpriced
 from penstock.ledger.ids import id_bytes
-from penstock.ledger.periods import bounds
+from penstock.ledger.limits import Budget, Each, Hold, Limit, Period, Scope, exhausted
+from penstock.ledger.periods import Window, bounds
+from penstock.ledger.processes import PATIENCE_S
+from penstock.ledger.store import Span
 from penstock.ledger.sweeping import sums_of, sweep
 
 SLOW_S = 10.0
+AT_ONCE = 256
+"""Balances that are added or looked at before others get the lock."""
 
 
 class SharedBudgets(Budgets):
@@ -42,22 +42,29 @@ class SharedBudgets(Budgets):
     """
 
     def __init__(
-        self, limits: Iterable[Limit], *, now_ns: int, home: Path, before: "SharedBudgets | None" = None
+        self,
+        limits: Iterable[Limit],
+        *,
+        now_ns: int,
+        home: Path,
+        before: "SharedBudgets | None" = None,
+        each: Each | None = None,
     ) -> None:
-        super().__init__(limits, now_ns=now_ns)
+        super().__init__(limits, now_ns=now_ns, each=each)
         self._home = home
-        for budget in self._budgets:
-            budget.nano_usd = min(budget.nano_usd, MOST)
         self._table: Balances
         self._late: deque[tuple[Hold, int]]
         if before is not None:
             self._table, self._late = before._table, before._late  # noqa: SLF001 - of the same class
             self._adopt(self._budgets, now_ns)
+            self._adopt_all(now_ns)
+            self._take_over(before, now_ns)
             return
         self._table, self._late = Balances.attach(home), deque()
         try:
             sweep(home)
             self._adopt(self._budgets, now_ns)
+            self._adopt_all(now_ns)
         except BaseException:
             self._table.close()
             raise
@@ -70,42 +77,90 @@ class SharedBudgets(Budgets):
 
     def _adopt(self, budgets: Sequence[Budget], now_ns: int) -> None:
         """Find the lines of these budgets' periods; add what is missing, with what was spent according to the receipts."""
-        table = self._table
+        table, fresh = self._table, []
         table.acquire(SLOW_S)
         try:
-            known = table.all()
+            for budget in budgets:
+                key = _key(*budget.identity, budget.period.start_ns)
+                line = table.find(key)
+                if line:
+                    budget.period.line, budget.period.key = line, key[0]
+                else:
+                    fresh.append(budget)
         finally:
             table.release()
-        fresh = []
-        for budget in budgets:
-            key = _key(budget, budget.period.start_ns)
-            if key in known:
-                budget.period.line, budget.period.key = known[key], key[0]
-            else:
-                fresh.append(budget)
         if not fresh:
             return
         with sums_of(self._home) as sums:
             sum_up(fresh, sums)
         for budget in fresh:
-            self._place(budget, budget.period, now_ns)
+            self._place(budget, budget.period, now_ns, SLOW_S)
 
-    def _place(self, budget: Budget, period: Period, now_ns: int) -> None:
-        """Find the line of a period; if there is none, add it, with as much spent as the period says."""
-        table, key = self._table, _key(budget, period.start_ns)
+    def _adopt_all(self, now_ns: int) -> None:
+        """Add what each key and each user has spent, unless somebody has, in all that they are counted in."""
+        missing = []
+        for count in self._counts():
+            kind, window, zone = count
+            start_ns, end_ns = self._span(window, zone, now_ns)
+            mark = _key(Scope(kind, _MARK), window, zone, start_ns)
+            if not self._find(mark):
+                missing.append((count, mark, (start_ns, end_ns)))
+        if not missing:
+            return
+        with sums_of(self._home) as sums:
+            for count, mark, span in missing:
+                self._add_all(count, span, sum_of_each(sums, Span(*span), count[0]), now_ns)
+                self._create(mark, span, 0, now_ns, SLOW_S)
+
+    def _add_all(self, count: Count, span: tuple[int, int], spent: dict[str, int], now_ns: int) -> None:
+        """Add balances that are not there yet, a few at a time."""
+        kind, window, zone = count
+        names = iter(spent.items())
+        while some := list(islice(names, AT_ONCE)):
+            table = self._table
+            table.acquire(SLOW_S)
+            try:
+                for name, cost in some:
+                    key = _key(Scope(kind, name), window, zone, span[0])
+                    if not table.find(key):
+                        table.create(key, span, min(cost, MOST), now_ns)
+            finally:
+                table.release()
+
+    def _find(self, key: Key) -> int:
+        table = self._table
         table.acquire(SLOW_S)
         try:
-            line = table.find(key) or table.create(
-                key, (period.start_ns, period.end_ns), min(period.spent, MOST), now_ns
-            )
+            return table.find(key)
         finally:
             table.release()
-        period.line, period.key = line, key[0]
+
+    def _create(self, key: Key, span: tuple[int, int], spent: int, now_ns: int, patience_s: float) -> int:
+        """Find a line; if there is none, add it."""
+        table = self._table
+        table.acquire(patience_s)
+        try:
+            return table.find(key) or table.create(key, span, min(spent, MOST), now_ns)
+        finally:
+            table.release()
+
+    def _make(self, limits: Iterable[Limit], now_ns: int) -> tuple[Budget, ...]:
+        """Make budgets of a key or a user, whose lines others may have added. Raises `Overloaded`."""
+        made = super()._make(limits, now_ns)
+        for budget in made:
+            self._place(budget, budget.period, now_ns, PATIENCE_S)
+        return made
+
+    def _place(self, budget: Budget, period: Period, now_ns: int, patience_s: float) -> None:
+        """Find the line of a period; if there is none, add it, with as much spent as the period says."""
+        key = _key(*budget.identity, period.start_ns)
+        period.line = self._create(key, (period.start_ns, period.end_ns), period.spent, now_ns, patience_s)
+        period.key = key[0]
 
     def _roll(self, budget: Budget, now_ns: int) -> None:
         """Begin the period of `now_ns`: with what others have spent in it already, which is nothing for the first of all."""
         period = Period(*bounds(budget.limit.window, now_ns, budget.zone))
-        self._place(budget, period, now_ns)
+        self._place(budget, period, now_ns, SLOW_S)
         budget.period = period
 
     # -- as in memory --
@@ -116,14 +171,18 @@ class SharedBudgets(Budgets):
         `call_id` is the id of the call's intent and receipt, which are written after this. Raises `Overloaded` where
         another process is stopped in the middle of a booking.
         """
-        budgets = self._applying(who, model)
+        budgets = self._applying(who, model, now_ns)
         if not budgets:
             return self._free
         if ceiling_nano_usd is None:
-            raise no_price(budgets[0].limit)
+            ceiling_nano_usd = unpriced(budgets)
+        counted_only = True
         for budget in budgets:
             if now_ns >= budget.period.end_ns:
                 self._roll(budget, now_ns)
+            counted_only = counted_only and not budget.is_limited
+        if counted_only:
+            return _held(0, budgets)
         call, table = id_bytes(call_id), self._table
         table.acquire()
         try:
@@ -139,7 +198,7 @@ class SharedBudgets(Budgets):
                 spent = period.spent = words[line + SPENT]
                 held = period.held = words[line + HELD]
                 held += ceiling_nano_usd
-                if spent + held > budget.nano_usd:
+                if spent + held > budget.wall:
                     fits = False
                 cells += (line + HELD, held)
             else:
@@ -147,7 +206,7 @@ class SharedBudgets(Budgets):
                     raise exhausted(budgets, ceiling_nano_usd, now_ns)
                 record = table.record()
                 table.open(record, call, ceiling_nano_usd, cells)
-                return Hold(ceiling_nano_usd, budgets, [budget.period for budget in budgets], record)
+                return _held(ceiling_nano_usd, budgets, record)
         finally:
             table.release()
         self._adopt(budgets, now_ns)  # a clock ran ahead by days, and the line was thought to be over
@@ -159,7 +218,7 @@ class SharedBudgets(Budgets):
         Less than is held already, or a call that is settled, changes nothing. Raises `Overloaded` as `hold` does.
         """
         more = ceiling_nano_usd - hold.ceiling_nano_usd
-        if more <= 0 or not hold.open or not hold.periods:
+        if more <= 0 or not hold.open or not hold.record:
             return
         table = self._table
         table.acquire()
@@ -197,32 +256,45 @@ class SharedBudgets(Budgets):
 
     def _book(self, hold: Hold, cost_nano_usd: int) -> None:
         table, cost = self._table, min(max(cost_nano_usd, 0), MOST)
-        table.close_record(hold.record, hold.ceiling_nano_usd, [period.line for period in hold.periods], cost)
-        table.free(hold.record)
+        if hold.record:
+            table.close_record(hold.record, hold.ceiling_nano_usd, [period.line for period in hold.periods], cost)
+            table.free(hold.record)
+        else:
+            table.spend([(period.line, period.key) for period in hold.periods], cost)
+        for period in hold.periods:
+            self._look(period)
 
     def _book_late(self) -> None:
         late = self._late
         while late:
             self._book(*late.popleft())
 
-    def states(self, now_ns: int) -> tuple[BudgetState, ...]:
-        """Give every budget as it is now, in the order of the configuration; as last seen, where the file is stuck."""
-        table = self._table
+    def _shown(self, now_ns: int, whos: Iterable[Who], *, singles: bool) -> list[Budget]:
+        return self._seen(super()._shown(now_ns, whos, singles=singles), now_ns)
+
+    def _seen(self, budgets: list[Budget], now_ns: int) -> list[Budget]:
+        """Give budgets as they are now, or as last seen, where the file is stuck."""
         try:
-            for budget in self._budgets:
+            for budget in budgets:
                 if now_ns >= budget.period.end_ns:
                     self._roll(budget, now_ns)
-            table.acquire()
+            self._look_at(budgets)
         except Overloaded:
-            return super().states(now_ns)
-        try:
-            if self._late:
-                self._book_late()
-            for budget in self._budgets:
-                self._look(budget.period)
-        finally:
-            table.release()
-        return super().states(now_ns)
+            pass
+        return budgets
+
+    def _look_at(self, budgets: Sequence[Budget]) -> None:
+        """Read figures, a few at a time. Raises `Overloaded`."""
+        table, rest = self._table, iter(budgets)
+        while some := list(islice(rest, AT_ONCE)):
+            table.acquire()
+            try:
+                if self._late:
+                    self._book_late()
+                for budget in some:
+                    self._look(budget.period)
+            finally:
+                table.release()
 
     def _look(self, period: Period) -> None:
         """Read a period's figures, if it has a line still."""
@@ -231,8 +303,19 @@ class SharedBudgets(Budgets):
             period.spent, period.held = words[line + SPENT], words[line + HELD]
 
 
-def _key(budget: Budget, start_ns: int) -> Key:
+def _held(ceiling_nano_usd: int, budgets: Sequence[Budget], record: int = 0) -> Hold:
+    """Make a hold, and let its periods know of it without a look at the file."""
+    periods = [budget.period for budget in budgets]
+    for period in periods:
+        period.held += ceiling_nano_usd
+    return Hold(ceiling_nano_usd, budgets, periods, record)
+
+
+_MARK = ""
+"""The name under which it is marked that all of a kind were added; nobody is called so."""
+
+
+def _key(scope: Scope, window: Window, zone: str, start_ns: int) -> Key:
     """Give what finds a period of a budget in the file; the first number is not 0."""
-    scope, window, zone = budget.identity
     digest = blake2b(repr((scope.kind, scope.name, window, zone, start_ns)).encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8], "little", signed=True) or 1, int.from_bytes(digest[8:], "little", signed=True)

@@ -1,17 +1,14 @@
-"""The SQL of the store: its schema, the steps from one version to the next, and every statement. Text only.
+"""The SQL of the store: the steps from one schema to the next, and every statement. Text only.
 
 Statements are constants; values reach them as parameters and never otherwise. A filter that is not asked for is a NULL
-parameter, a dimension that is not asked for a zero.
+parameter. `summing.py` has those that sum calls up.
 
 Times are nanoseconds since the epoch, UTC. Money is nano-dollars; NULL means: no price known. Of the texts the empty one
 means: not there. A call's id is the 16 bytes of its UUIDv7, so that rows are added at the end and a span of time is a
-span of keys. The tries of a call are JSON in its row, which the view `tries` lays out, one row per try. For people there
-are the views `call_log` and `try_log`, with ids as text, dollars, ISO times and NULL for what is not there:
-
-    sqlite3 ledger.db "select started_at, feature, model, cost_usd from call_log order by call desc limit 20"
+span of keys. `schema.py` says what the tables of calls are.
 """
 
-from typing import Final
+from penstock.ledger.schema import NARROW_CALLS
 
 APPLICATION_ID = 1886614628
 """Marks the file as ours in SQLite's own header: the letters pstd."""
@@ -31,6 +28,7 @@ SHRINK = "PRAGMA wal_checkpoint(TRUNCATE)"
 DATA_VERSION = "PRAGMA data_version"
 
 BEGIN, COMMIT, ROLLBACK = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
+BEGIN_READING = "BEGIN DEFERRED"
 
 _VERSION_1 = (
     "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
@@ -162,7 +160,23 @@ _IDEMPOTENCY = (
     "CREATE INDEX idempotency_claims ON idempotency (owner) WHERE status IS NULL",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _LIMITS_OF_KEYS, _IDEMPOTENCY)
+_FACTORS = (
+    "CREATE TABLE factors (model TEXT NOT NULL PRIMARY KEY, seen INTEGER, mean REAL, variance REAL) WITHOUT ROWID",
+)
+
+_BUDGETS_OF_KEYS = (
+    "ALTER TABLE keys ADD COLUMN day_nano_usd INTEGER",
+    "ALTER TABLE keys ADD COLUMN month_nano_usd INTEGER",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _VERSION_1,
+    _LIMITS_OF_KEYS,
+    _IDEMPOTENCY,
+    _FACTORS,
+    _BUDGETS_OF_KEYS,
+    NARROW_CALLS,
+)
 """The statements that lead from version i to i + 1. Only ever added to."""
 
 VERSION_OF = "SELECT value FROM meta WHERE name = 'schema'"
@@ -170,63 +184,69 @@ SET_VERSION = "UPDATE meta SET value = ? WHERE name = 'schema'"
 
 # -- calls --
 
-ADD_CALL = """
-    INSERT INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING
+ADD_CALL = "INSERT INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+
+CALLER_OF = "SELECT id FROM callers WHERE key_id = ? AND team = ? AND feature = ? AND prompt = ?"
+ADD_CALLER = "INSERT INTO callers (key_id, team, feature, prompt) VALUES (?,?,?,?)"
+KIND_OF = """
+    SELECT id FROM kinds
+    WHERE dialect = ? AND model = ? AND target = ? AND status = ? AND http_status = ? AND streamed = ? AND error = ?
+        AND error_origin = ? AND finish_reason = ? AND usage_source = ? AND cost_status = ? AND lane = ? AND cache = ?
+        AND config_hash = ? AND price_version = ? AND response_model = ? AND fingerprint = ? AND service_tier = ?
+"""
+ADD_KIND = """
+    INSERT INTO kinds (dialect, model, target, status, http_status, streamed, error, error_origin, finish_reason,
+        usage_source, cost_status, lane, cache, config_hash, price_version, response_model, fingerprint, service_tier)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 """
 
-CALL = "SELECT * FROM calls WHERE id = ?"
-
-CALLS = """
-    SELECT * FROM calls
-    WHERE id >= :first AND id < :beyond AND id > :after AND started_ns >= :since_ns AND started_ns < :until_ns
+_CALLS = """
+    SELECT calls.id, started_ns, key_id, team, feature, prompt, dialect, model, target, status, http_status, streamed,
+        error, error_origin, finish_reason, usage_source, cost_status, lane, cache, config_hash, price_version,
+        response_model, fingerprint, service_tier, user, session, input_tokens, cached_input_tokens, output_tokens,
+        reasoning_tokens, cost_nano_usd, ttft_us, total_us, cache_saved_nano_usd, routing_saved_nano_usd,
+        try_started_us, try_ttft_us, try_total_us, response_id, tries, more
+    FROM calls CROSS JOIN callers ON callers.id = calls.caller CROSS JOIN kinds ON kinds.id = calls.kind
+"""
+CALL = _CALLS + "WHERE calls.id = ?"
+CALLS = (
+    _CALLS
+    + """
+    WHERE calls.id >= :first AND calls.id < :beyond AND calls.id > :after
+        AND started_ns >= :since_ns AND started_ns < :until_ns
         AND (:team IS NULL OR team = :team) AND (:feature IS NULL OR feature = :feature)
         AND (:model IS NULL OR model = :model) AND (:user IS NULL OR user = :user)
         AND (:key IS NULL OR key_id = :key) AND (:target IS NULL OR target = :target)
         AND (:status IS NULL OR status = :status)
-    ORDER BY id DESC LIMIT :limit
+    ORDER BY calls.id DESC LIMIT :limit
 """
-
-_FIGURES = """
-    count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), coalesce(sum(cost_nano_usd), 0),
-    sum(cost_status = 'unpriced'), sum(cost_status = 'estimated'), sum(cost_status = 'exact')
-    FROM calls
-    WHERE id >= :first AND id < :beyond AND started_ns >= :since_ns AND started_ns < :until_ns
-"""
-# feature, model, team, user, key, target and the quarter of an hour, before the figures. SQLite sorts the rows to group
-# them, and wide keys take several times as long as one; so the sums by nothing and by one dimension have their own.
-SUMS = (
-    """
-    SELECT
-        CASE WHEN :feature THEN feature END, CASE WHEN :model THEN model END, CASE WHEN :team THEN team END,
-        CASE WHEN :user THEN user END, CASE WHEN :key THEN key_id END, CASE WHEN :target THEN target END,
-        CASE WHEN :time THEN started_ns / 900000000000 ELSE 0 END,
-    """
-    + _FIGURES
-    + "GROUP BY 1, 2, 3, 4, 5, 6, 7"
 )
-SUM = "SELECT NULL, NULL, NULL, NULL, NULL, NULL, 0," + _FIGURES
-SUMS_BY: Final = {
-    "feature": "SELECT feature, NULL, NULL, NULL, NULL, NULL, 0," + _FIGURES + "GROUP BY 1",
-    "model": "SELECT NULL, model, NULL, NULL, NULL, NULL, 0," + _FIGURES + "GROUP BY 2",
-    "team": "SELECT NULL, NULL, team, NULL, NULL, NULL, 0," + _FIGURES + "GROUP BY 3",
-    "user": "SELECT NULL, NULL, NULL, user, NULL, NULL, 0," + _FIGURES + "GROUP BY 4",
-    "key": "SELECT NULL, NULL, NULL, NULL, key_id, NULL, 0," + _FIGURES + "GROUP BY 5",
-    "target": "SELECT NULL, NULL, NULL, NULL, NULL, target, 0," + _FIGURES + "GROUP BY 6",
-    "time": "SELECT NULL, NULL, NULL, NULL, NULL, NULL, started_ns / 900000000000," + _FIGURES + "GROUP BY 7",
-}
+
+# -- calls as they stood before --
+
+IS_WIDE = "SELECT count(*) FROM sqlite_master WHERE name = 'wide_calls'"
+WIDE = "SELECT * FROM wide_calls ORDER BY id LIMIT ?"
+FORGET_WIDE = "DELETE FROM wide_calls WHERE id <= ?"
+DROP_WIDE = "DROP TABLE wide_calls"
 
 # -- keys --
 
 # Columns by name, so that a process that does not know a later one yet goes on.
 ADD_KEY = """
-    INSERT INTO keys (id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+    INSERT INTO keys (id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency,
+        day_nano_usd, month_nano_usd)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 """
 KEYS = """
-    SELECT id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency
+    SELECT id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency,
+        day_nano_usd, month_nano_usd
     FROM keys ORDER BY created_ns, id
 """
 EXPIRE_KEY = "UPDATE keys SET expires_ns = min(coalesce(expires_ns, :at), :at) WHERE id = :id"
+LIMIT_KEY = """
+    UPDATE keys SET rpm = :rpm, tpm = :tpm, concurrency = :concurrency, day_nano_usd = :day_nano_usd,
+        month_nano_usd = :month_nano_usd WHERE id = :id
+"""
 REVOKE_KEY = "UPDATE keys SET revoked_ns = coalesce(revoked_ns, :at) WHERE id = :id"
 KEYS_CHANGED = "UPDATE meta SET value = value + 1 WHERE name = 'keys'"
 KEYS_VERSION = "SELECT value FROM meta WHERE name = 'keys'"
@@ -252,4 +272,12 @@ RELEASE_CLAIM = "DELETE FROM idempotency WHERE id = :id AND owner = :owner AND s
 RELEASE_CLAIMS = "DELETE FROM idempotency WHERE owner = :owner AND status IS NULL"
 FORGET_REPLIES = """
     DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE until_ns <= :now ORDER BY until_ns LIMIT :limit)
+"""
+
+# -- what counts are corrected by --
+
+FACTORS = "SELECT model, seen, mean, variance FROM factors ORDER BY model"
+KEEP_FACTOR = """
+    INSERT INTO factors (model, seen, mean, variance) VALUES (?,?,?,?)
+    ON CONFLICT (model) DO UPDATE SET seen = excluded.seen, mean = excluded.mean, variance = excluded.variance
 """

@@ -1,58 +1,33 @@
-"""The one SQL door: every receipt and every key in one SQLite file, `<home>/ledger.db`.
+"""Every receipt, every key and every claim in one SQLite file, `<home>/ledger.db`.
 
-Write-ahead log, synchronous NORMAL: a commit costs no fsync and survives the death of the process. What the loss of power
-could take, the journal still has: its segments go only after a checkpoint. On the request path (`hurry`) a connection
-waits for nobody: where another process is writing it raises `StoreBusy`, and the caller comes again. Checkpoints never
-happen by themselves but in `checkpoint()`, which a thread calls.
+Adds rows and finds them again; sums them up, from what is kept of quarters and days where it is kept (`rollups.py`), from
+the calls where not: in one snapshot, so that the answer is exact whoever writes meanwhile. A row that was there already is
+never added again, nor summed twice.
 
 Knows rows and statements; never what a budget is, nor how a report looks. A `Store` belongs to the thread that opened it.
 """
 
-import os
-import sqlite3
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from penstock.errors import Internal, Overloaded
-from penstock.ledger import sql
-from penstock.ledger.ids import first_key
-from penstock.ledger.periods import MAX_NS
-from penstock.ledger.rows import Row, receipt_of
+from penstock.call import Limits
+from penstock.ledger import sql, summing
+from penstock.ledger.database import FILE, Database, StoreBusy, checkpoint
+from penstock.ledger.interning import Interning
+from penstock.ledger.periods import QUARTER_NS
+from penstock.ledger.rollups import DAY, NAMES, Piece, Span, bounds, part_of, pieces
+from penstock.ledger.rows import Row, adapted, receipt_of, row_of
 from penstock.receipt import Receipt
 
-FILE = "ledger.db"
+__all__ = ["FILE", "Claim", "Filter", "Span", "Store", "StoreBusy", "Sums", "checkpoint"]
 
-_WAL_BYTES = 64 << 20
-_RETRY_S = 0.01
-_NAMES = 6
-_SLACK_NS = 60_000_000_000
-
-_MAY_WRITE = "Let this user write the file and its folder, or set PENSTOCK_HOME to another folder."
-_MOVE = "Move the file away, or set PENSTOCK_HOME to another folder."
-_HINTS: Final = {
-    sqlite3.SQLITE_FULL: "The disk is full: free some space.",
-    sqlite3.SQLITE_IOERR: "The disk fails: look at the system's log.",
-    sqlite3.SQLITE_READONLY: _MAY_WRITE,
-    sqlite3.SQLITE_CANTOPEN: _MAY_WRITE,
-    sqlite3.SQLITE_NOTADB: _MOVE,
-    sqlite3.SQLITE_CORRUPT: "Restore a backup, or save what can be saved with `sqlite3 FILE .recover`.",
-}
-
-
-class StoreBusy(Overloaded):
-    """Another process is writing: nothing was done, come again."""
-
-
-class Span(Struct, frozen=True, gc=False):
-    """From `since_ns` up to but not including `until_ns`."""
-
-    since_ns: int
-    until_ns: int
+_PIECE = 2000
+"""Rows of the older form that are moved at once."""
+_CHECKPOINT = 32
+"""Pieces after which the write-ahead log is moved, while they are."""
 
 
 class Filter(Struct, frozen=True):
@@ -73,7 +48,7 @@ class Sums(Struct, frozen=True, gc=False):
     """A group of calls: its dimensions (None where not asked for, or not known), and what they sum up to.
 
     `quarter` counts quarters of an hour since the epoch, 0 where time was not asked for; `cost_nano_usd` leaves the
-    `unpriced` calls out.
+    `unpriced` calls out. What routing saved may be negative.
     """
 
     feature: str | None
@@ -91,6 +66,9 @@ class Sums(Struct, frozen=True, gc=False):
     unpriced: int
     estimated: int
     exact: int
+    prompt: str | None = None
+    cache_saved_nano_usd: int = 0
+    routing_saved_nano_usd: int = 0
 
 
 class Claim(Struct, frozen=True, gc=False):
@@ -106,133 +84,79 @@ class Claim(Struct, frozen=True, gc=False):
         return {"id": self.id, "request": self.request, "owner": self.owner, "until": self.until_ns}
 
 
-def _failure(error: sqlite3.Error, path: Path) -> Exception:
-    """Turn what SQLite says into what we raise: `StoreBusy`, or `Internal` with what to do."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy("Another process is writing to the ledger.", hint="Try again.", retry_after_s=1.0)
-    return Internal(f"The ledger {path} cannot be used: {error}.", hint=_HINTS.get(code, ""))
-
-
-def _make_file(path: Path) -> None:
-    """Make the file for this user alone if there is none; SQLite gives its companions the same mode."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise Internal(f"The ledger {path} cannot be opened: {error.strerror}.", hint=_MAY_WRITE) from None
-
-
-def _bounds(span: Span) -> dict[str, Any]:
-    """Give the span as parameters: as moments, and as the keys that can hold them, ids being in order of time."""
-    since, until = max(span.since_ns, 0), min(span.until_ns, MAX_NS)
-    first, beyond = first_key(since - _SLACK_NS), first_key(until + _SLACK_NS)
-    return {"first": first, "beyond": beyond, "since_ns": since, "until_ns": until}
-
-
 def _sums(row: Row) -> Sums:
-    values: list[Any] = [*(name or None for name in row[:_NAMES]), *row[_NAMES:]]
-    return Sums(*values)
+    feature, model, team, user, key, target, prompt, quarter, *figures, cache_saved, routing_saved = row
+    values = (feature or None, model or None, team or None, user or None, key or None, target or None, quarter)
+    known: list[Any] = [*values, *figures, prompt or None, cache_saved, routing_saved]
+    return Sums(*known)
 
 
-class Store:
+def _together(rows: Iterable[Row]) -> Iterable[Row]:
+    """Add up rows of the same names and time."""
+    groups: dict[Row, list[int]] = {}
+    place = len(NAMES) + 1
+    for row in rows:
+        known = groups.get(row[:place])
+        if known is None:
+            groups[row[:place]] = list(row[place:])
+        else:
+            for at, figure in enumerate(row[place:]):
+                known[at] += figure
+    return [(*names, *figures) for names, figures in groups.items()]
+
+
+class Store(Database):
     """One connection. Every method raises `Internal` where the file cannot be used."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._db = connection
-        self._execute = connection.execute
-
-    @classmethod
-    def open(cls, path: Path) -> "Store":
-        """Open the file; make it if there is none; bring its schema up to date."""
-        _make_file(path)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=sql.WAIT_S)
-        store = cls(path, connection)
-        try:
-            with store._told():
-                store._prepare()
-        except BaseException:
-            connection.close()
-            raise
-        return store
+    def __init__(self, path: Path, connection: Any) -> None:
+        super().__init__(path, connection)
+        self._interning = Interning(connection.execute)
 
     def _prepare(self) -> None:
-        for setting in sql.SETTINGS:
-            self._execute(setting)
-        self._refuse_strangers()
-        deadline = time.monotonic() + sql.WAIT_S
-        while True:
-            try:
-                self._execute(sql.WAL)
-                break
-            except sqlite3.OperationalError as error:  # of several that change the mode at once only one waits
-                if not isinstance(_failure(error, self.path), StoreBusy) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_RETRY_S)
-        if self._version() != len(sql.MIGRATIONS):
+        super()._prepare()
+        self._move_calls()
+
+    def _move_calls(self) -> None:
+        """Bring calls of the older, wide form into the present one, in pieces.
+
+        Each piece is a transaction of its own: whatever ends this process on the way, the next one that opens the file
+        goes on, and several do it together.
+        """
+        moved = 0
+        while self._one(sql.IS_WIDE):
             with self._transaction():
-                self._migrate(self._version())
-
-    def _refuse_strangers(self) -> None:
-        tables = self._one(sql.TABLES)  # first: whoever makes them at this moment has marked the file by the end
-        mark = self._one(sql.MARK_OF)
-        if mark != sql.APPLICATION_ID and (mark or tables):
-            raise Internal(f"{self.path} is the database of another program.", hint=_MOVE)
-
-    def _version(self) -> int:
-        return self._one(sql.VERSION_OF) if self._one(sql.TABLES) else 0
-
-    def _migrate(self, version: int) -> None:
-        newest = len(sql.MIGRATIONS)
-        if version > newest:
-            raise Internal(
-                f"The ledger {self.path} was written by a newer penstock: schema {version}, and this one knows {newest}.",
-                hint="Upgrade penstock, or set PENSTOCK_HOME to another folder.",
-            )
-        for statements in sql.MIGRATIONS[version:]:
-            for statement in statements:
-                self._execute(statement)
-        self._execute(sql.SET_VERSION, (newest,))
-        self._execute(sql.MARK)
-
-    def _one(self, statement: str) -> int:
-        value: int = self._execute(statement).fetchone()[0]
-        return value
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Commit what is done inside, or nothing of it."""
-        self._execute(sql.BEGIN)
-        try:
-            yield
-            self._execute(sql.COMMIT)
-        finally:
-            if self._db.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._execute(sql.ROLLBACK)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _failure(error, self.path) from None
-
-    def hurry(self, *, on: bool) -> None:
-        """Let a write not wait for other processes from now on, or for up to 5 seconds, as after `open`."""
-        self._execute(sql.HURRY if on else sql.WAIT)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._told():
-            self._db.close()
+                if not self._one(sql.IS_WIDE):  # another process was quicker
+                    return
+                cursor = self._execute(sql.WIDE, (_PIECE,))
+                names = [column[0] for column in cursor.description]
+                rows = [row_of(receipt_of(adapted(dict(zip(names, row, strict=True))))) for row in cursor]
+                if rows:
+                    self._insert(rows)
+                    self._execute(sql.FORGET_WIDE, (rows[-1][0],))
+                else:
+                    self._execute(sql.DROP_WIDE)
+            moved += 1
+            if moved % _CHECKPOINT == 0:
+                self._execute(sql.CHECKPOINT).fetchone()
 
     # -- calls --
 
     def add(self, rows: Sequence[Row]) -> int:
         """Add the calls that are not there yet, in one transaction; give how many. Raises `StoreBusy` as well."""
         with self._told(), self._transaction():
-            return self._db.executemany(sql.ADD_CALL, rows).rowcount
+            return self._insert(rows)
+
+    def _insert(self, rows: Sequence[Row]) -> int:
+        """Add calls, and take back what was summed of their time: another process may have done that already."""
+        try:
+            added = self._db.executemany(sql.ADD_CALL, self._interning.pack(rows)).rowcount
+            for quarter in {row[1] // QUARTER_NS for row in rows} if added else ():
+                self._execute(summing.UNROLL, (1, quarter))
+                self._execute(summing.UNROLL, (DAY, quarter // DAY * DAY))
+        except BaseException:
+            self._interning.forget()
+            raise
+        return added
 
     def call(self, key: bytes) -> Receipt | None:
         """Find a receipt by the 16 bytes of its id."""
@@ -244,26 +168,35 @@ class Store:
         """Give receipts, newest first."""
         wanted = {name: getattr(which, name) for name in Filter.__struct_fields__ if name != "span"}
         with self._told():
-            rows = self._execute(sql.CALLS, {**_bounds(which.span), **wanted, "limit": limit}).fetchall()
+            rows = self._rows(sql.CALLS, {**bounds(which.span), **wanted, "limit": limit})
         return [receipt_of(row) for row in rows]
 
     def sums(self, span: Span, by: Sequence[str]) -> list[Sums]:
-        """Sum calls up by any of feature, model, team, user, key, target and time (quarters of an hour)."""
-        values = _bounds(span)
-        if len(by) > 1:
-            statement = sql.SUMS
-            values |= {name: name in by for name in sql.SUMS_BY}
-        else:
-            statement = sql.SUMS_BY[by[0]] if by else sql.SUM
-        with self._told():
-            rows = self._execute(statement, values).fetchall()
-        found = [_sums(row) for row in rows]
-        return [sums for sums in found if sums.calls]
+        """Sum calls up by any of feature, model, team, user, key, target, prompt, and time or day.
+
+        `time` is quarters of an hour, `day` days in UTC; a group tells the quarter with which its own begins.
+        """
+        step = 1 if "time" in by else DAY if "day" in by else 0
+        names = tuple(name for name in by if name in NAMES)
+        lengths = (1,) if step == 1 else (DAY, 1)
+        with self._snapshot():
+            parts = pieces(span, names, self._marks, lengths)
+            rows: Iterable[Row] = [row for part in parts for row in self._sum(part, names, step)]
+        if len(parts) > 1:
+            rows = _together(rows)
+        return [_sums(row) for row in rows]
+
+    def _marks(self, quarters: int, first: int, beyond: int) -> list[Row]:
+        return self._rows(summing.MARKS, (quarters, first, beyond))
+
+    def _sum(self, part: Piece, names: Sequence[str], step: int) -> list[Row]:
+        statement, values = part_of(part, names, timed=step > 0)
+        return [row for row in self._rows(statement, {**values, "step": step}) if row[len(NAMES) + 1]]
 
     # -- keys --
 
     def key_rows(self) -> list[Row]:
-        """Give every key: id, hash, team, feature, label, admin, created_ns, expires_ns, revoked_ns, rpm, tpm, concurrency."""
+        """Give every key: id, hash, team, feature, label, admin, three moments and its limits, as `sql.KEYS` has them."""
         with self._told():
             return self._execute(sql.KEYS).fetchall()
 
@@ -279,6 +212,13 @@ class Store:
         """Revoke a key, once and for all; give whether there is one of that id. Raises `StoreBusy` as well."""
         with self._told(), self._transaction():
             found = self._execute(sql.REVOKE_KEY, {"id": key_id, "at": at_ns}).rowcount == 1
+            self._execute(sql.KEYS_CHANGED)
+            return found
+
+    def limit_key(self, key_id: str, limits: Limits) -> bool:
+        """Give a key other limits; give whether there is one of that id. Raises `StoreBusy` as well."""
+        with self._told(), self._transaction():
+            found = self._execute(sql.LIMIT_KEY, {**structs.asdict(limits), "id": key_id}).rowcount == 1
             self._execute(sql.KEYS_CHANGED)
             return found
 
@@ -331,27 +271,14 @@ class Store:
         with self._told():
             self._execute(sql.RELEASE_CLAIMS, {"owner": owner})
 
-    def data_version(self) -> int:
-        """Give a number that differs once another connection has changed anything."""
+    # -- what counts are corrected by --
+
+    def factors(self) -> list[Row]:
+        """Give what was learnt per model: model, seen, mean, variance."""
         with self._told():
-            return self._one(sql.DATA_VERSION)
+            return self._execute(sql.FACTORS).fetchall()
 
-
-def checkpoint(path: Path) -> bool:
-    """Move the write-ahead log into the database and sync both; give whether all that was committed before is safe.
-
-    Blocks nobody, unless the log has grown beyond 64 MiB under constant writing: then writers are kept out for the
-    moment that it takes to begin it anew. Opens a connection of its own, so any thread may call it.
-    """
-    try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=sql.WAIT_S)
-        try:
-            busy, in_log, moved = connection.execute(sql.CHECKPOINT).fetchone()
-            log = path.with_name(f"{path.name}-wal")
-            if log.exists() and log.stat().st_size > _WAL_BYTES:
-                connection.execute(sql.SHRINK)
-            return not busy and in_log == moved
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise _failure(error, path) from None
+    def keep_factors(self, rows: Sequence[Row]) -> None:
+        """Keep what was learnt, in the form of `factors`, in place of what was known. Raises `StoreBusy` as well."""
+        with self._told(), self._transaction():
+            self._db.executemany(sql.KEEP_FACTOR, rows)

@@ -1,0 +1,271 @@
+"""What money costs on the line: microseconds of processor time for each call, and nanoseconds for each chunk of a stream.
+
+`python bench/money.py` makes calls through the whole line of one process, with a provider that answers at once, and takes
+turns: with everything that money does (the hold in three budgets, the intent and the receipt in the journal, the settlement,
+the row in the store, threads included), and with all of that left out. The difference of the medians is what money costs. It
+says so for budgets in memory and for budgets that processes share, then what the parts take by themselves, and what a chunk
+costs before and behind the check that a stream does not outgrow its hold. Exit code 1: a target is missed.
+"""
+
+# ruff: noqa: SLF001 - what is measured are parts of the program that nobody else takes apart
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src")]
+
+from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who  # noqa: E402  # needs the path above
+from penstock.config import load  # noqa: E402
+from penstock.execute import LiveTry  # noqa: E402
+from penstock.flow import Flow  # noqa: E402
+from penstock.gateway import Gateway, start  # noqa: E402
+from penstock.inflight import InFlight  # noqa: E402
+from penstock.meter import NEVER, Meter  # noqa: E402
+from penstock.receipt import Receipt, Usage  # noqa: E402
+from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, UsageReported  # noqa: E402
+from penstock.routing.attempts import Try  # noqa: E402
+from penstock.target import Target  # noqa: E402
+
+CONFIG = """
+[server]
+workers = {workers}
+[providers.p]
+kind = "scripted"
+path = "replies.toml"
+[models.fast]
+targets = ["p/m"]
+[prices."p/m"]
+input = 0.15
+output = 0.6
+[teams.web]
+budget_usd = {{ day = 1000000, month = 10000000 }}
+[features.invoices]
+budget_usd = {{ day = 1000000 }}
+"""
+WHO = Who(key_id="k", team="web", feature="invoices")
+CONTENT = Content((Message("user", (Text("hi"),)),))
+BODY = b'{"model":"fast","max_tokens":20,"messages":[{"role":"user","content":"hi"}]}'
+CALL = Call("chat", "fast", sampling=Sampling(max_tokens=20), read=lambda: CONTENT, raw=BODY, input_bound=80)
+ANSWER = Chunk(
+    (Started("1"), TextDelta("Hello."), Finished("stop"), UsageReported(Usage(9, 2)), Ended()),
+    b"{}",
+)
+CALLER = Caller()
+NOTHING = Receipt("", 0, "chat", "fast", "ok", 200)
+TARGET_US, TARGET_NS = 25.0, 60.0
+
+
+class Answered:
+    """An exchange that has its reply already."""
+
+    lane, dropped, status, headers = "verbatim", (), 200, ()
+
+    async def read(self) -> Chunk:
+        """Give all of it."""
+        return ANSWER
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class AtOnce:
+    """A provider that answers without a wait."""
+
+    async def send(self, call: Call, target: Target, deadline: float) -> Answered:
+        """Answer."""
+        del call, target, deadline
+        return Answered()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def gateway_at(folder: Path, workers: int) -> Gateway:
+    (folder / "replies.toml").write_text('[[rules]]\ntext = "Hello."\n')
+    (folder / "penstock.toml").write_text(CONFIG.format(workers=workers))
+    gateway = start(load(str(folder / "penstock.toml"), {"PENSTOCK_HOME": str(folder / "home")}))
+    gateway._providers["p"] = AtOnce()
+    return gateway
+
+
+def without_money(gateway: Gateway) -> None:
+    """Leave out what money does; what ends a call otherwise stays."""
+    accounts, clock = gateway._accounts, gateway._clock
+    books = accounts._books
+
+    async def reserve(flight: InFlight[Any], plan: Any) -> None:
+        del flight, plan
+
+    def intend(flight: InFlight[Any], target: Target) -> None:
+        del target
+        flight.intended = True
+
+    def settle(flight: InFlight[Any]) -> Receipt:
+        if flight.receipt is None:
+            flight.receipt, now = NOTHING, clock()
+            for live in flight.tries:
+                live.end("ok", now, None)
+            if flight.ticket is not None:
+                books.leave(flight.ticket, 11, now)
+            accounts._deadlines.forget(flight)
+            books.observe(NOTHING)
+            accounts._closed()
+        return flight.receipt
+
+    accounts.reserve, accounts.intend, gateway.settle = reserve, intend, settle  # type: ignore[method-assign]
+
+
+async def make(gateway: Gateway, calls: int) -> float:
+    """Make so many calls and wait until all of them are in the store; give the processor's microseconds for each."""
+    began = time.process_time()
+    for number in range(calls):
+        flow = await gateway.begin(CALL, WHO, CALLER)
+        while await flow.next() is not None:
+            pass
+        flow.close()
+        if number % 64 == 63:  # as many as come while the flusher waits for its turn
+            await asyncio.sleep(0)
+    while gateway.ledger.backlog:  # noqa: ASYNC110 - its timer tells nobody
+        await asyncio.sleep(0.002)
+    return (time.process_time() - began) / calls * 1e6
+
+
+async def compare(workers: int, rounds: int, calls: int) -> tuple[float, float]:
+    """Give the medians with and without money."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        full, bare = gateway_at(Path(one), workers), gateway_at(Path(two), 1)
+        without_money(bare)
+        taken: tuple[list[float], list[float]] = ([], [])
+        for number in range(rounds + 1):
+            for gateway, to in zip((full, bare), taken, strict=True):
+                each = await make(gateway, calls)
+                if number:  # the first round is for warming up
+                    to.append(each)
+        await full.close()
+        await bare.close()
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+# -- the parts --
+
+
+async def parts(calls: int) -> dict[str, float]:
+    """Give microseconds for each part by itself; a clock stands around each, which costs half of one."""
+    spent: dict[str, int] = {}
+
+    def timed(name: str, thing: Any, attribute: str) -> None:
+        inner, clock = getattr(thing, attribute), time.thread_time_ns
+
+        def around(*arguments: Any) -> Any:
+            began = clock()
+            try:
+                return inner(*arguments)
+            finally:
+                spent[name] = spent.get(name, 0) + clock() - began
+
+        setattr(thing, attribute, around)
+
+    with tempfile.TemporaryDirectory() as folder:
+        gateway = gateway_at(Path(folder), 1)
+        await make(gateway, 500)
+        accounts, ledger = gateway._accounts, gateway.ledger
+        timed("hold: the ceiling and three budgets", accounts, "_hold")
+        timed("intent: made and journalled", accounts, "intend")
+        timed("receipt: made (tries, usage, cost)", InFlight, "close")
+        timed("receipt: packed and journalled", ledger, "settle")
+        timed("settlement of the budgets", gateway.reservations, "settle")
+        timed("metrics", gateway.metrics, "observe")
+        accounts._books = type(accounts._books)(
+            *(accounts._books.flusher, accounts._books.reservations, accounts._books.leave, gateway.metrics.observe),
+            accounts._books.config_hash,
+        )
+        timed("row in the store (SQLite, 256 at a time)", ledger, "flush")
+        await make(gateway, calls)
+        await gateway.close()
+    return {name: nanoseconds / calls / 1000 for name, nanoseconds in spent.items()}
+
+
+# -- a chunk of a stream --
+
+
+class Before(Meter):
+    """As it was before holds grew: characters are counted, and nothing has a limit."""
+
+    __slots__ = ()
+
+    def _keep(self, text: str) -> None:
+        if self.passed < 4_000_000:
+            pieces = self.text
+            pieces.append(text)
+            self.passed += len(text)
+            self.loose += 1
+            if self.loose == 512:
+                pieces[-512:] = ["".join(pieces[-512:])]
+                self.loose = 0
+        else:
+            self.beyond += len(text)
+
+
+class Unchecked(Flow[Any]):
+    """As it was before holds grew."""
+
+    __slots__ = ()
+
+    def _arrived(self, chunk: Chunk) -> bool:
+        assert self._live is not None
+        meter = self._live.meter
+        meter.observe(chunk.events)
+        if meter.ended or meter.error is not None:
+            chunk = self._passing(chunk)
+            self._given = True
+        return self._give(chunk) or self.done
+
+
+def a_chunk(kind: type[Flow[Any]], meter: type[Meter], chunks: int) -> float:
+    """Give nanoseconds that a chunk takes through a flow whose hold is large enough."""
+    live = LiveTry(Try(Target("p/m", "p", "m", "chat"), "first"), 0.0)
+    live.meter = meter()
+    live.meter.watch(NEVER, NEVER, 0)
+    flight: InFlight[Any] = InFlight("id", 0, 0.0, CALL, WHO)
+    flow = kind(None, flight, Opening("id", "p/m", "verbatim", 1), live, ANSWER)  # type: ignore[arg-type]
+    flow._give = lambda _: False
+    words = [Chunk((TextDelta(f" word{number % 10}"),), b"data") for number in range(chunks)]
+    arrived: Callable[[Chunk], bool] = MethodType(kind._arrived, flow)
+    began = time.process_time_ns()
+    for word in words:
+        arrived(word)
+    return (time.process_time_ns() - began) / chunks
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=2000, help="calls of a round")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    missed = False
+    for name, workers in (("budgets in memory", 1), ("budgets that processes share", 3)):
+        full, bare = asyncio.run(compare(workers, options.rounds, options.calls))
+        print(
+            f"{name:30} {full:6.1f} us a call, {bare:6.1f} without money: {full - bare:5.1f} us (target {TARGET_US:g})"
+        )
+        missed |= full - bare > TARGET_US
+    for name, taken in sorted(asyncio.run(parts(options.calls)).items(), key=lambda each: -each[1]):
+        print(f"  {name:45} {taken:6.2f} us")
+    turns = [(a_chunk(Unchecked, Before, 50_000), a_chunk(Flow, Meter, 50_000)) for _ in range(options.rounds)]
+    before, after = (statistics.median(column) for column in zip(*turns, strict=True))
+    print(f"a chunk of a stream: {before:.0f} ns before, {after:.0f} ns with the check: {after - before:+.0f} ns")
+    missed |= after - before > TARGET_NS
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""What budgets are made of: whose spending is limited, how much of it, in which period, and what a refusal says.
+
+Values, and the small mutable records of `budgets.py`, which decides whether a call fits. A limit is hard, a wall that no
+call passes, or soft: it is counted and told of, and refuses nobody. What is not limited can be counted just the same, so
+that a limit that is set in the middle of a day knows what was spent in it.
+
+Money is integer nano-dollars. Never reads a clock nor touches a disk.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from penstock.call import Limits
+from penstock.errors import BudgetExhausted
+from penstock.ledger.balances import MOST
+from penstock.ledger.periods import NS_PER_S, Window, bounds, iso, zone_of
+from penstock.settings import BudgetSettings, Config
+from penstock.target import usd
+
+ScopeKind = Literal["team", "feature", "key", "user", "model"]
+WINDOWS: Final[tuple[Window, ...]] = ("day", "month")
+ENDLESS: Final = MOST
+"""A wall beyond all money, and the limit of what is only counted."""
+UTC = "UTC"
+
+
+class Scope(Struct, frozen=True, gc=False):
+    """Whose spending is limited."""
+
+    kind: ScopeKind
+    name: str
+
+
+class Limit(Struct, frozen=True, gc=False):
+    """One budget: so much per day or month of a time zone. A soft one refuses nobody."""
+
+    scope: Scope
+    window: Window
+    nano_usd: int
+    zone: str = UTC
+    soft: bool = False
+
+
+class BudgetState(Struct, frozen=True, gc=False):
+    """A budget at this moment; its window lasts from `starts_ns` to `resets_ns`.
+
+    `refused` counts the calls that this process refused in it because too little was left, not because others held it.
+    """
+
+    limit: Limit
+    spent_nano_usd: int
+    held_nano_usd: int
+    resets_ns: int
+    starts_ns: int = 0
+    refused: int = 0
+
+
+class Each(Struct, frozen=True):
+    """What holds for each key and each user, whoever comes.
+
+    Every key is counted, in the zone of its team (`zones`, by name) or UTC; its limits come with its calls. `users` is
+    what each single user may spend; if that is nothing in particular, users are not counted.
+    """
+
+    users: BudgetSettings = BudgetSettings()
+    zones: tuple[tuple[str, str], ...] = ()
+
+
+class Period:
+    """One window of one budget. Holds keep it, so a late settlement is booked where its call started.
+
+    `calls` are those that hold something here, or may come to. Where budgets are shared, `line` and `key` say where its
+    figures stand; `spent` and `held` are those last seen there, and calls are not counted.
+    """
+
+    __slots__ = ("calls", "end_ns", "held", "key", "line", "refused", "spent", "start_ns")
+
+    def __init__(self, start_ns: int, end_ns: int) -> None:
+        self.start_ns = start_ns
+        self.end_ns = end_ns
+        self.spent = 0
+        self.held = 0
+        self.refused = 0
+        self.calls = 0
+        self.line = 0
+        self.key = 0
+
+
+class Budget:
+    """A limit with its current period. `wall` is what no call may pass, close at hand for the request path.
+
+    It is not `is_limited` where it only counts what somebody spends who has no budget.
+    """
+
+    __slots__ = ("is_limited", "limit", "period", "wall", "zone")
+
+    def __init__(self, limit: Limit, span: tuple[int, int]) -> None:
+        self.zone: ZoneInfo = zone_of(limit.zone)
+        self.limit_to(limit)
+        self.period = Period(*span)
+
+    def limit_to(self, limit: Limit) -> None:
+        """Take another limit of the same identity."""
+        self.limit = limit
+        self.is_limited = not limit.soft or limit.nano_usd < ENDLESS
+        self.wall = ENDLESS if limit.soft else min(limit.nano_usd, ENDLESS)
+
+    def roll(self, now_ns: int) -> Period:
+        """Begin the period of `now_ns`, once the current one is over. A clock that steps back never brings one back."""
+        self.period = Period(*bounds(self.limit.window, now_ns, self.zone))
+        return self.period
+
+    @property
+    def identity(self) -> tuple[Scope, Window, str]:
+        """What stays the same when a limit changes."""
+        return self.limit.scope, self.limit.window, self.limit.zone
+
+
+class Hold:
+    """A reservation of `ceiling_nano_usd` in a period of each of its budgets; `Budgets.settle` ends it.
+
+    `record` says where it stands in the file of shared budgets; 0 is nowhere.
+    """
+
+    __slots__ = ("budgets", "ceiling_nano_usd", "open", "periods", "record")
+
+    def __init__(
+        self, ceiling_nano_usd: int, budgets: Sequence[Budget], periods: Sequence[Period], record: int = 0
+    ) -> None:
+        self.ceiling_nano_usd = ceiling_nano_usd
+        self.budgets = budgets
+        self.periods = periods
+        self.record = record
+        self.open = True
+
+
+# -- of a configuration --
+
+
+def limits_of(config: Config) -> Iterator[Limit]:
+    """Give every budget of a configuration that is known by its name."""
+    for team in config.teams:
+        yield from limits_in(Scope("team", team.name), team.budget)
+    for feature in config.features:
+        yield from limits_in(Scope("feature", feature.name), feature.budget)
+    for model in config.models:
+        yield from limits_in(Scope("model", model.name), model.budget)
+
+
+def each_of(config: Config) -> Each:
+    """Give what a configuration says of each key and each user."""
+    return Each(config.users.budget, tuple((team.name, team.zone) for team in config.teams))
+
+
+def limits_in(scope: Scope, budget: BudgetSettings) -> Iterator[Limit]:
+    """Give the limits of one `budget_usd`."""
+    for window, nano_usd in zip(WINDOWS, (budget.day_nano_usd, budget.month_nano_usd), strict=True):
+        if nano_usd is not None:
+            yield Limit(scope, window, nano_usd, budget.zone, budget.soft)
+
+
+def limits_of_key(key_id: str, limits: Limits | None, zone: str) -> Iterator[Limit]:
+    """Give what a key may spend in a day and in a month, with what is only counted as an endless soft limit."""
+    scope = Scope("key", key_id)
+    given = (None, None) if limits is None else (limits.day_nano_usd, limits.month_nano_usd)
+    for window, nano_usd in zip(WINDOWS, given, strict=True):
+        if nano_usd is None:
+            yield Limit(scope, window, ENDLESS, zone, soft=True)
+        else:
+            yield Limit(scope, window, nano_usd, zone)
+
+
+# -- refusals --
+
+
+def no_price(limit: Limit) -> BudgetExhausted:
+    """Say that a budget cannot be kept where nobody knows what a call costs."""
+    scope = limit.scope
+    return BudgetExhausted(
+        f"The {limit.window} budget of {scope.kind} {scope.name!r} cannot be kept: no price is known for this model.",
+        hint='Give it one: [prices."provider/model"] with input and output in USD per million tokens.',
+    )
+
+
+def exhausted(budgets: Sequence[Budget], ceiling_nano_usd: int, now_ns: int) -> BudgetExhausted:
+    """Name the budget that stands in the way for longest."""
+    full: list[tuple[int, Budget]] = []
+    for budget in budgets:
+        period = budget.period
+        if now_ns < period.end_ns and period.spent + period.held + ceiling_nano_usd > budget.wall:
+            full.append((period.end_ns, budget))
+    end_ns, budget = max(full, key=lambda each: each[0])
+    resets = iso(end_ns, budget.zone)
+    if budget.period.spent + ceiling_nano_usd > budget.wall:
+        hint, wait_s = f"It starts anew at {resets}.", -((now_ns - end_ns) // NS_PER_S)
+    else:
+        hint, wait_s = f"Calls in progress hold the rest: try again shortly, or at {resets}.", 1
+    message = f"{_used_up(budget, budget.period)}, and this call may cost {usd(ceiling_nano_usd)}."
+    return BudgetExhausted(message, hint=hint, retry_after_s=wait_s)
+
+
+def outgrown(budget: Budget, period: Period, more: int) -> BudgetExhausted:
+    """Say which budget a call in progress does not fit into any more."""
+    return BudgetExhausted(
+        f"{_used_up(budget, period)}, and this call in progress needs {usd(more)} more.",
+        hint="Set max_tokens, so that what a long answer can cost is held from the start.",
+    )
+
+
+def _used_up(budget: Budget, period: Period) -> str:
+    scope = budget.limit.scope
+    return (
+        f"The {budget.limit.window} budget of {scope.kind} {scope.name!r} is used up: of {usd(budget.wall)} USD,"
+        f" {usd(period.spent)} are spent and {usd(period.held)} held"
+    )
