@@ -1,14 +1,25 @@
 """The accounts of calls, apart from what the line's own tests say of them: the day, and the price of a plan."""
 
-import pytest
+from pathlib import Path
 
-from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books
-from penstock.call import Call, Content, Sampling
+import pytest
+from msgspec import structs
+
+from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books, _completed
+from penstock.call import Call, Content, Sampling, Who
 from penstock.config import load
+from penstock.errors import BudgetExhausted
+from penstock.execute import LiveTry
 from penstock.flushing import Flusher
+from penstock.inflight import InFlight
+from penstock.receipt import Receipt, Usage
+from penstock.reply import TextDelta, UsageReported
 from penstock.reservations import Reservations
+from penstock.routing.attempts import Try
 from penstock.routing.router import Plan
-from penstock.target import Price, Rates, Target
+from penstock.settings import BudgetSettings, Config, LedgerSettings, ServerSettings, SharedSettings, TeamSettings
+from penstock.target import Price, Profile, Rates, Target
+from penstock.tokens.sample import by_bytes
 
 DAY_NS = 86_400_000_000_000
 CALL = Call(dialect="chat", model="m", sampling=Sampling(max_tokens=10), read=lambda: Content(()))
@@ -37,3 +48,220 @@ def test_a_plan_costs_at_most_what_its_dearest_target_costs_on_that_day(accounts
 def test_a_plan_without_a_price_has_no_ceiling(accounts):
     plan = Plan.of("m", (Target(id="a/m", provider="a", model="m", dialect="chat"),))
     assert accounts.dearest(plan, CALL, 100, 0) is None
+
+
+# -- holds that grow --
+
+OUT, IN = 8_000, 2_000  # nano-dollars a token
+HELD = 1_000_000
+PRICED = (Price("2020-01-01", Rates(IN * 10**6, OUT * 10**6)),)
+
+
+WEB = Who(team="web")
+
+
+def reserving(day_nano_usd, *, soft=False):
+    """Reservations against one budget, or none."""
+    teams = (TeamSettings(name="web", budget=BudgetSettings(day_nano_usd=day_nano_usd, soft=soft)),)
+    config = Config("test", Path(), "0", ServerSettings(), (), (), teams, (), (), LedgerSettings(), SharedSettings())
+    return Reservations(config, now_ns=0, sums=lambda *_: ())
+
+
+class Reply:
+    """A reply that flows, with what is held for it in budgets that have so much room."""
+
+    def __init__(self, accounts, room, *, bound=40, target=None, held=HELD, soft=False):
+        self.accounts = accounts
+        target = target or Target(id="a/m", provider="a", model="m", dialect="chat", prices=PRICED)
+        self.reservations = reserving(None if room is None else held + room, soft=soft)
+        accounts._books = structs.replace(accounts._books, reservations=self.reservations)
+        call = structs.replace(CALL, input_bound=bound)
+        self.flight = InFlight("id", 0, 0.0, call, WEB)
+        self.flight.ceiling = held
+        self.live = LiveTry(Try(target, "first"), 0.0)
+        self.flight.tries.append(self.live)
+        accounts.again(self.flight)
+
+    def pass_on(self, *events):
+        self.live.meter.observe(events)
+        if self.live.meter.passed > self.live.meter.limit:
+            self.accounts.grow(self.flight, self.live)
+
+    def write(self, tokens, times=1):
+        for _ in range(times):
+            self.pass_on(TextDelta("word" * tokens))
+
+    @property
+    def state(self):
+        (found,) = self.reservations.budgets.states(0)
+        return found.spent_nano_usd, found.held_nano_usd
+
+    @property
+    def cost(self):
+        """Of what has passed, worked out otherwise: a token has its class of bytes."""
+        return 10 * IN + by_bytes(b"word" * (self.live.meter.passed // 4)) * OUT
+
+    @property
+    def held(self):
+        return self.flight.holds[-1].ceiling_nano_usd
+
+
+def test_a_hold_grows_by_half_once_seven_eighths_of_it_may_be_used_up(accounts):
+    reply = Reply(accounts, 10**9, held=100_000_000)
+    while reply.cost < 100_000_000 * 7 // 8:
+        assert reply.held == 100_000_000
+        reply.write(1)
+    reply.write(1000)
+    assert reply.held == 150_000_000
+    assert reply.state == (0, 150_000_000)
+
+
+def test_a_small_hold_grows_by_a_thousand_tokens_so_that_it_does_not_grow_at_every_turn(accounts):
+    reply = Reply(accounts, 10**9)
+    reply.write(120)
+    assert reply.held == reply.cost + 1024 * OUT
+
+
+def test_where_a_budget_has_little_room_a_hold_grows_a_little(accounts):
+    reply = Reply(accounts, 800_000)
+    reply.write(120)
+    assert reply.held == (reply.cost + 64 * OUT) * 8 // 7 + 1
+    assert reply.live.meter.limit > reply.live.meter.passed
+
+
+def test_without_room_a_reply_goes_on_until_what_is_held_is_used_up_and_the_budget_stays_whole(accounts):
+    reply = Reply(accounts, 0)
+    with pytest.raises(BudgetExhausted, match="this call in progress needs"):
+        reply.write(1, times=1000)
+    assert 0.7 * HELD < reply.cost <= HELD
+    assert reply.held == HELD
+
+
+def test_room_that_comes_meanwhile_is_taken(accounts):
+    reply = Reply(accounts, 10**9, held=10 * HELD)
+    other = reply.reservations.hold(WEB, 10**9, 0)
+    reply.write(1, times=1240)
+    assert reply.held == 10 * HELD
+    reply.reservations.settle([other], 0)
+    reply.write(1, times=50)
+    assert reply.held > 10 * HELD
+
+
+def test_what_the_provider_reports_counts_rather_than_the_length(accounts):
+    reply = Reply(accounts, 10**9)
+    for number in range(1, 400):
+        reply.pass_on(TextDelta("a long word "), UsageReported(Usage(10, number // 4)))
+    assert reply.held == HELD, "a hundred tokens, although their text is as long as 1,200"
+    reply.pass_on(UsageReported(Usage(10, 120)), TextDelta("x"))
+    assert reply.held > HELD
+
+
+def test_an_input_that_is_reported_larger_than_the_bound_is_held_for(accounts):
+    reply = Reply(accounts, 10**9)
+    reply.write(1)
+    reply.pass_on(UsageReported(Usage(600, 1)))
+    assert reply.held >= 600 * IN + 8 * 1024
+    late = Reply(accounts, 0)
+    late.write(1)
+    with pytest.raises(BudgetExhausted):
+        late.pass_on(UsageReported(Usage(600, 1)))
+
+
+def test_an_honest_reply_to_its_last_token_is_not_ended_where_its_vocabulary_is_known(accounts):
+    """Words of many bytes: by their length they are three times as many tokens as they are."""
+    most = 300
+    held = (40 + 256) * IN + most * OUT
+    target = Target("a/m", "a", "m", "chat", profile=Profile("m", tokenizer="o200k"), prices=PRICED)
+    reply = Reply(accounts, 0, held=held, target=target)
+    for _ in range(most - 1):
+        reply.pass_on(TextDelta(" international"))
+    assert reply.live.meter.passed // 4 * OUT > held
+    assert reply.held == held
+
+
+@pytest.mark.parametrize("why", ["no budget", "free", "soft"])
+def test_where_no_budget_refuses_anybody_or_nothing_costs_a_reply_is_looked_at_once(accounts, why, monkeypatch):
+    target = Target(id="a/m", provider="a", model="m", dialect="chat", prices=PRICED, free=why == "free")
+    reply = Reply(accounts, None if why == "no budget" else 0, target=target, soft=why == "soft")
+    looks = []
+    grow = accounts.grow
+    monkeypatch.setattr(accounts, "grow", lambda *call: (looks.append(1), grow(*call)))
+    reply.write(1000, times=50)
+    assert len(looks) == 1
+    assert reply.live.meter.limit > 10**15
+
+
+def test_a_call_without_a_hold_is_never_looked_at_again(accounts):
+    reply = Reply(accounts, 0)
+    reply.flight.holds.clear()
+    reply.write(1000, times=3)
+    assert reply.live.meter.limit > 10**15
+
+
+def test_looks_are_few_however_long_a_reply_is(accounts, monkeypatch):
+    reply = Reply(accounts, 10**15)
+    looks = []
+    grow = accounts.grow
+    monkeypatch.setattr(accounts, "grow", lambda *call: (looks.append(1), grow(*call)))
+    reply.write(10, times=20_000)
+    assert len(looks) < 100, "each one gets half as far as is left"
+
+
+def test_the_last_of_several_holds_grows_which_is_that_of_the_try_that_answers(accounts):
+    reply = Reply(accounts, 10**9)
+    accounts.again(reply.flight)
+    reply.write(200)
+    assert [hold.ceiling_nano_usd > HELD for hold in reply.flight.holds] == [False, True]
+
+
+# -- what is known of a reply that was cut --
+
+
+def test_what_was_reported_midway_and_what_passed_since_are_added_up():
+    meter = LiveTry(Try(Target("a/m", "a", "m", "chat"), "first"), 0.0).meter
+    meter.observe((UsageReported(Usage(1000, 3, cached_input_tokens=900)), TextDelta("word" * 50)))
+    assert _completed(meter, Usage(7, 50, source="counted")) == Usage(
+        1000, 53, cached_input_tokens=900, source="counted"
+    )
+    meter.observe((UsageReported(Usage(1000, 60)), TextDelta("word" * 50)))
+    assert _completed(meter, Usage(7, 101, source="estimated")) == Usage(1000, 60 + 51, source="estimated")
+
+
+def test_a_report_without_an_input_leaves_that_to_the_count():
+    meter = LiveTry(Try(Target("a/m", "a", "m", "chat"), "first"), 0.0).meter
+    meter.observe((UsageReported(Usage(0, 1)), TextDelta("word")))
+    assert _completed(meter, Usage(7, 1, source="estimated")) == Usage(7, 2, source="estimated")
+
+
+def test_a_call_that_cost_more_than_was_held_is_logged_once_per_target_and_counted(accounts, caplog):
+    reply = Reply(accounts, 10**9)
+    receipt = Receipt("id", 0, "chat", "m", "ok", 200, target="a/m", cost_nano_usd=HELD + 1)
+    accounts._books = structs.replace(accounts._books, flusher=Settled())
+    accounts._deadlines = Forgetful()
+    for _ in range(2):
+        accounts._book(reply.flight, receipt, 0.0)
+    assert accounts.outgrown == {"a/m": 2}
+    (line,) = [record.message for record in caplog.records]
+    assert "cost 0.001000001 USD, more than the 0.001" in line
+    assert reply.state == (HELD + 1, 0), "never clipped"
+    accounts._book(reply.flight, structs.replace(receipt, cost_nano_usd=HELD), 0.0)
+    accounts.again(reply.flight)
+    accounts._book(reply.flight, structs.replace(receipt, cost_nano_usd=2 * HELD), 0.0)
+    assert accounts.outgrown == {"a/m": 2}, "two tries were held for"
+
+
+class Ledger:
+    def settle(self, receipt):
+        pass
+
+
+class Settled:
+    ledger = Ledger()
+
+    def soon(self):
+        pass
+
+
+class Forgetful:
+    def forget(self, flight):
+        pass

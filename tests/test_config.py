@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from penstock import config as module
 from penstock.config import catalog_text, load
 from penstock.errors import ConfigError
-from penstock.settings import BudgetSettings, ServerSettings, TeamSettings
-from penstock.target import Price, Rates, Tier
+from penstock.settings import AlertSettings, BudgetSettings, Secret, ServerSettings, TeamSettings
+from penstock.target import Price, Rates, ServiceTier, Tier
 
 DOCS = Path(__file__).parents[1] / "docs"
 CANARY = "sk-canary-0123456789"
@@ -188,6 +188,160 @@ def test_prices_have_days_and_tiers(write):
     tier = Tier(200_000, Rates(2 * 10**9, 5 * 10**9, 0))
     rates = Rates(10**9, 2_500_000_000, reasoning=3 * 10**9)
     assert config.prices == (("box/a/b", Price("2026-11-01", rates, (tier,), "penstock.toml")),)
+
+
+def test_prices_have_tiers_of_service_pictures_and_a_discount(write):
+    config = write(f"""{BOX}
+        [prices."box/a"]
+        input = 1
+        output = 2
+        image_input = 0.5
+        image_output = 30
+        discount = 12.5
+        batch = {{ input = 0.5, output = 1, image_output = 15 }}
+        [prices."box/a".priority]
+        input = 2
+        output = 4
+        cached_input = 0.2
+        tiers = [{{ above_input_tokens = 1000, input = 3, output = 6 }}]
+    """)
+
+    usd = 10**9
+    batch = ServiceTier("batch", Rates(usd // 2, usd), (), None, 15 * usd)
+    priority = ServiceTier("priority", Rates(2 * usd, 4 * usd, usd // 5), (Tier(1000, Rates(3 * usd, 6 * usd)),))
+    assert config.prices == (
+        (
+            "box/a",
+            Price("1970-01-01", Rates(usd, 2 * usd), (), "penstock.toml", (batch, priority), 1250, usd // 2, 30 * usd),
+        ),
+    )
+
+
+def test_an_own_price_has_its_providers_discount_unless_it_names_one_itself(write):
+    config = write(f"""{BOX}
+        discount = 10
+        [providers.other]
+        kind = "openai"
+        base_url = "http://127.0.0.1:1"
+        [prices."box/a"]
+        input = 1
+        output = 1
+        [prices."box/b"]
+        input = 1
+        output = 1
+        discount = 0
+        [prices."box/c"]
+        input = 1
+        output = 1
+        discount = -5
+        [prices."other/a"]
+        input = 1
+        output = 1
+    """)
+
+    assert config.provider("box").discount_bp == 1000
+    assert {name: price.discount_bp for name, price in config.prices} == {
+        "box/a": 1000,
+        "box/b": 0,
+        "box/c": -500,
+        "other/a": 0,
+    }
+
+
+def test_budgets_of_models_and_users_are_in_their_zones(write):
+    config = write(f"""{BOX}
+        [models.fast]
+        targets = ["box/a"]
+        budget_usd = {{ day = 1, soft = true }}
+        zone = "Asia/Tokyo"
+        baseline = "box/big"
+        [models.plain]
+        targets = ["box/a"]
+        [users]
+        budget_usd = {{ month = 0.5 }}
+        zone = "Europe/Berlin"
+    """)
+
+    fast, plain = config.models
+    assert (fast.budget, fast.baseline) == (BudgetSettings(10**9, None, "Asia/Tokyo", soft=True), "box/big")
+    assert (plain.budget, plain.baseline) == (BudgetSettings(), None)
+    assert config.users.budget == BudgetSettings(None, 500_000_000, "Europe/Berlin")
+
+
+def test_alerts_are_as_they_are_said(write):
+    assert write("").alerts == AlertSettings(None, (50, 80, 100), 3)
+    config = write(
+        '[alerts]\nwebhook = "env:HOOK"\nbudget_percent = [90, 120]\nburn_rate = 0\n',
+        {**ENVIRON, "HOOK": "https://hooks.example/x"},
+    )
+    assert config.alerts == AlertSettings(Secret("https://hooks.example/x", "env:HOOK"), (90, 120), None)
+    assert "hooks.example" not in repr(config)
+    assert write("[alerts]\nbudget_percent = []\n").alerts.budget_percent == ()
+
+
+def test_every_mistake_of_money_is_told_with_its_place(mistakes):
+    told = mistakes(f"""{BOX}discount = 12.345
+[models.fast]
+targets = ["box/a"]
+budget_usd = {{ soft = true }}
+baseline = "bix/a"
+zone = "Mars"
+[teams.web]
+budget_usd = {{ day = 5, soft = 1, week = 3 }}
+[users]
+budget_usd = 5
+[alerts]
+webhook = "https://hooks.example/canary"
+budget_percent = [80, 50, 1001, 80]
+burn_rate = 1.5
+[prices."box/a"]
+input = 1
+output = 1
+discount = 101
+image_input = -1
+batch = {{ input = 1 }}
+flex = 5
+tiers = [{{ above_input_tokens = 9, input = 1, output = 1 }}, {{ above_input_tokens = 9, input = 2, output = 2 }}]
+""")
+
+    begin = [
+        "line 4, providers.box.discount: is finer than a hundredth of a percent.",
+        "line 7, models.fast.budget_usd.soft: needs `day` or `month` beside it.",
+        "line 8, models.fast.baseline: there is no provider `bix`. Did you mean `box/a`?",
+        "line 9, models.fast.zone: is no time zone that this machine knows.",
+        "line 11, teams.web.budget_usd.soft: must be true or false, not a whole number.",
+        "line 11, teams.web.budget_usd.week: unknown key.",
+        "line 13, users.budget_usd: must be a table, not a whole number.",
+        "line 15, alerts.webhook: must be a reference to a secret, never the secret itself.",
+        "line 16, alerts.budget_percent[2]: is out of range: must be a whole number from 1 to 1000.",
+        "line 16, alerts.budget_percent[3]: stands here twice.",
+        "line 17, alerts.burn_rate: must be a whole number from 0 to 1000.",
+        'line 21, prices."box/a".discount: is out of range: must be percent from -100 to 100.',
+        'line 22, prices."box/a".image_input: is out of range',
+        'line 23, prices."box/a".batch: `output` is missing.',
+        'line 24, prices."box/a".flex: must be a table, not a whole number.',
+    ]
+    assert [one[: len(start)] for one, start in zip(told, begin, strict=False)] == begin
+    assert len(told) == len(begin)
+    assert "canary" not in "".join(told)
+
+
+SAME_TIER = "\n[[prices.'box/a'.tiers]]\nabove_input_tokens = 9\ninput = 1\noutput = 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[alerts]\nbudget_percent = [80, 50]", "line 2, alerts.budget_percent: must ascend."),
+        (
+            f"{BOX}[prices.'box/a']\ninput = 1\noutput = 1" + 2 * SAME_TIER,
+            'prices."box/a".tiers: each must begin above the one before.',
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_told(mistakes, text, told):
+    (one,) = mistakes(text)
+    assert told in one
 
 
 def test_prices_hold_at_a_vendor_and_not_behind_another_address(write):

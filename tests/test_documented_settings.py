@@ -11,6 +11,7 @@ from penstock.document import Form, expected, keys_of, unwrap, write_value
 from penstock.forms import Known, forms
 from penstock.providers.script import Rule, Script, Tokens, ToolCall, read_script
 from penstock.settings import (
+    AlertSettings,
     BudgetSettings,
     Config,
     FeatureSettings,
@@ -23,6 +24,7 @@ from penstock.settings import (
     SharedSettings,
     TeamSettings,
     TierSettings,
+    UserSettings,
 )
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -36,6 +38,8 @@ STRUCTS = {
     ("configuration.md", "[features.<name>]"): FeatureSettings,
     ("configuration.md", '[prices."<provider>/<model>"]'): PriceSettings,
     ("configuration.md", "tiers"): TierSettings,
+    ("configuration.md", "[users]"): UserSettings,
+    ("configuration.md", "[alerts]"): AlertSettings,
     ("configuration.md", "[ledger]"): LedgerSettings,
     ("configuration.md", "[shared]"): SharedSettings,
     ("scripted.md", "The file"): Script,
@@ -97,6 +101,7 @@ def test_every_key_is_documented_as_it_is(page, title):
 
 
 FILES = (
+    "tokenizer.json",
     "models/tiny.gguf",
     "service-account.json",
     "tls/server.pem",
@@ -109,7 +114,9 @@ BESIDE = {
     "[providers.<name>]": ("[providers.box]", {"kind": "'openai'", "base_url": "'http://127.0.0.1:1'"}),
     "[models.<name>]": ("[models.fast]", {"targets": "['openai/a']"}),
     "[teams.<name>]": ("[teams.web]", {}),
-    "budget_usd": ("[teams.web.budget_usd]", {}),
+    "budget_usd": ("[teams.web.budget_usd]", {"day": "1"}),
+    "[users]": ("[users]", {}),
+    "[alerts]": ("[alerts]", {}),
     "[features.<name>]": ("[features.f]", {}),
     '[prices."<provider>/<model>"]': ("[prices.'openai/a']", {"input": "1", "output": "1"}),
     "tiers": ("[prices.'openai/a']\ninput = 1\noutput = 1\n[[prices.'openai/a'.tiers]]", {"input": "1", "output": "1"}),
@@ -144,6 +151,7 @@ PROVIDER_KEY = {
 """The same, for keys that only some kinds of providers have."""
 
 PLANNED = {"ladder", "quality"}
+WEBHOOK = {"ALERT_WEBHOOK": "https://hooks.example/1?sig=x"}
 EXAMPLES = [
     pytest.param(page, title, key, cells[3].strip("`"), id=f"{title} {key}")
     for page, title in STRUCTS
@@ -172,7 +180,7 @@ def test_every_example_loads(page, title, key, example, tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "penstock.toml").write_text(text)
 
-    assert isinstance(load(str(tmp_path / "penstock.toml"), {"OPENAI_API_KEY": "a-key"}), Config)
+    assert isinstance(load(str(tmp_path / "penstock.toml"), {"OPENAI_API_KEY": "a-key", **WEBHOOK}), Config)
 
 
 def test_the_scripts_in_the_page_on_scripts_are_good(tmp_path):

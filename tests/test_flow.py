@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from penstock.call import Call, Content, Sampling, Who
-from penstock.errors import ClientClosed, Internal, PenstockError, UpstreamFailed, UpstreamGarbled
+from penstock.errors import BudgetExhausted, ClientClosed, Internal, PenstockError, UpstreamFailed, UpstreamGarbled
 from penstock.execute import LiveTry
 from penstock.flow import Flow
 from penstock.inflight import InFlight
+from penstock.meter import NEVER
 from penstock.receipt import Receipt
 from penstock.reply import Chunk, Ended, Failed, Finished, Opening, TextDelta
 from penstock.routing.attempts import Try
@@ -36,6 +37,9 @@ class Line:
 
     def abandon(self, flight):
         self.settle(flight)
+
+    def grow(self, flight, live):
+        live.meter.watch(NEVER, NEVER, 0)
 
     async def guard(self, flight, work):
         try:
@@ -256,3 +260,57 @@ async def test_a_cancelled_reader_leaves_the_rest_to_close():
         await task
     flow.close()
     assert [receipt.status for receipt in line.settled] == ["cancelled"]
+
+
+# -- money that a reply outgrows --
+
+
+class Strict(Line):
+    """Says yes to so many growths, then no."""
+
+    def __init__(self, growths):
+        super().__init__()
+        self.growths, self.looked = growths, []
+
+    def grow(self, flight, live):
+        self.looked.append(live.meter.passed)
+        if len(self.looked) > self.growths:
+            raise BudgetExhausted("no room")
+        live.meter.limit = live.meter.passed + 2
+
+
+@pytest.mark.parametrize("kind", [Played, Pushed])
+@pytest.mark.parametrize("way", [pulled, pumped])
+async def test_a_reply_is_looked_at_when_it_passes_its_limit_and_ends_in_one_failure_where_it_may_not(kind, way):
+    line = Strict(2)
+    flow, _, flight = flowing(ONE, kind(*[TWO] * 3, LAST), line)
+    chunks = await way(flow)
+    chunks = chunks[0] if way is pumped else chunks
+
+    assert line.looked == [3, 6, 9]
+    assert [chunk.events for chunk in chunks[:-1]] == [ONE.events, TWO.events]
+    (failed,) = chunks[-1].events
+    assert isinstance(failed.error, BudgetExhausted)
+    assert chunks[-1].receipt is line.settled[0]
+    assert (flight.receipt.status, flight.receipt.http_status) == ("error", 402)
+    assert len(line.settled) == 1
+
+
+@pytest.mark.parametrize("kind", [Played, Pushed])
+@pytest.mark.parametrize("way", [pulled, pumped])
+async def test_a_reply_that_is_complete_is_not_asked_for_more_money(kind, way):
+    line = Strict(1)
+    end = Chunk((TextDelta("much more"), Finished("stop"), Ended()), b"3")
+    flow, _, flight = flowing(ONE, kind(end), line)
+    await way(flow)
+
+    assert line.looked == [3]
+    assert flight.receipt.status == "ok"
+
+
+async def test_a_whole_reply_is_never_looked_at():
+    line = Strict(0)
+    flow, _, flight = flowing(Chunk((TextDelta("all"), Finished("stop"), Ended()), b"{}"), Played(), line)
+    await pulled(flow)
+
+    assert (line.looked, flight.receipt.status) == ([], "ok")

@@ -214,7 +214,86 @@ def test_a_file_is_found_from_its_folder_and_from_home(tmp_path):
         assert wrong(Path, bad, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("percent", "points"),
+    [(12, 1200), (Decimal("12.5"), 1250), (Decimal("-7.25"), -725), (100, 10_000), (-100, -10_000), (0, 0)],
+)
+def test_percent_become_basis_points(percent, points):
+    found = read("percent", percent)
+
+    assert found == points
+    assert isinstance(found, int)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (Decimal("12.345"), "is finer than a hundredth of a percent."),
+        (Decimal("1e-99"), "is finer"),
+        (101, "is out of range: must be percent from -100 to 100."),
+        (Decimal("-100.01"), "is out of range"),
+        (Decimal("NaN"), "is out of range"),
+        (Decimal("Infinity"), "is out of range"),
+        (Decimal("1e999999"), "is out of range"),
+        ("12", "must be a number of percent"),
+        (True, "must be a number of percent"),
+        ([5], "must be a number of percent"),
+    ],
+)
+def test_what_is_no_discount_is_refused(raw, told):
+    assert wrong("percent", raw).startswith(told)
+
+
+@pytest.mark.parametrize(("raw", "times"), [(3, 3), (1, 1), (1000, 1000), (0, None)])
+def test_a_number_of_times_may_be_none(raw, times):
+    assert read("times", raw) == times
+
+
+@pytest.mark.parametrize("raw", [-1, 1001, Decimal("1.5"), True, "3", None])
+def test_what_is_no_number_of_times_is_refused(raw):
+    assert wrong("times", raw) == "must be a whole number from 0 to 1000. 0 turns it off."
+
+
 # -- secrets --
+
+
+HOOK = "https://hooks.example/services/T0/B0?sig=canary"
+
+
+@pytest.mark.parametrize("url", [HOOK, "http://127.0.0.1:9000/alerts", "https://[::1]:8443/"])
+def test_a_webhook_is_a_secret_that_is_an_address(url):
+    secret = read("webhook", "env:HOOK", path=("alerts", "webhook"), environ={"HOOK": url})
+
+    assert (secret.reveal(), secret.reference) == (url, "env:HOOK")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        CANARY,
+        "ftp://canary/x",
+        "https://",
+        "https://u:canary@h/",
+        "https://h:0/canary",
+        "https://h:x/canary",
+        "https://h/ canary",
+    ],
+)
+def test_a_webhook_that_is_no_address_is_refused_without_being_repeated(value):
+    told = wrong("webhook", "env:HOOK", path=("alerts", "webhook"), environ={"HOOK": value})
+
+    assert "no http or https address" in told
+    assert "canary" not in told
+
+
+def test_what_is_told_of_a_missing_webhook_names_its_own_key():
+    path = ("alerts", "webhook")
+
+    assert wrong("webhook", "env:HOOK", path=path) == (
+        "it needs the environment variable HOOK, which is not set. Set it (export HOOK=...) or remove the key."
+    )
+    assert 'webhook = "env:NAME"' in wrong("webhook", HOOK, path=path)
+    assert "canary" not in wrong("webhook", HOOK, path=path)
 
 
 def test_a_secret_comes_from_the_environment():

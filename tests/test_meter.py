@@ -1,7 +1,7 @@
 """What a meter sees of a reply."""
 
 from penstock.errors import UpstreamFailed
-from penstock.meter import KEEP_CHARACTERS, Meter
+from penstock.meter import KEEP_BYTES, NEVER, Meter
 from penstock.receipt import Usage
 from penstock.reply import (
     Ended,
@@ -16,6 +16,8 @@ from penstock.reply import (
     ToolUseStarted,
     UsageReported,
 )
+from penstock.target import Profile
+from penstock.tokens.sample import by_bytes
 
 
 def metered(*events):
@@ -61,7 +63,7 @@ def test_the_end_and_a_failure_are_seen():
 
 
 def test_what_is_kept_is_bounded_and_the_rest_is_counted():
-    meter = metered(TextDelta("x" * KEEP_CHARACTERS), TextDelta("y" * 7))
+    meter = metered(TextDelta("x" * KEEP_BYTES), TextDelta("y" * 7))
     assert len(meter.text) == 1
     assert meter.beyond == 7
 
@@ -74,3 +76,91 @@ def test_many_pieces_of_text_are_joined_to_few_and_stay_the_same_text():
     assert "".join(meter.text) == "".join(words)
     assert meter.kept == len("".join(words))
     assert len(meter.text) == 2 + 1300 - 2 * 512
+
+
+# -- how far a reply may go --
+
+
+ANY = Profile()
+OURS = Profile("gpt-4o", tokenizer="o200k")
+
+
+def test_text_is_measured_in_bytes_whatever_its_script():
+    meter = metered(TextDelta("abc"), TextDelta("日本"), ReasoningDelta("é"))
+    assert (meter.passed, meter.kept, meter.beyond) == (3 + 6 + 2, 11, 0)
+
+
+def test_what_came_out_is_counted_with_the_vocabulary_or_by_the_bytes():
+    meter = metered(TextDelta(" international" * 10))
+    assert meter.output_tokens(OURS) == 10
+    assert meter.output_tokens(ANY) == by_bytes(b" international" * 10)
+    meter = metered(TextDelta(" international" * 10), UsageReported(Usage(1, 12)), TextDelta(" international" * 10))
+    assert meter.output_tokens(OURS) == 12 + 10
+    assert metered(Started()).output_tokens(OURS) == 0
+
+
+def test_it_is_looked_at_once_at_the_beginning_and_then_at_the_limit_that_was_set():
+    meter = metered(TextDelta("a" * 40))
+    assert meter.passed > meter.limit
+    meter.watch(100, 200, 20)
+    assert meter.limit == 40 + 180, "of a short text each byte may be a token"
+    meter.observe((TextDelta("a" * 180),))
+    assert not meter.passed > meter.limit
+    meter.observe((TextDelta("a"),))
+    assert meter.passed > meter.limit
+
+
+def test_a_long_text_is_taken_to_become_twice_as_dense_at_the_most():
+    meter = metered(TextDelta(" international" * 100))
+    meter.watch(100, 300, meter.output_tokens(OURS))
+    assert meter.limit == 1400 + 200 * 7
+    dense = metered(TextDelta("4 " * 500))
+    dense.watch(100, 2000, dense.output_tokens(OURS))
+    assert dense.limit == 1000 + (2000 - 1000), "and no byte has more than one"
+
+
+def test_some_bytes_pass_between_two_looks():
+    meter = metered(TextDelta("a" * 40))
+    meter.watch(100, 21, 20)
+    assert meter.limit == 40 + 64
+
+
+def test_a_report_says_how_much_of_the_limit_is_left():
+    meter = metered(TextDelta("a" * 40))
+    meter.watch(100, 20, 10)
+    meter.observe((UsageReported(Usage(100, 2)),))
+    assert meter.limit == 40 + 18
+    meter.observe((UsageReported(Usage(100, 21)),))
+    assert meter.passed > meter.limit
+
+
+def test_an_input_that_is_larger_than_foreseen_has_to_be_looked_at():
+    meter = metered(TextDelta("a"))
+    meter.watch(100, 20, 0)
+    meter.observe((UsageReported(Usage(101, 0)),))
+    assert meter.passed > meter.limit
+    meter.observe((UsageReported(Usage(101, 0)),))
+    assert meter.passed > meter.limit, "until somebody has"
+    meter.watch(101, 500, 0)
+    assert meter.limit == 1 + 500
+
+
+def test_a_first_report_before_anybody_has_looked_does_not_put_the_look_off():
+    meter = metered(UsageReported(Usage(10, 1)), TextDelta("a"))
+    assert meter.passed > meter.limit
+
+
+def test_without_a_limit_nothing_has_to_be_looked_at():
+    meter = metered(TextDelta("a"))
+    meter.watch(NEVER, NEVER, 0)
+    meter.observe((TextDelta("a" * 1_000_000), UsageReported(Usage(10**12, 10**12))))
+    assert not meter.passed > meter.limit
+
+
+def test_a_report_counts_for_what_passed_before_it_unless_the_reply_is_complete():
+    early = UsageReported(Usage(10, 1))
+    assert metered(early).usage == Usage(10, 1)
+    assert metered(early, TextDelta("a")).usage is None
+    assert metered(early, TextDelta("")).usage == Usage(10, 1)
+    assert metered(TextDelta("a"), early).usage == Usage(10, 1)
+    assert metered(early, TextDelta("a"), Ended()).usage == Usage(10, 1)

@@ -59,6 +59,13 @@ def test_arguments_without_a_beginning_are_kept():
     assert fold([ToolUseDelta(0, "{}")]).choices[0].parts == (ToolUse("", "", "{}"),)
 
 
+def test_the_tier_that_is_told_with_the_count_holds():
+    begins, count = Started("r", service_tier="auto"), Usage(1, 2)
+    assert fold([begins, UsageReported(count)]).service_tier == "auto"
+    assert fold([begins, UsageReported(count, "flex"), UsageReported(count)]).service_tier == "flex"
+    assert fold([begins, UsageReported(count, "flex"), UsageReported(count, "default")]).service_tier == "default"
+
+
 def test_a_signature_closes_a_block_of_thinking():
     reply = fold(
         [

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from penstock.call import Who
+from penstock.call import Limits, Who
 from penstock.errors import BudgetExhausted, Internal
 from penstock.ledger.ledger import Ledger
 from penstock.ledger.records import Intent
@@ -10,7 +11,16 @@ from penstock.ledger.shared_budgets import SharedBudgets
 from penstock.ledger.sweeping import sweep
 from penstock.receipt import Receipt
 from penstock.reservations import PLANS, Reservations
-from penstock.settings import BudgetSettings, Config, LedgerSettings, ServerSettings, SharedSettings, TeamSettings
+from penstock.settings import (
+    BudgetSettings,
+    Config,
+    LedgerSettings,
+    ModelSettings,
+    ServerSettings,
+    SharedSettings,
+    TeamSettings,
+    UserSettings,
+)
 from penstock.target import Price, Rates, Target
 
 NOW = 1_792_872_000_000_000_000  # 2026-10-24T20:00:00Z
@@ -58,6 +68,29 @@ def test_money_is_held_grows_and_is_settled_whether_budgets_are_shared_or_not(le
     after.settle([], 450)
     assert figures(after) == [(450, 0)]
     after.hold(WEB, 250, NOW, CALL)
+    after.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_keys_users_and_models_have_budgets_as_the_configuration_says(ledger, tmp_path, shared):
+    users = UserSettings(BudgetSettings(day_nano_usd=500))
+    models = (ModelSettings("m", budget=BudgetSettings(month_nano_usd=800)),)
+    settings = structs.replace(config(1000), users=users, models=models)
+    at = {"now_ns": NOW, "sums": ledger.store.sums, "shared": tmp_path if shared else None}
+    reservations = Reservations(settings, **at)
+    who = Who("k", "web", user="ann", limits=Limits(day_nano_usd=300))
+    reservations.settle([reservations.hold(who, 300, NOW, CALL, "m")], 200)
+    for other, ceiling, named in (
+        (who, 101, "key 'k'"),
+        (Who(user="ann"), 301, "user 'ann'"),
+        (Who(user="bob"), 601, "model 'm'"),
+        (WEB, 801, "team 'web'"),
+    ):
+        with pytest.raises(BudgetExhausted, match=named):
+            reservations.hold(other, ceiling, NOW, CALL, "" if other is WEB else "m")
+    after = Reservations(config(900), **at, before=reservations)
+    assert figures(after) == [(200, 0)] * 2
+    after.hold(who, 100, NOW, CALL, "m")
     after.close()
 
 

@@ -1,30 +1,48 @@
 """The money and the memory of a call: what it may cost is held, what it will do is written down, and how it ended is booked.
 
 Place in the line: `gateway.py` calls `reserve` and `intend` before a provider is called, `again` before a try that may cost
-once more, and `settle` at the end, which runs once for every call, whatever happened to it, and never waits.
+once more, `grow` while a reply flows that may outgrow what is held for it, and `settle` at the end, which runs once for
+every call, whatever happened to it, and never waits.
 """
 
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import date
 from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from penstock.calibrating import Calibration
 from penstock.call import Call, Ticket
-from penstock.counting import count_prompt, estimate
+from penstock.counting import estimate
 from penstock.deadlines import Deadlines
-from penstock.errors import BudgetExhausted
+from penstock.errors import BudgetExhausted, DeadlineExceeded, LimitError
 from penstock.flushing import Flusher
-from penstock.inflight import InFlight, rough
-from penstock.ledger.budgets import Hold
+from penstock.inflight import InFlight, LiveTry, rough
+from penstock.ledger.limits import ENDLESS, Hold
 from penstock.ledger.records import Intent
-from penstock.receipt import Receipt
+from penstock.meter import LOOK_BYTES, NEVER, Meter
+from penstock.receipt import Receipt, Usage
 from penstock.reservations import Reservations
-from penstock.target import Target
+from penstock.target import TOKENS_PER_RATE, Target, usd
+
+log = logging.getLogger("penstock")
 
 TEMPLATE_TOKENS = 256
 """What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
+
+SPARE = 8
+"""More is held once less than one part in so many is left of what is held."""
+STEP_TOKENS = 1024
+"""What a hold grows by at the least, beyond what has passed; it is half again otherwise."""
+SMALL_STEP_TOKENS = 64
+"""What it grows by where a budget has no room for that."""
+MARGIN_TOKENS = 128
+"""Input tokens' worth of a hold that is not used up knowingly: what is under way when a stream is ended costs as well."""
+FEW = 32
+"""One part in so many of what has passed is not counted again, as long as there is something to spare."""
+BYTES_PER_TOKEN = 4
+"""What a token of a prompt is taken to have where nobody has counted it."""
 
 _NS_PER_DAY = 86_400_000_000_000
 _EPOCH = 719_163
@@ -55,6 +73,7 @@ class Books(Struct, frozen=True):
     reservations: Reservations
     leave: Callable[[Ticket, int, float], None]
     observe: Callable[[Receipt], None]
+    calibration: Calibration
     config_hash: str
 
 
@@ -73,21 +92,86 @@ class Accounting:
         self._clock = clock
         self._closed = closed
         self._day = (0, "")
+        self.outgrown: dict[str, int] = {}  # calls by target that cost more than was held for them
 
     async def reserve(self, flight: InFlight[Hold], plan: Priced) -> None:
         """Hold the dearest end of the plan: by a bound that is surely enough, else by a count. Raises BudgetExhausted."""
         bound = flight.call.input_bound
         if bound is not None:
-            with suppress(BudgetExhausted):  # the bound may be far too high
-                return self._hold(flight, plan, bound)
-        counts = [await count_prompt(flight.call, target.profile) for target in plan.targets]
+            try:
+                self._hold(flight, plan, bound)
+            except BudgetExhausted:
+                pass  # the bound may be far too high
+            else:
+                return
+        counts = [await self._books.calibration.count(flight.call, target) for target in plan.targets]
         flight.counted = counts[0].n
-        return self._hold(flight, plan, max(count.band[1] for count in counts))
+        try:
+            self._hold(flight, plan, max(count.band[1] for count in counts))
+        except BudgetExhausted:
+            self._books.reservations.refuse(flight.who, flight.ceiling, flight.started_ns, flight.call.model)
+            raise
 
     def again(self, flight: InFlight[Hold]) -> None:
         """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
         hold, model = self._books.reservations.hold, flight.call.model
         flight.holds.append(hold(flight.who, flight.ceiling, flight.started_ns, flight.id, model))
+
+    def grow(self, flight: InFlight[Hold], live: LiveTry) -> None:
+        """Look at a reply that flows: hold more where it may come to cost what is held, and say when to look again.
+
+        What passed is what the provider reports, and is counted where it does not. Raises BudgetExhausted, or Overloaded
+        where budgets are shared, once that costs all that is held and no budget has room for more.
+        """
+        meter, hold = live.meter, flight.holds[-1] if flight.holds else None
+        if hold is None or live.target.free or not any(budget.wall < ENDLESS for budget in hold.budgets):
+            meter.watch(NEVER, NEVER, 0)
+            return
+        into, out = _input_tokens(flight, meter), meter.output_tokens(live.target.profile)
+        refused = None
+        spent = self._price(flight, live, into, out)
+        if spent >= _bar(hold):
+            refused = self._grown(flight, live, hold, spent)
+        if refused is None:
+            least = max(LOOK_BYTES, meter.passed // FEW)
+            meter.watch(into, self._output_for(flight, live, _bar(hold), into), out, least)
+        else:
+            self._go_on(flight, live, hold, refused)
+
+    def _grown(self, flight: InFlight[Hold], live: LiveTry, hold: Hold, spent: int) -> LimitError | None:
+        """Hold more, in a large step or else in a small one; give why not even that is possible."""
+        before = hold.ceiling_nano_usd
+        step = self._price(flight, live, 0, STEP_TOKENS)
+        small = self._price(flight, live, 0, SMALL_STEP_TOKENS)
+        refused: LimitError | None = None
+        for ceiling in (max(before + before // 2, spent + step), (spent + small) * SPARE // (SPARE - 1) + 1):
+            try:
+                self._books.reservations.grow(hold, ceiling)
+            except LimitError as error:
+                refused = error
+            else:
+                return None
+        return refused
+
+    def _go_on(self, flight: InFlight[Hold], live: LiveTry, hold: Hold, refused: LimitError) -> None:
+        """Let a reply that cannot grow have what is held, as it would be billed now; raise where that is used up."""
+        meter = live.meter
+        used = _estimate(flight, live) if meter.usage is None else meter.usage
+        room = self._output_for(flight, live, hold.ceiling_nano_usd, used.input_tokens + MARGIN_TOKENS)
+        if room < used.output_tokens:
+            raise refused
+        meter.watch(used.input_tokens, room, used.output_tokens)
+
+    def _price(self, flight: InFlight[Hold], live: LiveTry, into: int, out: int) -> int:
+        """Give the most that so many tokens cost at this target."""
+        target, day = live.target, self._today(flight.started_ns)
+        return self._books.reservations.dearest((target,), (target.id,), day, (into, out)) or 0
+
+    def _output_for(self, flight: InFlight[Hold], live: LiveTry, nano_usd: int, into: int) -> int:
+        """Give how many output tokens so much money is enough for; below 0 where not even the input is paid by it."""
+        rate = self._price(flight, live, 0, TOKENS_PER_RATE)
+        left = nano_usd - self._price(flight, live, into, 0)
+        return left * TOKENS_PER_RATE // rate if rate else NEVER if left >= 0 else -1
 
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
@@ -121,12 +205,14 @@ class Accounting:
         if flight.receipt is not None:
             return flight.receipt
         now, day, books = self._clock(), self._today(flight.started_ns), self._books
-        if flight.error is not None:
-            flight.error.call_id = flight.id
+        if (error := flight.error) is not None:
+            error.call_id = flight.id
+            if isinstance(error, DeadlineExceeded) and flight.tries and flight.tries[-1].status == "open":
+                error.worked = flight.tries[-1].sent  # that one was asked and never said no
         try:
-            flight.close(now, day, estimate, books.config_hash)
+            flight.close(now, day, _estimate, books.config_hash)
         finally:  # whatever a provider's exchange or a prompt does on the way
-            receipt = self._book(flight, flight.receipt or flight.close(now, day, rough, books.config_hash), now)
+            receipt = self._book(flight, flight.receipt or flight.close(now, day, _rough, books.config_hash), now)
         return receipt
 
     def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
@@ -135,16 +221,33 @@ class Accounting:
 
     def _book(self, flight: InFlight[Any], receipt: Receipt, now: float) -> Receipt:
         """Write the receipt down, and give back what was reserved."""
-        books = self._books
+        books, cost = self._books, receipt.cost_nano_usd or 0
         books.flusher.ledger.settle(receipt)
-        books.reservations.settle(flight.holds, receipt.cost_nano_usd or 0)
+        books.reservations.settle(flight.holds, cost)
+        if cost > (flight.ceiling or 0):
+            self._note(flight, receipt, cost)
         if flight.ticket is not None:
             books.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens, now)
         self._deadlines.forget(flight)
         books.observe(receipt)
+        books.calibration.settled(flight)
         books.flusher.soon()
         self._closed()
         return receipt
+
+    def _note(self, flight: InFlight[Any], receipt: Receipt, cost: int) -> None:
+        """Count a call that cost more than was held for all of its tries, and log the first of each target."""
+        held = max(sum(hold.ceiling_nano_usd for hold in flight.holds), (flight.ceiling or 0) * len(flight.holds))
+        if cost <= held or flight.ceiling is None:
+            return
+        target = receipt.target or ""
+        count = self.outgrown[target] = self.outgrown.get(target, 0) + 1
+        if count == 1:
+            log.warning(
+                "call %s to %s cost %s USD, more than the %s that was held for it: the provider gave or billed more than was"
+                " asked for, or its catalogue entry is wrong (logged once per target)",
+                *(receipt.id, target, usd(cost), usd(held)),
+            )
 
     def _today(self, now_ns: int) -> str:
         """Give the day (UTC) of a moment, ISO."""
@@ -152,3 +255,33 @@ class Accounting:
         if self._day[0] != number:
             self._day = (number, date.fromordinal(_EPOCH + number).isoformat())
         return self._day[1]
+
+
+def _bar(hold: Hold) -> int:
+    """Give what may be spent before more is held."""
+    return hold.ceiling_nano_usd - hold.ceiling_nano_usd // SPARE
+
+
+def _input_tokens(flight: InFlight[Any], meter: Meter) -> int:
+    """Give the input as it is reported, else as it was counted, else as its length has it."""
+    if meter.reported is not None:
+        return meter.reported.input_tokens
+    return -(-(flight.call.input_bound or 0) // BYTES_PER_TOKEN) if flight.counted is None else flight.counted
+
+
+def _estimate(flight: InFlight[Any], live: LiveTry) -> Usage:
+    return _completed(live.meter, estimate(flight, live))
+
+
+def _rough(flight: InFlight[Any], live: LiveTry) -> Usage:
+    return _completed(live.meter, rough(flight, live))
+
+
+def _completed(meter: Meter, counted: Usage) -> Usage:
+    """Add what was counted of the text that passed after the provider's last word to what that said."""
+    said = meter.reported
+    if said is None:
+        return counted
+    since = -(-counted.output_tokens * (meter.passed - meter.counted) // (meter.passed or 1))
+    into = said.input_tokens or counted.input_tokens
+    return structs.replace(said, input_tokens=into, output_tokens=said.output_tokens + since, source=counted.source)

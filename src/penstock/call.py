@@ -317,13 +317,25 @@ class Caller(Struct, frozen=True):
     trace: str | None = None
     cache: str = ""
 
+    def within(self, own_s: float) -> float:
+        """Give how many seconds a call may take: as long as the gateway lets it, or less where less was asked for."""
+        asked_s = self.deadline_s
+        return own_s if asked_s is None or asked_s > own_s else asked_s
+
 
 class Limits(Struct, frozen=True, gc=False):
-    """Requests and tokens per minute, and calls at once; None means: no limit."""
+    """Requests and tokens per minute, calls at once, and nano-dollars per day and month; None means: no limit."""
 
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    day_nano_usd: int | None = None
+    month_nano_usd: int | None = None
+
+    @property
+    def rates(self) -> bool:
+        """Whether there is any but of money."""
+        return not (self.rpm is self.tpm is self.concurrency is None)
 
 
 class Who(Struct, frozen=True):

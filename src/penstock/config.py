@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from msgspec import Struct, json, structs
 
@@ -21,6 +22,7 @@ from penstock.errors import ConfigError, Mistake
 from penstock.forms import Known, check_key, forms
 from penstock.plugins import PROVIDERS
 from penstock.settings import (
+    AlertSettings,
     BudgetSettings,
     Config,
     FeatureSettings,
@@ -32,14 +34,17 @@ from penstock.settings import (
     RateSettings,
     Secret,
     ServerSettings,
+    ServiceSettings,
     Settings,
     SharedSettings,
     TeamSettings,
+    UserSettings,
 )
-from penstock.target import Price, Rates, Tier
+from penstock.target import Price, Rates, ServiceTier, Tier
 from penstock.toml import MAX_BYTES, Toml, parse
 
 __all__ = (
+    "AlertSettings",
     "BudgetSettings",
     "Config",
     "FeatureSettings",
@@ -52,9 +57,12 @@ __all__ = (
     "ServerSettings",
     "SharedSettings",
     "TeamSettings",
+    "UserSettings",
     "catalog_text",
     "load",
 )
+
+Budgeted = TypeVar("Budgeted", ModelSettings, TeamSettings, FeatureSettings, UserSettings)
 
 FILE = "penstock.toml"
 BUILT_IN = "the built-in defaults"
@@ -68,6 +76,9 @@ CLOUD_PREFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """How the variables begin in which each cloud keeps credentials, or says where they are."""
+
+SERVICES = ("batch", "flex", "priority")
+"""Tiers of service that an own price may have rates for."""
 
 EMBEDDED = ProviderSettings(name="local", kind="local", free=True)
 EMBEDDED_MODEL = ModelSettings(name="penstock-mini", targets=("local/penstock-mini",))
@@ -303,18 +314,20 @@ def _config(source: str, settings: Settings, environ: Mapping[str, str], folder:
             )
             for provider in settings.providers
         ),
-        models=settings.models,
-        teams=tuple(
-            structs.replace(team, budget=structs.replace(team.budget, zone=team.zone)) for team in settings.teams
-        ),
-        features=tuple(
-            structs.replace(feature, budget=structs.replace(feature.budget, zone=feature.zone))
-            for feature in settings.features
-        ),
-        prices=tuple((price.name, _price(price, Path(source).name)) for price in settings.prices),
+        models=tuple(map(_in_zone, settings.models)),
+        teams=tuple(map(_in_zone, settings.teams)),
+        features=tuple(map(_in_zone, settings.features)),
+        prices=tuple((price.name, _price(price, settings, Path(source).name)) for price in settings.prices),
         ledger=settings.ledger,
         shared=settings.shared,
+        users=_in_zone(settings.users),
+        alerts=settings.alerts,
     )
+
+
+def _in_zone(one: Budgeted) -> Budgeted:
+    """Let a budget know the zone of whose it is."""
+    return structs.replace(one, budget=structs.replace(one.budget, zone=one.zone))
 
 
 def _cloud(kind: str, environ: Mapping[str, str]) -> tuple[tuple[str, Secret], ...]:
@@ -329,9 +342,29 @@ def _vendor(provider: ProviderSettings) -> str | None:
     return KINDS.get(provider.kind, Kind()).vendor
 
 
-def _price(price: PriceSettings, source: str) -> Price:
-    tiers = tuple(Tier(tier.above_input_tokens, _rates(tier)) for tier in price.tiers)
-    return Price(since=price.since, rates=_rates(price), tiers=tiers, source=source)
+def _price(price: PriceSettings, settings: Settings, source: str) -> Price:
+    """Give an own price; where it names no discount, that of its provider is taken off."""
+    names = [name for name in SERVICES if getattr(price, name) is not None]
+    own, provider = price.discount_bp, price.name.partition("/")[0]
+    discounts = {one.name: one.discount_bp or 0 for one in settings.providers}
+    return Price(
+        since=price.since,
+        rates=_rates(price),
+        tiers=_tiers(price),
+        source=source,
+        services=tuple(_service(name, getattr(price, name)) for name in names),
+        discount_bp=discounts.get(provider, 0) if own is None else own,
+        image_input=price.image_input,
+        image_output=price.image_output,
+    )
+
+
+def _service(name: str, service: ServiceSettings) -> ServiceTier:
+    return ServiceTier(name, _rates(service), _tiers(service), service.image_input, service.image_output)
+
+
+def _tiers(service: ServiceSettings) -> tuple[Tier, ...]:
+    return tuple(Tier(tier.above_input_tokens, _rates(tier)) for tier in service.tiers)
 
 
 def _rates(rates: RateSettings) -> Rates:

@@ -19,17 +19,24 @@ log = logging.getLogger("penstock")
 
 Run = Callable[[InFlight[Any], tuple[Target, ...]], Coroutine[Any, Any, tuple[LiveTry, Chunk]]]
 """Makes the tries of a call."""
+Grow = Callable[[InFlight[Any], LiveTry], None]
+"""Holds more money for a reply that has passed its meter's limit, or raises a PenstockError."""
 
 
 class Drains:
     """The calls that are read to their end without a caller, at these providers. `clock` gives the loop's seconds."""
 
     def __init__(
-        self, providers: frozenset[str], clock: Callable[[], float], settle: Callable[[InFlight[Any]], Any]
+        self,
+        providers: frozenset[str],
+        clock: Callable[[], float],
+        settle: Callable[[InFlight[Any]], Any],
+        grow: Grow = lambda *_: None,
     ) -> None:
         self._providers = providers
         self._clock = clock
         self._settle = settle
+        self._grow = grow
         self._tasks: dict[InFlight[Any], asyncio.Task[None]] = {}
 
     async def pursue(self, flight: InFlight[Any], targets: tuple[Target, ...], run: Run) -> tuple[LiveTry, Chunk]:
@@ -92,3 +99,5 @@ class Drains:
             if chunk is None:
                 return
             meter.observe(chunk.events)
+            if meter.passed > meter.limit and not meter.ended:
+                self._grow(flight, live)

@@ -42,6 +42,10 @@ class Line(Protocol[H]):
         """Have another target go on with an answer that was cut; None where none does."""
         ...
 
+    def grow(self, flight: InFlight[H], live: LiveTry) -> None:
+        """Hold more for a reply that has passed its meter's limit, and set the next one. Raises BudgetExhausted."""
+        ...
+
     def abandon(self, flight: InFlight[H]) -> None:
         """Settle a call that nobody waits for any more, at once or when its reply has been read to the end."""
         ...
@@ -50,7 +54,10 @@ class Line(Protocol[H]):
 class Flow(Generic[H]):
     """One answer. It has to be closed, which settles the call if it has not come to its end."""
 
-    __slots__ = ("_chunk", "_flight", "_give", "_given", "_going_on", "_line", "_live", "_whole", "done", "opening")
+    __slots__ = (
+        *("_chunk", "_flight", "_give", "_given", "_going_on", "_line", "_live", "_refused", "_whole"),
+        *("done", "opening"),
+    )
 
     def __init__(
         self, line: Line[H], flight: InFlight[H], opening: Opening, live: LiveTry | None, chunk: Chunk
@@ -65,6 +72,7 @@ class Flow(Generic[H]):
         self._whole: Chunk | None = None  # the last chunk of a reply that came to its end
         self._give: Callable[[Chunk], bool] = lambda _: True
         self._given = False  # the last chunk was handed on already
+        self._refused: PenstockError | None = None  # why what is pushed may not pass any more
         self._going_on = Continuation() if flight.continues and live is not None else None
 
     async def next(self) -> Chunk | None:
@@ -119,11 +127,13 @@ class Flow(Generic[H]):
 
     async def _step(self) -> Chunk:
         if self._going_on is not None:
-            return self._passing(await self._joined(self._going_on))
-        chunk, self._chunk = self._chunk, None
-        if chunk is None:
-            chunk = await self._read()
-        return self._passing(chunk)
+            chunk = await self._joined(self._going_on)
+            is_cut = (
+                self._chunk is not None
+            )  # the next target's first chunk waits, and may be its last: it is not this one
+            return chunk if is_cut else self._passing(chunk)
+        first, self._chunk = self._chunk, None
+        return self._passing(await self._read() if first is None else first)
 
     async def _joined(self, going_on: Continuation) -> Chunk:
         """Read on, and where the reply breaks off have another target go on with it."""
@@ -186,6 +196,8 @@ class Flow(Generic[H]):
         flight.wait()
         paused = await pump(self._arrived)
         flight.waiting = False
+        if self._refused is not None:
+            raise self._refused
         if not paused and not self.done:
             raise _unfinished(self._live)
         return None
@@ -198,6 +210,12 @@ class Flow(Generic[H]):
         if meter.ended or meter.error is not None:
             chunk = self._passing(chunk)
             self._given = True
+        elif meter.passed > meter.limit:
+            try:
+                self._line.grow(self._flight, self._live)
+            except PenstockError as error:  # which is no business of the provider that called
+                self._refused = error
+                return True
         return self._give(chunk) or self.done
 
     def _passing(self, chunk: Chunk) -> Chunk:
@@ -206,6 +224,8 @@ class Flow(Generic[H]):
         if live is not None:
             meter = live.meter
             if not meter.ended and meter.error is None:
+                if meter.passed > meter.limit:
+                    self._line.grow(flight, live)
                 return chunk
             if meter.error is not None:
                 flight.fail("error", name_target(meter.error, live.target))

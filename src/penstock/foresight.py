@@ -1,11 +1,10 @@
 """What would be done with a call, and what it could cost at most: the answer of `penstock plan`. Values, and how a plan is told."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
 from penstock.call import Call
-from penstock.counting import count_prompt
 from penstock.target import Target, usd
 from penstock.tokens.count import Count
 
@@ -36,12 +35,15 @@ class Foresight(Struct, frozen=True):
 
 
 async def steps(
-    call: Call, targets: tuple[Target, ...], dearest: Callable[[Target, int], int | None]
+    call: Call,
+    targets: tuple[Target, ...],
+    dearest: Callable[[Target, int], int | None],
+    counted: Callable[[Call, Target], Awaitable[Count]],
 ) -> tuple[Step, ...]:
     """Tell of each target in the order of the plan; `dearest` gives the most that so many input tokens may cost there."""
     found = []
     for number, target in enumerate(targets):
-        count = await count_prompt(call, target.profile)
+        count = await counted(call, target)
         ceiling = dearest(target, count.band[1])
         note = "first" if number == 0 else "if all before it fail"
         found.append(Step(target.id, count, None if ceiling is None else usd(ceiling), note))

@@ -30,6 +30,7 @@ from penstock.toml import KeyPath
 
 MAX_USD = 1_000_000_000
 MAX_RATE_USD = 1_000_000
+MAX_TIMES = 1000
 MAX_SECRET_BYTES = 65_536
 COMMAND_S = 10.0
 SHOWN = 12
@@ -49,8 +50,8 @@ OWN_HEADERS = frozenset(
 )
 REFERENCES = ("env:", "file:", "cmd:")
 REFERENCE_HINT = (
-    'Put the key into the environment and refer to it: api_key = "env:NAME"; "file:/path" and "cmd:program arguments" '
-    "work as well. Replace a key that has stood in a file."
+    'Put it into the environment and refer to it: {key} = "env:NAME"; "file:/path" and "cmd:program arguments" '
+    "work as well. Replace a secret that has stood in a file."
 )
 
 
@@ -67,6 +68,8 @@ def forms(environ: Mapping[str, str], folder: Path, known: Known) -> Mapping[str
     return {
         "usd": Form("an amount in US dollars", lambda raw, _: nano_usd(raw, MAX_USD)),
         "rate": Form("US dollars per million tokens", lambda raw, _: nano_usd(raw, MAX_RATE_USD)),
+        "percent": Form("percent from -100 to 100", lambda raw, _: basis_points(raw)),
+        "times": Form(f"a whole number from 0 to {MAX_TIMES}", lambda raw, _: _times(raw)),
         "name": Form("a name", lambda raw, _: _match(_NAME, raw, "letters, digits, '.', '_' and '-', at most 64")),
         "model name": Form(
             "a name", lambda raw, _: _match(_MODEL_NAME, raw, "letters, digits, '.', '_', '-' and ':', at most 128")
@@ -81,6 +84,7 @@ def forms(environ: Mapping[str, str], folder: Path, known: Known) -> Mapping[str
         "file or folder": Form("a file or a folder", lambda raw, _: _path(raw, environ, folder)),
         Path: Form("a file", lambda raw, _: _file(raw, environ, folder)),
         Secret: Form("a reference to a secret", lambda raw, path: _secret(raw, path, environ, folder)),
+        "webhook": Form("a reference to a secret", lambda raw, path: _webhook(_secret(raw, path, environ, folder))),
     }
 
 
@@ -101,6 +105,25 @@ def nano_usd(raw: Any, most: int) -> int:
     if nano != nano.to_integral_value():
         raise Wrong("is finer than a billionth of a dollar, which is the unit of account.", "Round it to 9 decimals.")
     return int(nano)
+
+
+def basis_points(raw: Any) -> int:
+    """Turn percent into basis points, exactly. Raises Wrong for what is no number, out of range or finer than that."""
+    if not isinstance(raw, int | Decimal) or isinstance(raw, bool):
+        raise Wrong("must be a number of percent, without quotes and signs.")
+    if not (Decimal(raw).is_finite() and -100 <= raw <= 100):
+        raise Wrong("is out of range: must be percent from -100 to 100.", "Less than 0 is a surcharge.")
+    points = Decimal(raw).scaleb(2)
+    if points != points.to_integral_value():
+        raise Wrong("is finer than a hundredth of a percent.", "Round it to 2 decimals.")
+    return int(points)
+
+
+def _times(raw: Any) -> int | None:
+    """Read how many times; 0 means: never mind."""
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw <= MAX_TIMES:
+        raise Wrong(f"must be a whole number from 0 to {MAX_TIMES}.", "0 turns it off.")
+    return raw or None
 
 
 # -- names --
@@ -165,16 +188,21 @@ def _list(names: Collection[str]) -> str:
 
 def _url(raw: Any) -> str:
     text = _text(raw, "an address")
-    try:
-        url = urlsplit(text)
-        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0 and not re.search(r"[^!-~]", text)
-    except ValueError:
-        usable, url = False, urlsplit("")
-    if not usable:
+    if not _is_address(text):
         raise Wrong("must be an http or https address.")
+    url = urlsplit(text)
     if "@" in url.netloc or url.query or url.fragment:
         raise Wrong("must not hold a password, a query or a fragment.", "Keys go into `api_key`.")
     return text.rstrip("/")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return usable and not re.search(r"[^!-~]", text)
 
 
 def _header(raw: Any, path: KeyPath) -> str:
@@ -244,14 +272,26 @@ def _secret(raw: Any, path: KeyPath, environ: Mapping[str, str], folder: Path) -
     scheme, _, rest = text.partition(":")
     match scheme:
         case "env":
-            value = _variable(rest, str(path[1]), environ)
+            value = _variable(rest, path, environ)
         case "file":
             value = _decode(_read(_place(rest, environ, folder)))
         case "cmd":
-            value = _decode(_run(rest, environ, folder))
+            value = _decode(_run(rest, path, environ, folder))
         case _:
-            raise Wrong("must be a reference to a secret, never the secret itself.", REFERENCE_HINT)
+            raise Wrong("must be a reference to a secret, never the secret itself.", _reference_hint(path))
     return Secret(check_key(value), text)
+
+
+def _reference_hint(path: KeyPath) -> str:
+    return REFERENCE_HINT.format(key=path[-1])
+
+
+def _webhook(secret: Secret) -> Secret:
+    """Give the secret back if it is an address. It is often a credential itself, so that nothing of it is told."""
+    if not _is_address(secret.reveal()) or "@" in urlsplit(secret.reveal()).netloc:
+        what = "the secret that it refers to is no http or https address, or has a user or a password in it."
+        raise Wrong(what, "Set it to the address that alerts are posted to.")
+    return secret
 
 
 def check_key(value: str) -> str:
@@ -266,13 +306,15 @@ def check_key(value: str) -> str:
     return value
 
 
-def _variable(name: str, provider: str, environ: Mapping[str, str]) -> str:
+def _variable(name: str, path: KeyPath, environ: Mapping[str, str]) -> str:
     if not _VARIABLE.fullmatch(name):
-        raise Wrong("after env: stands the name of an environment variable, and this is none.", REFERENCE_HINT)
+        what = "after env: stands the name of an environment variable, and this is none."
+        raise Wrong(what, _reference_hint(path))
     value = environ.get(name)
     if value is None:
-        hint = f"Set it (export {name}=...) or remove the provider."
-        raise Wrong(f"provider `{provider}` needs the environment variable {name}, which is not set.", hint)
+        whose, rest = (f"provider `{path[1]}`", "the provider") if path[0] == "providers" else ("it", "the key")
+        hint = f"Set it (export {name}=...) or remove {rest}."
+        raise Wrong(f"{whose} needs the environment variable {name}, which is not set.", hint)
     return value
 
 
@@ -293,14 +335,14 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
-def _run(command: str, environ: Mapping[str, str], folder: Path) -> bytes:
+def _run(command: str, path: KeyPath, environ: Mapping[str, str], folder: Path) -> bytes:
     """Run a program without a shell and give what it writes, within bounds of time and size."""
     try:
         words = shlex.split(command)
     except ValueError:
         raise Wrong("the command has a quote that is not closed.", "Close it.") from None
     if not words:
-        raise Wrong("after cmd: stands a command, and there is none.", REFERENCE_HINT)
+        raise Wrong("after cmd: stands a command, and there is none.", _reference_hint(path))
     try:
         process = Popen(  # noqa: S603 - the command is the operator's own, and no shell stands behind it
             words,

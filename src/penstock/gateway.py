@@ -16,17 +16,14 @@ from typing import Any, TypeVar
 from msgspec import Struct, structs
 
 from penstock.accounting import Accounting, Books
+from penstock.alarms import Alarms
+from penstock.calibrating import Calibration
 from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text, stamp
-from penstock.counting import count_asking, count_prompt
+from penstock.counting import count_asking
 from penstock.deadlines import Deadlines
 from penstock.draining import Drains
-from penstock.errors import (
-    DeadlineExceeded,
-    Internal,
-    Overloaded,
-    PenstockError,
-)
+from penstock.errors import DeadlineExceeded, Internal, Overloaded, PenstockError
 from penstock.execute import Driver, Rules
 from penstock.flow import Flow
 from penstock.flushing import Flusher
@@ -41,6 +38,7 @@ from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.plugins import PROVIDERS, Provider, find
 from penstock.policy.admission import Admission, attribute
 from penstock.policy.sampling import pin
+from penstock.providers.webhook import Webhook
 from penstock.receipt import Receipt, Status
 from penstock.reply import Chunk, Opening
 from penstock.reservations import Reservations
@@ -73,6 +71,8 @@ class Process(Struct, frozen=True):
     identity: Identity
     metrics: Metrics
     flusher: Flusher
+    alarms: Alarms
+    calibration: Calibration
     rng: Random
     clock: Callable[[], float] = monotonic
     wall_ns: Callable[[], int] = time_ns
@@ -107,18 +107,20 @@ class Gateway:
         self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
         draining = frozenset(p.name for p in config.providers if p.on_disconnect == "drain")
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
-        books = Books(process.flusher, self.reservations, self.lobby.leave, self.metrics.observe, config.hash)
+        learnt = self._learnt = process.calibration
+        books = Books(process.flusher, self.reservations, self.lobby.leave, self.metrics.observe, learnt, config.hash)
         self._accounts = Accounting(books, self._deadlines, process.clock, self._closed)
-        self.settle = self._accounts.settle
+        self.settle, self.grow = self._accounts.settle, self._accounts.grow
         patience = {p.name: Patience(retries=p.retries) for p in config.providers}
         content_s = {p.name: p.first_byte_s + p.idle_s for p in config.providers}
         rules, again = Rules(self.health, patience, process.rng, content_s, draining), self._accounts.again
         self._line = TargetLine(self.health, config.server, process.clock, self.lobby, self.admission.priority)
         self._driver: Driver[InFlight[Hold]] = Driver(made, rules, self._line, process.clock, again)
         self.resume = self._driver.resume
-        self._drains = Drains(draining, process.clock, self.settle)
+        self._drains = Drains(draining, process.clock, self.settle, self.grow)
         self._successor: Gateway | None = None
         self._before, self._idle, self.retired = before, asyncio.Event(), asyncio.Event()
+        process.alarms.reload(config, self.reservations.budgets.walk)
         if before is not None:
             self.lobby.reload(self.admission, config.server)
         self.metrics.watch(lambda: self.in_flight, self._line)
@@ -141,18 +143,15 @@ class Gateway:
             return self._accounts.dearest(Plan.of(plan.model, (target,)), call, tokens, now_ns)
 
         left = tuple(Skipped(one.target, one.reason) for one in plan.left_out)
-        return Foresight(plan.model, await steps(call, plan.targets, dearest), left, plan.options.static)
+        found = await steps(call, plan.targets, dearest, self._learnt.count)
+        return Foresight(plan.model, found, left, plan.options.static)
 
     async def count(self, call: Call, who: Who, caller: Caller) -> Count:
         """Count a prompt for the model that would answer. Raises as `open` does before the first try; leaves no receipt."""
         call, _, plan = self._planned(call, who, caller)
-        target, limit_s = plan.targets[0], self.limit_s(caller)
-        return await count_asking(call, target, self._providers[target.provider], self._clock() + limit_s, limit_s)
-
-    def limit_s(self, caller: Caller) -> float:
-        """Give how many seconds a call may take at most."""
-        own, asked = self.config.server.deadline_s, caller.deadline_s
-        return own if asked is None or asked > own else asked
+        target, limit_s = plan.targets[0], caller.within(self.config.server.deadline_s)
+        counted = await count_asking(call, target, self._providers[target.provider], self._clock() + limit_s, limit_s)
+        return self._learnt.corrected(counted, target)
 
     async def open(self, call: Call, who: Who, caller: Caller) -> AsyncGenerator[Opening | Chunk, None]:
         """Take one call through the line: give its `Opening`, then its chunks, the last of which has the receipt.
@@ -171,7 +170,7 @@ class Gateway:
         """Take one call through the line up to the first content of its answer, from where on it flows. Raises as `open`."""
         now_ns, now = self._wall_ns(), self._clock()
         flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
-        flight.deadline = now + self.limit_s(caller)
+        flight.deadline = now + caller.within(self.config.server.deadline_s)
         self.in_flight += 1
         if self._shares:
             return await self._shared(flight, caller)
@@ -184,8 +183,8 @@ class Gateway:
             return await self.guard(flight, self._onward(flight, plan))
         fresh_s = None if caller.cache == "refresh" else plan.options.cache_s
 
-        def finish(error: PenstockError | None) -> Receipt:
-            flight.follow(error)
+        def finish(error: PenstockError | None, theirs: Receipt | None) -> Receipt:
+            flight.follow(error, theirs)
             return self.settle(flight)
 
         terms, joining = Terms(fresh_s, single=fresh_s is not None), Joining(flight.id, flight.deadline, finish)
@@ -200,7 +199,7 @@ class Gateway:
 
     def _kept(self, flight: InFlight[Hold], stored: Stored, cache: str, status: Status) -> Flow[Hold]:
         """Give an answer of the cache."""
-        flight.degrade(stored.target, stored.lane, cache, status)
+        flight.reuse(stored, self.router.find(stored.target), cache, status)
         return Flow(self, flight, structs.replace(stored.opening(flight.id), cache=cache), None, stored.chunk)
 
     async def _steps(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold]:
@@ -218,7 +217,7 @@ class Gateway:
             plan = await self._with_room(flight, plan)
             await self._accounts.reserve(flight, plan)
             self._accounts.intend(flight, plan.targets[0])
-            flight.go(plan.targets, continues=plan.options.continues)
+            flight.go(plan.targets, asked.baseline, continues=plan.options.continues)
             live, chunk = await self._drains.pursue(flight, plan.targets, self._driver.run)
         except PenstockError as error:
             return self._last_rung(flight, asked, error)
@@ -282,7 +281,7 @@ class Gateway:
 
     async def _fit(self, call: Call, plan: Plan) -> Plan:
         """Leave out what has no room for the call, by a count."""
-        return plan.fit(call, {t.id: (await count_prompt(call, t.profile)).band[0] for t in plan.targets})
+        return plan.fit(call, {t.id: (await self._learnt.count(call, t)).band[0] for t in plan.targets})
 
     async def _with_room(self, flight: InFlight[Hold], plan: Plan) -> Plan:
         """Go where there is room: of itself the plan's targets, else what the route allows. Raises Overloaded."""
@@ -368,9 +367,11 @@ class Gateway:
         await self._drains.close()
         self._deadlines.close()
         self.process.flusher.close()
+        await self.process.alarms.close()
         for provider in self._providers.values():
             await provider.close()
         self.reservations.close()
+        self._learnt.close()
         self.ledger.close()
 
 
@@ -393,4 +394,7 @@ def process(
 ) -> Process:
     """Put together what outlives a configuration."""
     identity = Identity(Keyring(ledger.store, read_pepper(config.home)), clock, wall_ns)
-    return Process(ledger, catalog, identity, Metrics(), Flusher(ledger), rng or Random(), clock, wall_ns)  # noqa: S311 - jitter
+    metrics, kept = Metrics(), ledger.store
+    alarms = Alarms(Webhook(metrics.alert_failed), metrics, config.home, clock, wall_ns)
+    learnt, dice = Calibration(kept.factors, kept.keep_factors), rng or Random()  # noqa: S311 - jitter
+    return Process(ledger, catalog, identity, metrics, Flusher(ledger), alarms, learnt, dice, clock, wall_ns)

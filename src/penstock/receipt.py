@@ -99,3 +99,9 @@ class Receipt(Struct, frozen=True):
     tries: tuple[Attempt, ...] = ()
     cache_saved_nano_usd: int = 0
     routing_saved_nano_usd: int = 0
+
+    @property
+    def answering(self) -> Attempt | None:
+        """The try that answered; None where something else did: the cache, another call, a fixed text, or nobody."""
+        last = self.tries[-1] if self.tries else None
+        return last if last is not None and last.status == "ok" and last.target == self.target else None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from penstock.call import Who
 from penstock.errors import Internal
-from penstock.ledger.budgets import Budgets, Hold, SumUp, limits_of
+from penstock.ledger.budgets import Budgets, SumUp
+from penstock.ledger.limits import Hold, each_of, limits_of
 from penstock.ledger.shared_budgets import SharedBudgets
 from penstock.settings import Config
 from penstock.target import Ceiling, Target, ceilings, most
@@ -65,6 +66,10 @@ class Reservations:
         """
         return self.budgets.hold(who, ceiling, now_ns, call_id, model)
 
+    def refuse(self, who: Who, ceiling: int | None, now_ns: int, model: str = "") -> None:
+        """Take note that a call was refused since so much could not be held for it."""
+        self.budgets.refuse(who, ceiling, now_ns, model)
+
     def grow(self, hold: Hold, ceiling: int) -> None:
         """Hold so much in all for a call that outgrows what is held for it. Raises as `hold`; then all is as it was."""
         self.budgets.grow(hold, ceiling)
@@ -86,12 +91,12 @@ class Reservations:
 
 
 def _budgets(config: Config, now_ns: int, sums: SumUp, before: Reservations | None, shared: Path | None) -> Budgets:
-    limits = limits_of(config)
+    limits, each = limits_of(config), each_of(config)
     old = None if before is None else before.budgets
     if shared is None:
         if isinstance(old, SharedBudgets):
             raise Internal("Budgets that are shared stay so until the process ends.")
-        return Budgets(limits, now_ns=now_ns, sums=sums, before=old)
+        return Budgets(limits, now_ns=now_ns, sums=sums, before=old, each=each)
     if old is not None and not isinstance(old, SharedBudgets):
         raise Internal("Budgets of one process cannot be shared before it ends.")
-    return SharedBudgets(limits, now_ns=now_ns, home=shared, before=old)
+    return SharedBudgets(limits, now_ns=now_ns, home=shared, before=old, each=each)

@@ -4,7 +4,7 @@ Every field is a key of the file unless it is marked as derived; `document.py` r
 examples, and `docs/configuration.md` is compared with them. Nothing here reads, resolves or decides; `config.py` does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hmac import compare_digest
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NoReturn
 
 from msgspec import Meta, Struct, field
 
+from penstock.errors import Mistake
 from penstock.target import Price
 
 
@@ -51,6 +52,8 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Usd = Annotated[int, Meta(extra={"form": "usd"}, examples=[20])]
 Rate = Annotated[int, Meta(extra={"form": "rate"}, examples=[0.15])]
+Percent = Annotated[int, Meta(extra={"form": "percent"}, examples=[12.5])]
+"""Basis points; in the file percent."""
 Name = Annotated[str, Meta(extra={"form": "name", "derived": True})]
 ModelName = Annotated[str, Meta(extra={"form": "model name"})]
 Known = Annotated[str, Meta(extra={"form": "model"})]
@@ -94,6 +97,7 @@ class ProviderSettings(Struct, frozen=True):
     ) = None
     vendor: Annotated[str, Meta(min_length=1, examples=["openai"])] | None = None
     free: bool = False
+    discount_bp: Percent | None = field(default=None, name="discount")
     concurrency: Limit = 1000
     rpm: Annotated[Limit, Meta(examples=[3_000])] | None = None
     tpm: Annotated[Limit, Meta(examples=[2_000_000])] | None = None
@@ -111,6 +115,7 @@ class ProviderSettings(Struct, frozen=True):
     ca_file: Annotated[Path, Meta(examples=["tls/corporate-ca.pem"])] | None = None
     path: Annotated[Path, Meta(examples=["replies.toml"])] | None = None
     model: Annotated[Path, Meta(extra={"form": "file or folder"}, examples=["models/tiny.gguf"])] | None = None
+    tokenizer: Annotated[Path, Meta(examples=["tokenizer.json"])] | None = None
     context_tokens: Annotated[int, Meta(ge=16, le=10_000_000, examples=[8192])] | None = None
     threads: Annotated[int, Meta(ge=1, le=1024, examples=[4])] | None = None
     region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$", examples=["eu-central-1"])] | None = None
@@ -123,8 +128,28 @@ class ProviderSettings(Struct, frozen=True):
     cloud_environ: Annotated[tuple[tuple[str, Secret], ...], Meta(extra={"derived": True})] = ()
 
 
+class BudgetSettings(Struct, frozen=True):
+    """`budget_usd`: what may be spent per calendar day and month of `zone`. None means: no limit.
+
+    A `soft` budget refuses nobody: it is told of.
+    """
+
+    day_nano_usd: Usd | None = field(default=None, name="day")
+    month_nano_usd: Annotated[Usd, Meta(examples=[300])] | None = field(default=None, name="month")
+    zone: Annotated[str, Meta(extra={"derived": True})] = "UTC"
+    soft: bool = False
+
+    def contradictions(self) -> Iterable[Mistake]:
+        """Give what makes no sense within it."""
+        if self.soft and self.day_nano_usd is None and self.month_nano_usd is None:
+            yield Mistake("soft", "needs `day` or `month` beside it.", None, "Example: { day = 20, soft = true }")
+
+
 class ModelSettings(Struct, frozen=True):
-    """`[models.<name>]`: a name that clients ask for, and the targets behind it in fallback order."""
+    """`[models.<name>]`: a name that clients ask for, and the targets behind it in fallback order.
+
+    `baseline` is what the savings of routing are told against; None means the first target.
+    """
 
     name: Annotated[ModelName, Meta(extra={"derived": True})]
     targets: Annotated[tuple[TargetName, ...], Meta(extra={"unique": True}, examples=[["openai/gpt-4o-mini"]])] = ()
@@ -142,14 +167,9 @@ class ModelSettings(Struct, frozen=True):
     ] = "order"
     ladder: Annotated[tuple[str, ...], Meta(extra={"later": ("",)}, examples=[["fast", "smart"]])] = ()
     quality: Annotated[float, Meta(extra={"later": ("",)}, examples=[0.98])] | None = None
-
-
-class BudgetSettings(Struct, frozen=True):
-    """`budget_usd`: what may be spent per calendar day and month of `zone`. None means: no limit."""
-
-    day_nano_usd: Usd | None = field(default=None, name="day")
-    month_nano_usd: Annotated[Usd, Meta(examples=[300])] | None = field(default=None, name="month")
-    zone: Annotated[str, Meta(extra={"derived": True})] = "UTC"
+    budget: Annotated[BudgetSettings, Meta(examples=[{"day": 50}])] = field(default=BudgetSettings(), name="budget_usd")
+    zone: Zone = "UTC"
+    baseline: Annotated[TargetName, Meta(examples=["openai/gpt-4o"])] | None = None
 
 
 class TeamSettings(Struct, frozen=True):
@@ -200,6 +220,28 @@ class FeatureSettings(Struct, frozen=True):
         return None if pins == Pins() else pins
 
 
+class UserSettings(Struct, frozen=True):
+    """`[users]`: what each single user may spend, whoever that is."""
+
+    budget: Annotated[BudgetSettings, Meta(examples=[{"day": 1}])] = field(default=BudgetSettings(), name="budget_usd")
+    zone: Zone = "UTC"
+
+
+class AlertSettings(Struct, frozen=True):
+    """`[alerts]`: when people are told of money, and where. A `burn_rate` of None is never told of."""
+
+    webhook: Annotated[Secret, Meta(extra={"form": "webhook"}, examples=["env:ALERT_WEBHOOK"])] | None = None
+    budget_percent: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=1000)], ...], Meta(extra={"unique": True}, examples=[[50, 80, 100]])
+    ] = (50, 80, 100)
+    burn_rate: Annotated[int, Meta(extra={"form": "times"})] | None = 3
+
+    def contradictions(self) -> Iterable[Mistake]:
+        """Give what makes no sense within it."""
+        if list(self.budget_percent) != sorted(self.budget_percent):
+            yield Mistake("budget_percent", "must ascend.", None, "Example: budget_percent = [50, 80, 100]")
+
+
 class LedgerSettings(Struct, frozen=True):
     """`[ledger]`: where receipts and budgets are kept, and against what a call's intent is durable."""
 
@@ -232,14 +274,34 @@ class TierSettings(RateSettings, frozen=True, kw_only=True):
     above_input_tokens: Annotated[Limit, Meta(examples=[200_000])]
 
 
-class PriceSettings(RateSettings, frozen=True, kw_only=True):
+class ServiceSettings(RateSettings, frozen=True, kw_only=True):
+    """Rates of one tier of service. Tokens of pictures cost the same, however long the input is."""
+
+    image_input: Annotated[Rate, Meta(examples=[0.5])] | None = None
+    image_output: Annotated[Rate, Meta(examples=[30])] | None = None
+    tiers: Annotated[
+        tuple[TierSettings, ...], Meta(examples=[[{"above_input_tokens": 200_000, "input": 0.3, "output": 1.2}]])
+    ] = ()
+
+    def contradictions(self) -> Iterable[Mistake]:
+        """Give what makes no sense within it."""
+        starts = [tier.above_input_tokens for tier in self.tiers]
+        if starts != sorted(set(starts)):
+            yield Mistake("tiers", "each must begin above the one before.", None, "Put them in order.")
+
+
+Service = Annotated[ServiceSettings, Meta(examples=[{"input": 0.075, "output": 0.3}])]
+
+
+class PriceSettings(ServiceSettings, frozen=True, kw_only=True):
     """`[prices."provider/model"]`: own rates, instead of all that the catalogue knows of that target's price."""
 
     name: Annotated[TargetName, Meta(extra={"derived": True})]
     since: Annotated[str, Meta(extra={"form": "day"}, examples=["2026-11-01"])] = "1970-01-01"
-    tiers: Annotated[
-        tuple[TierSettings, ...], Meta(examples=[[{"above_input_tokens": 200_000, "input": 0.3, "output": 1.2}]])
-    ] = ()
+    batch: Service | None = None
+    flex: Service | None = None
+    priority: Annotated[ServiceSettings, Meta(examples=[{"input": 0.26, "output": 1.05}])] | None = None
+    discount_bp: Percent | None = field(default=None, name="discount")
 
 
 class Settings(Struct, frozen=True):
@@ -253,6 +315,8 @@ class Settings(Struct, frozen=True):
     prices: tuple[PriceSettings, ...] = ()
     ledger: LedgerSettings = LedgerSettings()
     shared: SharedSettings = SharedSettings()
+    users: UserSettings = UserSettings()
+    alerts: AlertSettings = AlertSettings()
 
 
 class Config(Struct, frozen=True, dict=True):
@@ -275,6 +339,8 @@ class Config(Struct, frozen=True, dict=True):
     prices: tuple[tuple[str, Price], ...]
     ledger: LedgerSettings
     shared: SharedSettings
+    users: UserSettings = UserSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @property
     def ledger_url(self) -> str:

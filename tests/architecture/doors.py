@@ -28,7 +28,7 @@ DOORS = (
     Door("HTTP parsing", ("httptools",), SOCKETS),
     Door("sockets and TLS", ("socket", "ssl"), SOCKETS),
     Door("the event loop", ("uvloop",), ("server/*.py",), only_one=True),
-    Door("SQL", ("sqlite3",), ("ledger/store.py",)),
+    Door("SQL", ("sqlite3",), ("ledger/database.py",)),
     Door(
         "the environment",
         ("os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv", "os.path.expandvars"),

@@ -106,7 +106,7 @@ SOUND = (
         {
             "server/http11.py": "import socket\nimport ssl\n\nimport httptools\nimport uvloop\n",
             "providers/connection.py": "import ssl\n\nimport httptools\n\n\ndef f(loop):\n    loop.create_connection(f)\n",
-            "ledger/store.py": "import sqlite3\n",
+            "ledger/database.py": "import sqlite3\n",
             "config.py": "import os\n\nHOME = os.environ.get('X')\n",
             "engine/x.py": "import numpy as np\n",
             "server/admin.py": "from starlette.routing import Route\n",

@@ -4,11 +4,15 @@ import json
 import re
 import signal
 import threading
+import time
 from urllib.request import urlopen
 
 import pytest
 
 from penstock.cli import calls
+from penstock.config import load
+from penstock.ledger.ledger import Ledger
+from penstock.receipt import Attempt, Receipt
 
 pytestmark = pytest.mark.timeout(60)  # a tail that shows nothing would be waited for
 
@@ -86,6 +90,20 @@ def test_one_receipt_is_shown_whole(made):
     assert rows["cost"] == "$0 (exact)"
     tries = [row for row in made("calls", "show", call["id"]).rows if len(row) == len(calls.TRY_COLUMNS)]
     assert [row[:3] for row in tries[1:]] == [["1", "fake/m", "first"], ["2", "fake/unpriced", "fallback"]]
+
+
+def test_a_try_tells_in_which_tier_it_was_served(penstock):
+    now_ns = time.time_ns()
+    ledger = Ledger.open(load().home, now_ns=now_ns)
+    rows = (Attempt("fake/m", status="error"), Attempt("fake/m", service_tier="flex"))
+    call_id = ledger.new_id(now_ns)
+    ledger.settle(Receipt(call_id, now_ns, "chat", "fast", "ok", 200, tries=rows))
+    ledger.close()
+
+    assert [one["service_tier"] for one in penstock("calls", "show", call_id, "--json").json["tries"]] == [None, "flex"]
+    at = calls.TRY_COLUMNS.index("tier")
+    tries = [row for row in penstock("calls", "show", call_id).rows if len(row) == len(calls.TRY_COLUMNS)]
+    assert [row[at] for row in tries] == ["tier", "", "flex"]
 
 
 @pytest.mark.parametrize("asked", ["nope", "01a1fff6-ecc2-71e6-a331-10ce22a08fa3"])

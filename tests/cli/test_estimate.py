@@ -1,8 +1,13 @@
 """`penstock estimate`: the month on paper, the break-even, and what was priced again."""
 
+import time
 from decimal import Decimal
 
 import pytest
+
+from penstock.config import load
+from penstock.ledger.ledger import Ledger
+from penstock.receipt import Attempt, Receipt, Usage
 
 
 @pytest.fixture
@@ -182,6 +187,22 @@ def test_history_in_lines(spent):
     assert [row[0] for row in done.rows[1:4]] == ["as it was", "fast", "dear"]
     assert done.rows[3][2].startswith("+0.")
     assert "another vocabulary" in done.err
+
+
+def test_calls_that_were_served_in_a_tier_are_priced_in_it_where_there_is_a_price(penstock, models, folder, tmp_home):
+    usage = Usage(1000, 1000)
+    row = Attempt("fake/m", usage=usage, cost_nano_usd=1_500_000, cost_status="exact", service_tier="batch")
+    with (folder / "penstock.toml").open("a") as config:
+        config.write('[prices."fake/m".batch]\ninput = 0.5\noutput = 1\n')
+    ledger = Ledger.open(load().home, now_ns=time.time_ns())
+    now_ns = time.time_ns()
+    ledger.settle(Receipt(ledger.new_id(now_ns), now_ns, "chat", "fast", "ok", 200, usage=usage, tries=(row,) * 2))
+    ledger.close()
+
+    fast, dear = estimate(penstock, "fast", "dear", "--from-history")["models"]
+    assert (fast["cost_usd"], fast["difference_usd"], fast["tries_priced_by_default"]) == ("0.003", "0", 0)
+    assert (dear["cost_usd"], dear["tries_priced_by_default"]) == ("0.12", 2)  # 2 x (1000 x 10 + 1000 x 50)
+    assert "dear: 2 tries were served in a tier" in penstock("estimate", "fast", "dear", "--from-history").err
 
 
 def test_history_with_a_call_or_a_model_that_has_no_price(spent):

@@ -57,6 +57,63 @@ def test_a_key_may_have_limits_of_its_own_which_are_listed(penstock):
     assert {row[0]: row[5:8] for row in rows}[made["id"]] == ["60", "10000", "3"]
 
 
+def test_a_key_may_have_budgets_which_are_exact_and_listed(penstock):
+    made = penstock("keys", "create", "--budget-day", "0.1", "--budget-month", "2.000000001", "--json").json
+
+    (key,) = penstock("keys", "list", "--json").json["keys"]
+    header, row = penstock("keys", "list").rows
+
+    assert (key["id"], key["budget_day_usd"], key["budget_month_usd"]) == (made["id"], "0.1", "2.000000001")
+    assert dict(zip(header, row, strict=True))["day budget"] == "$0.1"
+    assert dict(zip(header, row, strict=True))["month budget"] == "$2.000000001"
+
+
+def test_limits_of_a_key_are_changed_one_by_one_and_taken_away(penstock):
+    made = penstock("keys", "create", "--rpm", "5", "--budget-day", "1", "--json").json
+
+    def shown():
+        (key,) = penstock("keys", "list", "--json").json["keys"]
+        return [key[name] for name in ("rpm", "tpm", "concurrency", "budget_day_usd", "budget_month_usd")]
+
+    done = penstock("keys", "set", made["id"], "--budget-month", "30")
+    assert (done.code, done.out, done.err) == (0, "", f"{made['id']} is changed.\n")
+    assert shown() == [5, None, None, "1", "30"]
+    every = ("--rpm", "6", "--tpm", "7", "--concurrency", "8", "--budget-day", "none", "--budget-month", "none")
+    changed = penstock("keys", "set", made["id"], *every, "--json").json
+    assert shown() == [6, 7, 8, None, None]
+    assert (changed["id"], changed["concurrency"], changed["budget_day_usd"]) == (made["id"], 8, None)
+    penstock("keys", "set", made["id"], "--rpm", "none", "--tpm", "none", "--concurrency", "none")
+    assert shown() == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("set", "key_x"), "Nothing is to be changed"),
+        (("set", "key_x", "--rpm", "0"), "--rpm must be a whole number from 1 to 1000000000, or none"),
+        (("set", "key_x", "--tpm", "1.5"), "--tpm must be"),
+        (("set", "key_x", "--concurrency", "9" * 5000), "--concurrency must be"),
+        (("set", "key_x", "--budget-day", "-1"), "--budget-day is out of range"),
+        (("set", "key_x", "--budget-month", "much"), "--budget-month must be an amount in US dollars"),
+        (("create", "--budget-day", "0.0000000001"), "--budget-day is finer than a billionth of a dollar"),
+        (("create", "--budget-month", "NaN"), "--budget-month is out of range"),
+    ],
+)
+def test_limits_that_cannot_be_are_usage_errors(penstock, arguments, told):
+    done = penstock("keys", *arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err
+    assert penstock("keys", "list", "--json").json["keys"] == []
+
+
+def test_limits_of_a_key_that_is_not_there_are_not_found(penstock):
+    done = penstock("keys", "set", "key_x", "--rpm", "5")
+
+    assert done.code == 1
+    assert "no key 'key_x'" in done.err
+
+
 @pytest.mark.parametrize("option", ["--rpm", "--tpm", "--concurrency"])
 @pytest.mark.parametrize("value", ["0", "-1", "1000000001", "many", "1.5"])
 def test_a_limit_that_is_no_number_of_something_is_a_mistake_of_usage(penstock, option, value):

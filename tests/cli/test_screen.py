@@ -98,4 +98,5 @@ def test_a_row_is_one_line(capsys):
 
 def test_money_is_an_amount_or_said_to_be_unknown():
     assert screen.money("0.0015") == "$0.0015"
+    assert screen.money("-0.0015") == "-$0.0015"
     assert screen.money(None) == "unpriced"

@@ -470,7 +470,7 @@ class Interleaved(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        of = {name: {n: getattr(one, n) for n in one.__struct_fields__} for name, one in LIMITS.items()}
+        of = {name: {n: getattr(one, n) for n in ("rpm", "tpm", "concurrency")} for name, one in LIMITS.items()}
         self.room = Admission(
             config(
                 (TeamSettings(name="web", **of["web"]), TeamSettings(name="app", priority="low", **of["app"])),

@@ -1,6 +1,7 @@
 """Where a call may go, why it may not go elsewhere, and what that costs."""
 
 import pytest
+from msgspec import structs
 
 from penstock.call import Call, Content, Sampling, Who
 from penstock.config import catalog_text, load
@@ -208,6 +209,15 @@ def test_own_prices_come_before_the_catalogues_and_these_hold_at_the_vendor_alon
     assert price_of(router, "box/qwen2.5-7b") == (False, [20_000_000])
 
 
+def test_a_providers_discount_is_off_every_catalogue_price_and_off_no_other_providers(routed):
+    router = routed(CONFIG.replace("[providers.box]", "discount = 12.5\n[providers.box]", 1))
+    off = [price.discount_bp for price in router.plan("mirror/gpt-4o-mini", ANYONE).targets[0].prices]
+    listed = router.plan("openai/gpt-4o-mini", ANYONE).targets[0].prices
+    assert set(off) == {1250}
+    assert len(off) == len(listed)
+    assert {price.discount_bp for price in listed} == {0}
+
+
 def test_a_free_provider_is_free_but_for_the_models_that_have_a_price(router):
     phi, priced = router.plan("home", ANYONE).targets
 
@@ -318,6 +328,36 @@ def test_an_input_limit_of_its_own_holds_where_a_model_has_one():
     assert plan.fit(asked(max_tokens=1), {"p/gpt-5": 272}).targets
     with pytest.raises(ContextOverflow):
         plan.fit(asked(max_tokens=1), {"p/gpt-5": 273})
+
+
+def test_the_first_target_is_the_baseline_whatever_is_left_out():
+    plan = Plan.of("m", (SMALL, LARGE))
+    assert plan.baseline is SMALL
+    assert plan.fit(asked(max_tokens=60), {"p/small": 1, "p/large": 1}).baseline is SMALL
+    native = structs.replace(asked(), native=("store",), dialect="responses")
+    other = structs.replace(LARGE, dialect="responses")
+    spoken = Plan.of("m", (SMALL, other)).speaking(native)
+    assert (spoken.targets, spoken.baseline) == ((other,), SMALL)
+    assert Plan.of("m", (SMALL, LARGE), baseline=UNKNOWN).fit(asked(), {"p/small": 1, "p/large": 1}).baseline is UNKNOWN
+
+
+def test_a_model_may_name_another_baseline(routed):
+    router = routed(
+        CONFIG.replace("[models.smart]", 'baseline = "openai/gpt-4o"\n[models.smart]').replace(
+            "[models.home]", 'baseline = "openai/gpt-4o"\n[models.home]'
+        )
+    )
+    fast, smart, home = (router.plan(name, ANYONE) for name in ("fast", "smart", "home"))
+    assert (fast.baseline.id, fast.baseline.prices[0].rates.input) == ("openai/gpt-4o", 9_000_000_000)
+    assert smart.baseline is smart.targets[0]
+    assert home.baseline is home.targets[0]
+
+
+def test_a_target_is_found_by_its_name(router):
+    assert router.find("openai/gpt-4o").prices[0].rates.input == 9_000_000_000
+    assert router.find("openai/gpt-4o") is router.find("openai/gpt-4o")
+    assert router.find("gone/gpt-4o") is None
+    assert router.find("static") is None
 
 
 def test_a_team_is_shown_the_models_that_it_may_use(router):

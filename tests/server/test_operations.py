@@ -155,7 +155,37 @@ def test_a_key_may_be_asked_for_without_a_word(do):
     assert do("rotate_key", made.id).id != made.id
 
 
-@pytest.mark.parametrize("name", ["revoke_key", "rotate_key"])
+@pytest.mark.parametrize("amount", [b"0.1", b'"0.1"', b"1e-1"])
+def test_budgets_of_a_key_are_exact_however_the_amount_is_written(do, amount):
+    do("create_key", body=b'{"rpm": 5, "budget_day_usd": %b, "budget_month_usd": "2.000000001"}' % amount)
+
+    (key,) = do("keys").keys
+    assert (key.rpm, key.budget_day_usd, key.budget_month_usd) == (5, "0.1", "2.000000001")
+
+
+def test_limits_of_a_key_change_by_what_is_given_and_null_takes_one_away(do):
+    key_id = do("create_key", body=b'{"rpm": 5, "tpm": 7, "budget_day_usd": 1, "budget_month_usd": 9}').id
+    for body, limits in (
+        (b"{}", (5, 7, None, "1", "9")),
+        (b'{"budget_day_usd": 2, "tpm": null}', (5, None, None, "2", "9")),
+        (b'{"concurrency": 3, "rpm": 6, "tpm": 8, "budget_month_usd": null}', (6, 8, 3, "2", None)),
+        (
+            b'{"budget_day_usd": null, "budget_month_usd": "4", "rpm": null, "concurrency": null}',
+            (None, 8, None, None, "4"),
+        ),
+    ):
+        changed = do("limit_key", key_id, body)
+        assert changed == do("keys").keys[0]
+        assert (
+            changed.rpm,
+            changed.tpm,
+            changed.concurrency,
+            changed.budget_day_usd,
+            changed.budget_month_usd,
+        ) == limits
+
+
+@pytest.mark.parametrize("name", ["revoke_key", "rotate_key", "limit_key"])
 def test_a_key_that_is_not_there_is_not_found(do, name):
     with pytest.raises(NotFound, match="key_none"):
         do(name, "key_none")
@@ -206,6 +236,14 @@ def test_a_parameter_that_is_given_twice_is_refused(gateway):
         ("create_key", b"[" * 100_000),
         ("create_key", b'{"expires": "yesterday"}'),
         ("create_key", b'{"rpm": 0}'),
+        ("create_key", b'{"budget_day_usd": "much"}'),
+        ("create_key", b'{"budget_day_usd": -1}'),
+        ("create_key", b'{"budget_month_usd": "0.0000000001"}'),
+        ("create_key", b'{"budget_month_usd": true}'),
+        ("limit_key", b'{"budget_day_usd": "NaN"}'),
+        ("limit_key", b'{"budget_month_usd": 1e99}'),
+        ("limit_key", b'{"rpm": 0}'),
+        ("limit_key", b'{"label": "x"}'),
         ("create_key", b'{"tpm": 1.5}'),
         ("create_key", b'{"concurrency": 1000000001}'),
         ("rotate_key", b'{"grace_s": -1}'),
@@ -219,7 +257,7 @@ def test_a_body_that_cannot_be_is_refused_and_changes_nothing(do, name, body):
         do(name, key_id, body)
 
     (key,) = do("keys").keys
-    assert key.expires_at is None
+    assert (key.expires_at, key.rpm, key.budget_day_usd, key.budget_month_usd) == (None,) * 4
 
 
 def test_every_operation_has_a_name_a_path_and_words_of_its_own():

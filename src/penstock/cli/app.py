@@ -6,7 +6,9 @@ import typer
 
 from penstock import __version__
 from penstock.cli import (
+    alerts,
     ask,
+    budgets,
     calls,
     check,
     estimate,
@@ -39,8 +41,10 @@ app.command()(plan.plan)
 app.command()(estimate.estimate)
 app.add_typer(keys.app, name="keys")
 app.command()(spend.spend)
+app.command()(budgets.budgets)
 app.command()(reconcile.reconcile)
 app.add_typer(calls.app, name="calls")
+app.add_typer(alerts.app, name="alerts")
 app.command()(check.check)
 app.command()(reload.reload)
 

@@ -22,7 +22,7 @@ app = typer.Typer(help="Receipts of calls.", invoke_without_command=True)
 
 COLUMNS = ("started", "id", "model", "target", "status", "in", "out", "cost", "ms", "tries")
 NUMBERS = ("in", "out", "cost", "ms", "tries")
-TRY_COLUMNS = ("try", "target", "kind", "status", "in", "out", "cost", "ms")
+TRY_COLUMNS = ("try", "target", "kind", "status", "tier", "in", "out", "cost", "ms")
 TRY_NUMBERS = ("try", "in", "out", "cost", "ms")
 
 TAIL_S = 0.25
@@ -153,6 +153,8 @@ def _facts(call: CallShape) -> list[tuple[object, ...]]:
         "tokens": f"{usage.input_tokens} in ({usage.cached_input_tokens} cached), "
         f"{usage.output_tokens} out ({usage.reasoning_tokens} reasoning), said by: {usage.source}",
         "cost": f"{money(call.cost_usd)} ({call.cost_status})",
+        "cache saved": _saved(call.cache_saved_usd),
+        "routing saved": _saved(call.routing_saved_usd),
         "first content": None if call.ttft_ms is None else f"after {call.ttft_ms:.1f} ms",
         "took": f"{call.total_ms:.1f} ms",
         "form": f"{call.dialect or 'library'}, {'streamed' if call.streamed else 'whole'}",
@@ -166,4 +168,9 @@ def _try(number: int, call: CallShape) -> tuple[object, ...]:
     one = call.tries[number - 1]
     tokens = (None, None) if one.usage is None else (one.usage.input_tokens, one.usage.output_tokens)
     status = one.status if one.error is None else f"{one.status} ({one.error})"
-    return (number, one.target, one.kind, status, *tokens, money(one.cost_usd), f"{one.total_ms:.0f}")
+    cost, took = money(one.cost_usd), f"{one.total_ms:.0f}"
+    return (number, one.target, one.kind, status, one.service_tier, *tokens, cost, took)
+
+
+def _saved(usd: str) -> str | None:
+    return None if usd == "0" else money(usd)

@@ -281,6 +281,11 @@ def _history(configuration: Configuration, targets: tuple[tuple[str, Target], ..
         print_table(("model", *REPRICED), rows, REPRICED)
         say(f"{len(tries)} tries, {tokens['input_tokens']} tokens in and {tokens['output_tokens']} out")
         note(_OTHER_VOCABULARY)
+        for name, one in zip(names, found, strict=True):
+            if one.by_default:
+                note(
+                    f"{name}: {one.by_default} tries were served in a tier that has no price here; they count as by default"
+                )
     if any(one.nano_usd is None for one in found):
         raise typer.Exit(NO)
 
@@ -299,5 +304,6 @@ def _repriced(name: str, one: Repriced, actual: int | None) -> dict[str, object]
         "target": one.target,
         "cost_usd": _plain(one.nano_usd),
         "cost_status": one.status,
+        "tries_priced_by_default": one.by_default,
         "difference_usd": usd((one.nano_usd or 0) - (actual or 0)) if known else None,
     }

@@ -117,7 +117,8 @@ def _summary(lines: tuple[Line, ...], said: tuple[Said, ...], provider: str | No
     estimated, unpriced = sum(line.ledger.estimated for line in lines), sum(line.ledger.unpriced for line in lines)
     if estimated:
         note(
-            f"{estimated} tries of the ledger have an estimated cost: calls that were cut, or whose usage was not told"
+            f"{estimated} tries of the ledger have an estimated cost: calls that were cut, whose usage was not told, "
+            "or that were served in a tier without a price"
         )
     if unpriced:
         note(f"{unpriced} tries of the ledger have no price; they are not in its cost")

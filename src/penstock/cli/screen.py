@@ -89,8 +89,10 @@ def visible(text: str) -> str:
 
 
 def money(usd: str | None) -> str:
-    """Write an amount for people: `$0.0015`, or that nobody knows it."""
-    return "unpriced" if usd is None else f"${usd}"
+    """Write an amount for people: `$0.0015`, `-$0.0015`, or that nobody knows it."""
+    if usd is None:
+        return "unpriced"
+    return f"-${usd[1:]}" if usd.startswith("-") else f"${usd}"
 
 
 def _plain(cell: object) -> str:

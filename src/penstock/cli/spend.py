@@ -17,7 +17,7 @@ from penstock.ledger import reports
 from penstock.ledger.periods import zone_of
 from penstock.ledger.reports import Spend, SpendRow
 
-NUMBERS = ("calls", "input", "cached", "output", "cost")
+NUMBERS = ("calls", "input", "cached", "output", "cost", "cache saved", "routing saved")
 
 
 class Form(Struct, frozen=True):
@@ -39,7 +39,8 @@ def spend(
     """Say what was spent.
 
     The parts and the unattributed rest always add up to the total. Calls without a known price are counted and said to
-    be unpriced, never taken for ones that cost nothing.
+    be unpriced, never taken for ones that cost nothing. Beside the cost stands what answers of the cache would have
+    cost, and how much more the models' baselines would have cost than the targets that answered.
     """
     if form.json and form.as_csv:
         raise InvalidRequest("Give --json or --csv, not both.")
@@ -67,12 +68,16 @@ def _rows(found: Spend) -> list[tuple[object, ...]]:
 def _row(names: tuple[object, ...], part: SpendRow) -> tuple[object, ...]:
     status = part.cost_status if not part.unpriced_calls else f"{part.cost_status} ({part.unpriced_calls} calls)"
     numbers = (part.calls, part.input_tokens, part.cached_input_tokens, part.output_tokens)
-    return (*names, *numbers, money(part.cost_usd), status)
+    saved = (money(part.cache_saved_usd), money(part.routing_saved_usd))
+    return (*names, *numbers, money(part.cost_usd), *saved, status)
 
 
 # -- CSV --
 
-FIGURES = ("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "cost_status", "unpriced_calls")
+FIGURES = (
+    *("calls", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "cost_status", "unpriced_calls"),
+    *("cache_saved_usd", "routing_saved_usd"),
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -82,12 +87,13 @@ def _print_csv(found: Spend) -> None:
     writer.writerow(("row", *found.by, *FIGURES))
     parts = found.rows if found.by else ()
     for kind, part in (*(("part", row) for row in parts), ("unattributed", found.unattributed), ("total", found.total)):
-        names = [_cell(getattr(part, name)) for name in found.by]
-        writer.writerow((kind, *names, *(_cell(getattr(part, name)) for name in FIGURES)))
+        names = [_name(getattr(part, name)) for name in found.by]
+        figures = [getattr(part, name) for name in FIGURES]
+        writer.writerow((kind, *names, *("" if figure in (None, UNSET) else figure for figure in figures)))
 
 
-def _cell(value: object) -> object:
-    """Give a cell; a name that a spreadsheet would take for a formula is marked as text by an apostrophe."""
+def _name(value: object) -> object:
+    """Give the cell of a name; one that a spreadsheet would take for a formula is marked as text by an apostrophe."""
     if value is None or value is UNSET:
         return ""
     return f"'{visible(value)}" if isinstance(value, str) and value.startswith(_FORMULA) else value

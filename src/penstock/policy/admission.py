@@ -68,7 +68,7 @@ class Admission:
     def try_enter(self, who: Who, model: str, call: Call, now: float) -> Ticket | None:
         """Take a place wherever a limit applies; None where it has to wait. Raises RateLimited where nobody may wait."""
         if (
-            who.limits is None
+            (who.limits is None or not who.limits.rates)
             and who.team not in self.teams
             and who.feature not in self.features
             and model not in self.models
@@ -153,7 +153,8 @@ class Admission:
         return self._feature_priority.get(who.feature) or self._team_priority.get(who.team, "normal")
 
     def _rooms_of(self, who: Who, model: str, now: float) -> tuple[Room, ...]:
-        key = None if who.limits is None else self._key(who.key_id or "", who.limits, now)
+        limits = who.limits
+        key = None if limits is None or not limits.rates else self._key(who.key_id or "", limits, now)
         rooms = (key, self.teams.get(who.team), self.features.get(who.feature), self.models.get(model))
         return tuple([room for room in rooms if room is not None])
 

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from penstock.call import Call, Who
 from penstock.errors import ContextOverflow, PenstockError, PermissionDenied, UnknownModel, Unsupported
 from penstock.routing.catalog import Catalog, nearest
-from penstock.settings import Config, ProviderSettings
+from penstock.settings import Config, ModelSettings, ProviderSettings
 from penstock.target import Price, Profile, Target
 
 OUTPUT_BOUND = 131_072
@@ -48,6 +48,7 @@ class Plan(Struct, frozen=True):
 
     `window`, `output` and `input` are the narrowest limits of its targets, None where none is known; `longest` is the most output
     tokens that any of them may bill for one choice; `ids` are the targets' names, which tell plans apart at little cost.
+    `baseline` is the target against which it is told what routing saved: whatever is left out or diverted, it stays.
     """
 
     model: str
@@ -59,12 +60,18 @@ class Plan(Struct, frozen=True):
     input: int | None = None
     longest: int = OUTPUT_BOUND
     ids: tuple[str, ...] = ()
+    baseline: Target | None = None
 
     @classmethod
     def of(
-        cls, model: str, targets: tuple[Target, ...], left_out: tuple[LeftOut, ...] = (), options: Options = NO_OPTIONS
+        cls,
+        model: str,
+        targets: tuple[Target, ...],
+        left_out: tuple[LeftOut, ...] = (),
+        options: Options = NO_OPTIONS,
+        baseline: Target | None = None,
     ) -> "Plan":
-        """Make the plan of these targets."""
+        """Make the plan of these targets; the first is the baseline, if none is given."""
         profiles = [target.profile for target in targets]
         return cls(
             model,
@@ -76,6 +83,7 @@ class Plan(Struct, frozen=True):
             input=min((p.input_tokens for p in profiles if p.input_tokens is not None), default=None),
             longest=max((p.output_tokens or OUTPUT_BOUND for p in profiles), default=OUTPUT_BOUND),
             ids=tuple(target.id for target in targets),
+            baseline=baseline or (targets[0] if targets else None),
         )
 
     def output_bound(self, call: Call) -> int:
@@ -109,7 +117,7 @@ class Plan(Struct, frozen=True):
                 param=call.native[0],
             )
         left = tuple(LeftOut(t.id, f"it cannot honour {names}") for t in self.targets if t not in kept)
-        return Plan.of(self.model, kept, (*self.left_out, *left), self.options)
+        return Plan.of(self.model, kept, (*self.left_out, *left), self.options, self.baseline)
 
     def fit(self, call: Call, input_tokens: Mapping[str, int]) -> "Plan":
         """Leave out what has no room, given the least number of input tokens per target id.
@@ -128,7 +136,7 @@ class Plan(Struct, frozen=True):
                 left.append(LeftOut(target.id, problem.message))
         if first is not None and not kept:
             raise first
-        return Plan.of(self.model, tuple(kept), (*self.left_out, *left), self.options)
+        return Plan.of(self.model, tuple(kept), (*self.left_out, *left), self.options, self.baseline)
 
 
 class Router:
@@ -141,14 +149,7 @@ class Router:
         self._providers = {provider.name: provider for provider in config.providers}
         self._prices: dict[str, Price] = dict(config.prices)
         self._teams = {team.name: frozenset(team.models) for team in config.teams if team.models}
-        self._routes = {
-            model.name: Plan.of(
-                model.name,
-                tuple(structs.replace(self._target(name), strict=model.strict) for name in model.targets),
-                options=Options(model.static, model.when_busy, model.cache_s, model.stale_s, model.continues),
-            )
-            for model in config.models
-        }
+        self._routes = {model.name: self._route(model) for model in config.models}
         self._direct: dict[str, Plan] = {}
 
     @property
@@ -172,6 +173,19 @@ class Router:
         """Give the route of a call: of its model, without the targets that cannot honour what only its dialect has."""
         plan = self.plan(call.model, who)
         return plan.speaking(call) if call.native else plan
+
+    def find(self, name: str) -> Target | None:
+        """Give the target of that name, `provider/model`; None where this configuration has no such provider."""
+        return self._named(name).targets[0] if name.partition("/")[0] in self._providers else None
+
+    def _route(self, model: ModelSettings) -> Plan:
+        targets = tuple(structs.replace(self._target(name), strict=model.strict) for name in model.targets)
+        options = Options(model.static, model.when_busy, model.cache_s, model.stale_s, model.continues)
+        baseline: Target | None = None
+        if model.baseline is not None:
+            known = (target for target in targets if target.id == model.baseline)
+            baseline = next(known, None) or self._target(model.baseline)
+        return Plan.of(model.name, targets, (), options, baseline)
 
     def _allow(self, team: str, plan: Plan) -> None:
         allowed = self._teams.get(team)
@@ -222,7 +236,8 @@ class Router:
         if own is not None:
             prices = (own,)
         elif entry is not None and _is_vendor(provider, entry.vendor):
-            prices = entry.prices
+            off = provider.discount_bp
+            prices = entry.prices if off is None else _discounted(entry.prices, off)
         return Target(
             id=name,
             provider=provider_name,
@@ -230,8 +245,18 @@ class Router:
             dialect=self._dialects[provider_name],
             prices=prices,
             free=provider.free and own is None,
-            profile=Profile() if entry is None else entry.profile,
+            profile=_profile(provider, Profile() if entry is None else entry.profile),
         )
+
+
+def _discounted(prices: tuple[Price, ...], discount_bp: int) -> tuple[Price, ...]:
+    """Give list prices with what a provider takes off them, in place of any discount that they name."""
+    return tuple(structs.replace(price, discount_bp=discount_bp) for price in prices)
+
+
+def _profile(provider: ProviderSettings, facts: Profile) -> Profile:
+    """Give what is known of a model, counted with the provider's own vocabulary where it has one."""
+    return facts if provider.tokenizer is None else structs.replace(facts, tokenizer=str(provider.tokenizer))
 
 
 def _is_vendor(provider: ProviderSettings, vendor: str) -> bool:

@@ -25,12 +25,13 @@ from penstock.call import Caller
 from penstock.errors import ConfigError, MethodNotAllowed, Mistake, NotFound, PenstockError, PermissionDenied
 from penstock.gateway import Gateway
 from penstock.server import live as running
+from penstock.server.budgets import BUDGETS
 from penstock.server.live import LIVE, Live, LiveOperation
 from penstock.server.loopback import refuse_strangers
 from penstock.server.operations import OPERATIONS, Operation, perform
 from penstock.telemetry.metrics import Metrics
 
-ROUTES: tuple[Operation | LiveOperation, ...] = (*OPERATIONS, *LIVE)
+ROUTES: tuple[Operation | LiveOperation, ...] = (*OPERATIONS, *LIVE, BUDGETS)
 
 DOCUMENT = "/admin/v1/openapi.json"
 METRICS = "/metrics"

@@ -89,7 +89,7 @@ class App:
         async def run(to: Recorder) -> bool:
             return await self._call(endpoint, request, caller, who, to)
 
-        within_s = self.gateway.limit_s(caller)
+        within_s = caller.within(self.gateway.config.server.deadline_s)
         await once.answer(request, responder, who, run, within_s)
 
     async def _call(

@@ -7,17 +7,18 @@ hold up the loop that serves them. Knows no HTTP beyond names; `admin.py` is its
 
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Literal, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from penstock.call import Limits
 from penstock.errors import InvalidRequest
 from penstock.gateway import Gateway
 from penstock.ledger import reports
-from penstock.ledger.keys import CreatedKey, Grant, Keyring, ListedKey, listed, read_pepper
+from penstock.ledger.keys import CreatedKey, Grant, Keyring, ListedKey, listed, read_pepper, read_usd
 from penstock.ledger.periods import read_expiry, read_moment, zone_of
 from penstock.ledger.reports import Calls, CallShape, Spend
 from penstock.ledger.store import FILE, Filter, Span, Store
@@ -54,7 +55,7 @@ class Parameter(Struct, frozen=True):
 class Operation(Struct, frozen=True):
     """One route. `gives` and `takes` are the types of its answer and of its body."""
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     name: str
     about: str
@@ -93,7 +94,10 @@ class Revoked(Struct, frozen=True):
 
 
 class NewKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a key is for, and how much it may ask; `expires` as in `penstock keys create --expires`."""
+    """What a key is for, and how much it may ask and spend; `expires` as in `penstock keys create --expires`.
+
+    Budgets are decimal numbers of dollars, better as strings: an exact amount is no float.
+    """
 
     team: str | None = None
     feature: str | None = None
@@ -103,6 +107,30 @@ class NewKey(Struct, frozen=True, forbid_unknown_fields=True):
     rpm: Limit | None = None
     tpm: Limit | None = None
     concurrency: Limit | None = None
+    budget_day_usd: Decimal | None = None
+    budget_month_usd: Decimal | None = None
+
+
+class KeyLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of a key's limits: what is left out stays, null takes a limit away. Budgets as in `NewKey`."""
+
+    rpm: Limit | UnsetType | None = UNSET
+    tpm: Limit | UnsetType | None = UNSET
+    concurrency: Limit | UnsetType | None = UNSET
+    budget_day_usd: Decimal | UnsetType | None = UNSET
+    budget_month_usd: Decimal | UnsetType | None = UNSET
+
+    def of(self, limits: Limits) -> Limits:
+        """Give other limits. Raises InvalidRequest."""
+        return Limits(
+            limits.rpm if self.rpm is UNSET else self.rpm,
+            limits.tpm if self.tpm is UNSET else self.tpm,
+            limits.concurrency if self.concurrency is UNSET else self.concurrency,
+            limits.day_nano_usd if self.budget_day_usd is UNSET else _usd(self.budget_day_usd, "budget_day_usd"),
+            limits.month_nano_usd
+            if self.budget_month_usd is UNSET
+            else _usd(self.budget_month_usd, "budget_month_usd"),
+        )
 
 
 class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,9 +182,18 @@ def _keys(asked: Asked) -> Keys:
 def _create_key(asked: Asked) -> CreatedKey:
     wanted = _body(asked, NewKey)
     until = None if wanted.expires is None else read_expiry(wanted.expires, asked.now_ns, zone_of("UTC"))
-    limits = Limits(wanted.rpm, wanted.tpm, wanted.concurrency)
+    day, month = _usd(wanted.budget_day_usd, "budget_day_usd"), _usd(wanted.budget_month_usd, "budget_month_usd")
+    limits = Limits(wanted.rpm, wanted.tpm, wanted.concurrency, day, month)
     grant = Grant(wanted.team, wanted.feature, wanted.label, wanted.admin, until, limits)
     return _ring(asked).create(grant, asked.now_ns)
+
+
+def _usd(amount: Decimal | None, param: str) -> int | None:
+    return None if amount is None else read_usd(amount, param)
+
+
+def _limit_key(asked: Asked) -> ListedKey:
+    return listed(_ring(asked).limit(asked.id, _body(asked, KeyLimits).of))
 
 
 def _revoke_key(asked: Asked) -> Revoked:
@@ -228,6 +265,15 @@ OPERATIONS: tuple[Operation, ...] = (
         _create_key,
         CreatedKey,
         takes=NewKey,
+    ),
+    Operation(
+        "PATCH",
+        "/admin/v1/keys/{id}",
+        "limit_key",
+        "Change how much a key may ask and spend; its secret stays.",
+        _limit_key,
+        ListedKey,
+        takes=KeyLimits,
     ),
     Operation("DELETE", "/admin/v1/keys/{id}", "revoke_key", "End a key at once, for good.", _revoke_key, Revoked),
     Operation(
