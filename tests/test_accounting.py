@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books, _completed
+from penstock.calibrating import Calibration
 from penstock.call import Call, Content, Sampling, Who
 from penstock.config import load
 from penstock.errors import BudgetExhausted
@@ -30,7 +31,9 @@ def accounts(tmp_path):
     (tmp_path / "penstock.toml").write_text('[models.m]\ntargets = ["local/penstock-mini"]\n')
     config = load(str(tmp_path / "penstock.toml"), {"PENSTOCK_HOME": str(tmp_path)})
     reservations = Reservations(config, now_ns=0, sums=lambda *_: ())
-    books = Books(Flusher(None), reservations, lambda *_: None, lambda _: None, "hash")
+    books = Books(
+        Flusher(None), reservations, lambda *_: None, lambda _: None, Calibration(list, lambda _: None), "hash"
+    )
     return Accounting(books, None, lambda: 0.0, lambda: None)
 
 

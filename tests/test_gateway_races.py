@@ -550,7 +550,7 @@ async def test_a_prompt_that_takes_too_long_to_count_does_not_outlast_the_deadli
 
     async with races(tmp_path, a=Played()) as one:
         began = asyncio.get_running_loop().time()
-        with patch("penstock.gateway.count_prompt", forever), pytest.raises(DeadlineExceeded):
+        with patch("penstock.calibrating.count_prompt", forever), pytest.raises(DeadlineExceeded):
             await taken(one, ask("small", "word " * 20_000), WEB, Caller(deadline_s=1.0))
         assert asyncio.get_running_loop().time() - began <= 1.1
         assert not asyncio.current_task().cancelling()

@@ -337,6 +337,13 @@ class Limits(Struct, frozen=True, gc=False):
         """Whether there is any but of money."""
         return not (self.rpm is self.tpm is self.concurrency is None)
 
+    def over(self, sharers: int) -> "Limits":
+        """Give what each of several processes may have of the rates, rounded up. Budgets are not shared out."""
+        rpm, tpm, concurrency = [
+            None if limit is None else -(-limit // sharers) for limit in (self.rpm, self.tpm, self.concurrency)
+        ]
+        return Limits(rpm, tpm, concurrency, self.day_nano_usd, self.month_nano_usd)
+
 
 class Who(Struct, frozen=True):
     """Who is calling, after admission. `user` is a keyed hash; the plain id is never kept. `limits` are the key's own."""

@@ -63,7 +63,10 @@ Zone = Annotated[str, Meta(extra={"form": "zone"}, examples=["Europe/Berlin"])]
 
 
 class ServerSettings(Struct, frozen=True):
-    """`[server]`: how this process listens, and what one request may take."""
+    """`[server]`: how this process listens, and what one request may take.
+
+    `sharers` are the workers that share out the limits of keys, which no configuration names.
+    """
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8420
@@ -78,6 +81,7 @@ class ServerSettings(Struct, frozen=True):
     keepalive_s: Seconds = 75.0
     tls_cert: Annotated[Path, Meta(examples=["tls/server.pem"])] | None = None
     tls_key: Annotated[Path, Meta(examples=["tls/server.key"])] | None = None
+    sharers: Annotated[int, Meta(extra={"derived": True})] = 1
 
 
 class ProviderSettings(Struct, frozen=True):

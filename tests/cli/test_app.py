@@ -18,8 +18,8 @@ PRINT_DATA = [path for path in COMMANDS if path != ["serve"]]
 
 def test_every_command_of_this_version_is_there():
     assert sorted(map(" ".join, COMMANDS)) == [
-        *("ask", "calls", "calls show", "calls tail", "check", "estimate"),
-        *("keys create", "keys list", "keys revoke", "keys rotate"),
+        *("alerts test", "ask", "budgets", "calls", "calls show", "calls tail", "check", "estimate"),
+        *("keys create", "keys list", "keys revoke", "keys rotate", "keys set"),
         *("models apply", "models diff", "models list"),
         *("plan", "reconcile", "reload", "serve", "spend", "tokens"),
     ]
@@ -91,6 +91,7 @@ ASKED = {
     "show": ["x"],
     "revoke": ["x"],
     "rotate": ["x"],
+    "set": ["x", "--rpm", "5"],
     "diff": ["x"],
     "apply": ["x"],
     "reconcile": ["x"],

@@ -376,7 +376,8 @@ def test_what_a_dead_process_left_is_recovered_on_opening(open_ledger, home, mak
     again = open_ledger()
     assert again.recovered == Recovery(journals=1, added=3, interrupted=1)
     assert {call.id for call in calls(home)} >= {receipt.id for receipt in receipts}
-    assert again.recover() == Recovery()
+    after = again.recover()  # the journal stays as long as somebody, such as the keeper of sums, reads the store
+    assert (after.added, after.interrupted) == (0, 0)
 
 
 def test_a_reader_beside_a_living_writer_sees_what_was_flushed_and_touches_nothing(open_ledger, make):

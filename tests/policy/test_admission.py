@@ -75,6 +75,22 @@ def test_a_key_without_a_team_has_no_limits_of_a_team():
     assert enter(team(rpm=1), Who()) is FREE
 
 
+def test_workers_share_out_the_limits_of_a_key():
+    one = Admission(config(queue=0, sharers=3), 0.0)
+    who = Who("k", limits=Limits(concurrency=7, day_nano_usd=5))
+    for _ in range(3):
+        assert enter(one, who) is not FREE
+    with pytest.raises(RateLimited):
+        enter(one, who)
+    assert who.limits.over(3) == Limits(concurrency=3, day_nano_usd=5)
+
+
+def test_a_key_with_a_budget_alone_takes_no_room():
+    one = Admission(config(), 0.0)
+    assert enter(one, Who("k", limits=Limits(day_nano_usd=5))) is FREE
+    assert not one.keys
+
+
 def test_whose_limits_are_whose():
     room = Admission(
         config(

@@ -49,6 +49,7 @@ def test_limits_are_shared_out_and_rounded_up(read):
     assert part.model("fast").concurrency == 1
     assert (part.team("web").rpm, part.team("web").tpm, part.team("web").concurrency) == (200, 334, None)
     assert part.feature("x").tpm == 1
+    assert (config.server.sharers, part.server.sharers) == (1, 3)  # for the limits of keys
     assert part.hash == config.hash
 
 

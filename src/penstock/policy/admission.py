@@ -57,6 +57,7 @@ class Admission:
         self.models: Rooms = _rooms("model", config.models, {} if before is None else before.models)
         self.keys: dict[str, Room] = {} if before is None else before.keys
         self._most_keys = KEY_ROOMS
+        self._sharers = config.server.sharers
         self._team_priority: dict[str | None, Priority] = {one.name: one.priority for one in config.teams}
         self._feature_priority: dict[str | None, Priority] = {
             one.name: one.priority for one in config.features if one.priority is not None
@@ -159,6 +160,8 @@ class Admission:
         return tuple([room for room in rooms if room is not None])
 
     def _key(self, key_id: str, limits: Limits, now: float) -> Room:
+        if self._sharers > 1:
+            limits = limits.over(self._sharers)
         room = self.keys.get(key_id)
         if room is None:
             if len(self.keys) >= self._most_keys and not self.contested:  # whoever waits may wait for one of them

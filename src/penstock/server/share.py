@@ -23,6 +23,7 @@ def share(config: Config, workers: int) -> Config:
         config.server,
         queue=_part(config.server.queue, workers),
         max_connections=_part(config.server.max_connections, workers),
+        sharers=workers,
     )
     return structs.replace(
         config,
