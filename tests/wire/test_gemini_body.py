@@ -85,15 +85,26 @@ def any_own_call(seed: int) -> Call:
     return structs.replace(call, read=lambda: content)
 
 
-@settings(max_examples=10_000, deadline=None)
-@given(seed=SEEDS)
-def test_what_is_written_is_read_the_same(seed: int) -> None:
+def is_read_the_same(seed: int) -> None:
     call = any_own_call(seed)
     body, dropped = write_request(call, "a-model")
     again = read_request(body, ASKED)
     assert dropped == ()
     assert again.content == call.content
     assert again.sampling == call.sampling
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(seed=SEEDS)
+def test_what_is_written_is_read_the_same(seed: int) -> None:
+    is_read_the_same(seed)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None)
+@given(seed=SEEDS)
+def test_what_is_written_is_read_the_same_in_many_cases(seed: int) -> None:
+    is_read_the_same(seed)
 
 
 @settings(max_examples=300, deadline=None)

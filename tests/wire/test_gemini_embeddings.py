@@ -33,15 +33,26 @@ def refused(raw: bytes, asked: Asked = ASKED) -> InvalidRequest:
     return caught.value
 
 
-@settings(max_examples=10_000, deadline=None)
-@given(seed=st.integers(0, 2**64))
-def test_what_is_written_is_read_the_same(seed: int) -> None:
+def is_read_the_same(seed: int) -> None:
     rng = Random(seed)
     call = any_embed_call(rng, CAN)
     body, dropped = EMBED.write_request(call, "m")
     assert (EMBED.read_request(body, ASKED).content.embed, dropped) == (call.content.embed, ())
     reply = any_embed_reply(rng, CAN)
     assert fold(EMBED.read_reply(EMBED.write_reply(reply, call))).embeddings == reply.embeddings
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(seed=st.integers(0, 2**64))
+def test_what_is_written_is_read_the_same(seed: int) -> None:
+    is_read_the_same(seed)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None)
+@given(seed=st.integers(0, 2**64))
+def test_what_is_written_is_read_the_same_in_many_cases(seed: int) -> None:
+    is_read_the_same(seed)
 
 
 def test_a_batch_is_read() -> None:

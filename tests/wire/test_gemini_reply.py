@@ -91,11 +91,22 @@ def any_own_reply(seed: int, *, streamed: bool = False) -> Reply:
     return structs.replace(drawn, choices=tuple(choices))
 
 
-@settings(max_examples=10_000, deadline=None)
-@given(seed=SEEDS)
-def test_what_is_written_is_read_the_same(seed: int) -> None:
+def is_read_the_same(seed: int) -> None:
     reply = any_own_reply(seed)
     assert fold(read_reply(write_reply(reply))) == reply
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(seed=SEEDS)
+def test_what_is_written_is_read_the_same(seed: int) -> None:
+    is_read_the_same(seed)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None)
+@given(seed=SEEDS)
+def test_what_is_written_is_read_the_same_in_many_cases(seed: int) -> None:
+    is_read_the_same(seed)
 
 
 @settings(max_examples=300, deadline=None)

@@ -76,9 +76,7 @@ def escaped(choice: Choice) -> Choice:
     return structs.replace(choice, parts=tuple(parts))
 
 
-@settings(max_examples=10_000, deadline=None)
-@given(seed=SEEDS)
-def test_what_is_written_is_read_the_same(seed: int) -> None:
+def is_read_the_same(seed: int) -> None:
     rng = Random(seed)
     reply = any_own_reply(seed, streamed=True)
     writer = GeminiStreamWriter(CALL)
@@ -92,6 +90,19 @@ def test_what_is_written_is_read_the_same(seed: int) -> None:
     tier = again.service_tier  # stands in the usage, and so is late but for answers of nothing
     expected = structs.replace(reply, service_tier=tier, choices=tuple(map(escaped, reply.choices)))
     assert again == expected
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(seed=SEEDS)
+def test_what_is_written_is_read_the_same(seed: int) -> None:
+    is_read_the_same(seed)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None)
+@given(seed=SEEDS)
+def test_what_is_written_is_read_the_same_in_many_cases(seed: int) -> None:
+    is_read_the_same(seed)
 
 
 @settings(max_examples=200, deadline=None)
