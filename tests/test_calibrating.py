@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from penstock import calibrating
-from penstock.calibrating import EVERY, FIRST, LONGEST_BYTES, WAITING, Calibration
+from penstock.calibrating import EVERY, FIRST, LONGEST_BYTES, PACE_S, WAITING, Calibration
 from penstock.call import Call, Content, Image, Message, Sampling, Text, Tool
 from penstock.errors import InvalidRequest
 from penstock.ledger.store import StoreBusy
@@ -71,8 +71,8 @@ async def learnt(learning):
 async def teach(learning, ratio, calls, target=CLAUDE, **more):
     asked = call(**more)
     n = round(count_call(asked, target.profile).n * ratio)
-    for _ in range(calls):
-        learning.observe(asked, target, Usage(n))
+    for number in range(calls):
+        learning.observe(asked, target, Usage(n), number * PACE_S)
         await learnt(learning)
 
 
@@ -94,7 +94,7 @@ async def test_a_model_with_a_vocabulary_of_its_own_is_never_learnt_about_nor_co
 
 @pytest.mark.parametrize("usage", [None, Usage(500, source="counted"), Usage(500, source="estimated")])
 async def test_only_what_a_provider_reported_is_learnt_from(learning, usage):
-    learning.observe(call(), CLAUDE, usage)
+    learning.observe(call(), CLAUDE, usage, 0.0)
     await learnt(learning)
     assert learning._factors == {}
 
@@ -109,7 +109,7 @@ async def test_only_what_a_provider_reported_is_learnt_from(learning, usage):
     ],
 )
 async def test_what_holds_more_than_its_text_or_too_much_of_it_teaches_nothing(learning, more):
-    learning.observe(call(**more), CLAUDE, Usage(500))
+    learning.observe(call(**more), CLAUDE, Usage(500), 0.0)
     await learnt(learning)
     assert learning._factors == {}
 
@@ -118,7 +118,7 @@ async def test_a_body_that_cannot_be_read_teaches_nothing_and_harms_nobody(learn
     def read():
         raise InvalidRequest("This is no JSON.")
 
-    learning.observe(Call("chat", "m", Sampling(), read, raw=b"{"), CLAUDE, Usage(500))
+    learning.observe(Call("chat", "m", Sampling(), read, raw=b"{"), CLAUDE, Usage(500), 0.0)
     await learnt(learning)
     await teach(learning, 1.1, 1)
     assert learning._factors["anthropic/claude-x"].seen == 1
@@ -130,21 +130,21 @@ async def test_every_try_that_was_reported_is_learnt_from_unless_the_answer_was_
 
     other = Target("b/claude-x", "b", "claude-x", "messages", Profile(family="claude"))
     tries = [tried(CLAUDE, Usage(150)), tried(GPT, Usage(150)), tried(other, None), tried(other, Usage(150))]
-    learning.settled(SimpleNamespace(call=call(), tries=tries, continues=False))
+    learning.settled(SimpleNamespace(call=call(), tries=tries, continues=False), 0.0)
     await learnt(learning)
     assert {key: factor.seen for key, factor in learning._factors.items()} == {CLAUDE.id: 1, other.id: 1}
-    learning.settled(SimpleNamespace(call=call(), tries=tries, continues=True))
+    learning.settled(SimpleNamespace(call=call(), tries=tries, continues=True), 0.0)
     assert not learning._queue
 
 
 async def test_a_prompt_too_short_to_tell_anything_changes_nothing(learning):
-    learning.observe(call("Hi"), CLAUDE, Usage(9))
+    learning.observe(call("Hi"), CLAUDE, Usage(9), 0.0)
     await learnt(learning)
     assert learning._factors == {}
 
 
 async def test_what_is_free_is_not_worth_learning(learning):
-    learning.observe(call(), structs.replace(CLAUDE, free=True), Usage(150))
+    learning.observe(call(), structs.replace(CLAUDE, free=True), Usage(150), 0.0)
     assert not learning._queue
 
 
@@ -173,9 +173,24 @@ async def test_after_the_first_calls_only_some_are_counted_again(learning, monke
     assert len(counted) == FIRST + 10
 
 
+async def test_many_calls_at_once_are_counted_again_at_a_steady_pace(learning, monkeypatch):
+    counted = []
+
+    async def count(*arguments):
+        counted.append(arguments)
+        return count_call(*arguments[:2])
+
+    monkeypatch.setattr(calibrating, "count_prompt", count)
+    learning._met[CLAUDE.id] = FIRST
+    for number in range(200 * EVERY):
+        learning.observe(call(), CLAUDE, Usage(500), number * PACE_S / 1_000)
+        await learnt(learning)
+    assert len(counted) == 4
+
+
 async def test_a_burst_waits_in_a_short_line(learning):
     for _ in range(WAITING + 10):
-        learning.observe(call(), CLAUDE, Usage(500))
+        learning.observe(call(), CLAUDE, Usage(500), 0.0)
     assert len(learning._queue) == WAITING
     await learnt(learning)
     assert not learning._queue
@@ -260,9 +275,9 @@ async def test_rows_that_make_no_sense_are_passed_over(kept):
     kept.rows = {row[0]: row for row in bad}
     learning = Calibration(kept.read, kept.write)
     assert learning._factors == {}
-    learning.observe(call(), CLAUDE, Usage(500))
+    learning.observe(call(), CLAUDE, Usage(500), 0.0)
     learning.close()
-    learning.observe(call(), CLAUDE, Usage(500))
+    learning.observe(call(), CLAUDE, Usage(500), 0.0)
     assert not learning._queue, "after the end nothing is learnt"
 
 
@@ -282,7 +297,7 @@ async def test_the_band_holds_what_a_provider_bills_in_at_least_95_of_100_calls(
             held += count.band[0] <= true <= count.band[1]
             widths.append(count.percent)
             before += abs(count_call(asked, CLAUDE.profile).n / true - 1) > abs(count.n / true - 1)
-        learning.observe(asked, CLAUDE, Usage(true))
+        learning.observe(asked, CLAUDE, Usage(true), number * PACE_S)
         await learnt(learning)
     with capsys.disabled():
         print(
@@ -300,7 +315,7 @@ async def test_a_call_that_is_not_learnt_from_costs_microseconds(learning, capsy
         times = []
         for _ in range(200):
             began = perf_counter()
-            learning.observe(asked, target, usage)
+            learning.observe(asked, target, usage, 0.0)
             times.append(perf_counter() - began)
             learning._met[CLAUDE.id] = FIRST + EVERY * 10 + 1
         middle = sorted(times)[100] * 1e6

@@ -41,9 +41,18 @@ async def test_only_a_short_prompt_is_counted_on_the_loop(monkeypatch, more, asi
         return counting.count_text("x", GPT)
 
     monkeypatch.setattr(counting, "count_call", counted)
+    count_text("x", GPT)
     await count_prompt(call(**more), GPT)
 
     assert (threads[0] is not threading.main_thread()) == aside
+
+
+async def test_a_vocabulary_is_not_loaded_on_the_loop(monkeypatch):
+    threads = []
+    monkeypatch.setattr(counting, "is_ready", lambda _: False)
+    monkeypatch.setattr(counting, "count_call", lambda *_: threads.append(threading.current_thread()))
+    await count_prompt(call(raw=b"x"), GPT)
+    assert threads != [threading.main_thread()]
 
 
 def test_what_was_used_is_counted_from_prompt_and_answer():
@@ -57,11 +66,11 @@ def test_a_model_without_a_public_vocabulary_is_estimated():
     assert count_used(call(), ["hello"], Profile()).source == "estimated"
 
 
-def test_vocabularies_are_loaded_for_the_models_that_have_one_and_for_those_whose_calls_cost_something(monkeypatch):
+def test_vocabularies_are_loaded_for_the_models_that_have_one_and_not_to_estimate_others(monkeypatch):
     asked = []
     monkeypatch.setattr(counting, "count_text", lambda _, profile: asked.append(profile))
     load([target(GPT), target(GPT, free=True), target(Profile("unknown")), target(Profile("local"), free=True)])
-    assert asked == [GPT, GPT, Profile("unknown")]
+    assert asked == [GPT, GPT]
 
 
 # -- what a provider did not report --

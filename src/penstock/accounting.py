@@ -230,7 +230,7 @@ class Accounting:
             books.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens, now)
         self._deadlines.forget(flight)
         books.observe(receipt)
-        books.calibration.settled(flight)
+        books.calibration.settled(flight, now)
         books.flusher.soon()
         self._closed()
         return receipt

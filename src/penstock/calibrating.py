@@ -27,6 +27,9 @@ FIRST = 50
 EVERY = 20
 """From then on one in so many is."""
 
+PACE_S = 1.0
+"""And no two within so many seconds: counting takes longer than the rest of a call."""
+
 WAITING = 32
 """Calls that wait to be counted at most; more are not learnt from."""
 
@@ -53,6 +56,7 @@ class Calibration:
         self._read, self._write = read, write
         self._factors: dict[str, Factor] = {}
         self._met: dict[str, int] = {}  # calls of each target that could have been learnt from
+        self._next_at = 0.0
         self._queue: deque[tuple[Call, Target, int]] = deque()
         self._work: asyncio.Task[None] | None = None
         self._changed: set[str] = set()
@@ -60,28 +64,32 @@ class Calibration:
         self._closed = False
         self._adopt()
 
-    def observe(self, call: Call, target: Target, usage: Usage | None) -> None:
-        """Take in what a provider reported for a call, or what was counted in its place, which teaches nothing."""
+    def observe(self, call: Call, target: Target, usage: Usage | None, now: float) -> None:
+        """Take in what a provider reported for a call, or what was counted in its place, which teaches nothing.
+
+        `now` is the loop's seconds.
+        """
         if target.profile.tokenizer is not None or usage is None or usage.source != "provider":
             return
         if target.free or self._closed:
             return
         met = self._met[target.id] = self._met.get(target.id, 0) + 1
-        if met > FIRST and met % EVERY:
+        if met > FIRST and (met % EVERY or now < self._next_at):
             return
         size = call.input_bound or len(call.raw)
         if size > LONGEST_BYTES or call.native or call.operation != "generate" or len(self._queue) >= WAITING:
             return
+        self._next_at = now + PACE_S
         self._queue.append((call, target, usage.input_tokens))
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._learn())
 
-    def settled(self, flight: InFlight[Any]) -> None:
+    def settled(self, flight: InFlight[Any], now: float) -> None:
         """Take in what was reported for the tries of a call that is over. What was gone on with has not the prompt of the call."""
         if not flight.continues:
             for live in flight.tries:
                 if live.target.profile.tokenizer is None:
-                    self.observe(flight.call, live.target, live.meter.usage)
+                    self.observe(flight.call, live.target, live.meter.usage, now)
 
     def corrected(self, count: Count, target: Target) -> Count:
         """Apply what is known of a target to an estimate; other counts stay as they are."""

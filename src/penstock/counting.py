@@ -17,7 +17,7 @@ from penstock.plugins import Counts, Provider
 from penstock.receipt import Usage
 from penstock.target import Profile, Target
 from penstock.tokenizer_files import load_tokenizer
-from penstock.tokens.count import Count, count_call, count_text
+from penstock.tokens.count import Count, count_call, count_text, is_ready
 from penstock.tokens.sample import by_bytes, call_by_bytes, sampled, sampled_call
 
 INLINE_BYTES = 16_384
@@ -43,9 +43,9 @@ def _aside() -> ThreadPoolExecutor:
 
 
 async def count_prompt(call: Call, profile: Profile, inline_bytes: int = INLINE_BYTES) -> Count:
-    """Count a prompt for a model; at once up to so many bytes."""
+    """Count a prompt for a model; at once up to so many bytes, if the vocabulary is loaded."""
     size = len(call.raw) or call.input_bound
-    if size is not None and size <= inline_bytes:
+    if size is not None and size <= inline_bytes and is_ready(profile):
         return count_call(call, profile)
     return await asyncio.get_running_loop().run_in_executor(_aside(), count_call, call, profile)
 
@@ -102,13 +102,13 @@ def count_used(call: Call, answer: Iterable[str], profile: Profile) -> Usage:
 def load(targets: Iterable[Target]) -> list[str]:
     """Load the vocabularies of these models, so that no call waits for one; give what is wrong with files of the user.
 
-    Takes tenths of a second each, and seconds for a large file. What is free is loaded only where the vocabulary is its own:
-    nobody has to estimate what it costs.
+    Takes tenths of a second each, and seconds for a large file. The one that others are estimated with takes 40 MB, and is
+    loaded once it is needed.
     """
     found = list(targets)
     names = dict.fromkeys(target.profile.tokenizer for target in found)
     wrong = [problem for name in names if (problem := load_tokenizer(name))]
     for target in found:
-        if target.profile.tokenizer is not None or not target.free:
+        if target.profile.tokenizer is not None:
             count_text("x", target.profile)
     return wrong

@@ -28,6 +28,7 @@ from penstock.call import (
     ToolUse,
 )
 from penstock.target import Profile
+from penstock.tokens import count
 from penstock.tokens.count import NONE, Buckets, Count, count_call, count_text, tokens, total
 from penstock.tokens.rules import FAMILIES
 from tokens.texts import fuzz_text
@@ -395,3 +396,14 @@ def test_what_is_to_be_embedded_is_counted_and_ids_count_themselves():
     embed = Call("", "m", Sampling(), lambda: Content((), embed=Embed(("hello world", (1, 2, 3)))))
     count = count_call(embed, GPT_4O)
     assert (count.n, count.certainty, [one.n for one in count.messages]) == (5, "exact", [2, 3])
+
+
+def test_it_is_told_whether_the_vocabulary_of_a_model_is_loaded(monkeypatch):
+    loaded = {"o200k"}
+    monkeypatch.setattr(count, "is_loaded", loaded.__contains__)
+    assert count.is_ready(Profile(tokenizer="o200k"))
+    assert not count.is_ready(Profile(tokenizer="llama3"))
+    assert count.is_ready(Profile()) == ("o200k" in loaded)
+    assert count.is_ready(Profile(tokenizer="/nowhere/tokenizer.json"))
+    loaded.clear()
+    assert not count.is_ready(Profile())

@@ -382,3 +382,12 @@ def test_what_the_engine_cuts_otherwise_is_a_doubt():
     )
     assert from_json(words).count("ab a") == Tally(3)
     assert from_json(words).count("ab \u0300\u0301").slack > 0
+
+
+def test_it_is_told_whether_a_vocabulary_is_loaded():
+    vocabulary.cache_clear()
+    vocabularies._ready().discard("olmo2")
+    assert not vocabularies.is_loaded("olmo2")
+    vocabulary("olmo2")
+    assert vocabularies.is_loaded("olmo2")
+    assert not vocabularies.is_loaded("nobody's")

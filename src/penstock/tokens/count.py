@@ -37,7 +37,7 @@ from penstock.call import (
 from penstock.target import Profile
 from penstock.tokens.images import picture_tokens
 from penstock.tokens.rules import ChatRule, Rules, ToolRule, rules_for
-from penstock.tokens.vocabularies import Piece, find, vocabulary
+from penstock.tokens.vocabularies import KNOWN, Piece, find, is_loaded, vocabulary
 
 Certainty = Literal["exact", "provider", "estimated"]
 
@@ -128,6 +128,14 @@ def count_text(text: str, profile: Profile) -> Count:
     low = (tally.n - tally.slack) * guess.low // 1_000
     high = ceil((tally.n + tally.slack) * guess.high / 1_000)
     return _about(max(0, low), ceil(tally.n * guess.factor / 1_000), high + 1)
+
+
+def is_ready(profile: Profile) -> bool:
+    """Tell whether the vocabulary that this model is counted with is loaded."""
+    own = profile.tokenizer
+    if own is not None and (own in KNOWN or is_loaded(own)):
+        return is_loaded(own)
+    return is_loaded(rules_for(profile.family).estimate.vocabulary)
 
 
 def tokens(text: str, profile: Profile) -> list[Piece]:

@@ -140,7 +140,18 @@ def vocabulary(name: str) -> Tokenizer:
     engine = _loaded(known.engine)
     found = {engine.decode_token_bytes(id).decode("utf-8", "replace"): id for ids in known.symbols for id in ids}  # noqa: A001
     symbols = {text: id for text, id in found.items() if _SYMBOL.fullmatch(text)}  # noqa: A001  the field's own word
+    _ready().add(name)
     return _Engined(engine, known, symbols, engine.encode_ordinary)
+
+
+@lru_cache(maxsize=1)
+def _ready() -> set[str]:
+    return set()
+
+
+def is_loaded(name: str) -> bool:
+    """Tell whether the vocabulary of that name is at hand, so that nobody has to wait for it."""
+    return name in _ready() or name in _given()
 
 
 @lru_cache(maxsize=32)
