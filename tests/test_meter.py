@@ -1,5 +1,8 @@
 """What a meter sees of a reply."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from penstock.errors import UpstreamFailed
 from penstock.meter import KEEP_BYTES, NEVER, Meter
 from penstock.receipt import Usage
@@ -76,6 +79,50 @@ def test_many_pieces_of_text_are_joined_to_few_and_stay_the_same_text():
     assert "".join(meter.text) == "".join(words)
     assert meter.kept == len("".join(words))
     assert len(meter.text) == 2 + 1300 - 2 * 512
+
+
+EVENTS = st.sampled_from(
+    (
+        *(
+            Started(id="x"),
+            Started(id="y"),
+            Finished("stop"),
+            Finished("length"),
+            Ended(),
+            TextDelta(""),
+            TextDelta("é"),
+        ),
+        *(UsageReported(Usage(1, 2)), UsageReported(Usage(3, 4), "flex"), ReasoningDelta("b"), RefusalDelta("c")),
+        *(ToolUseStarted(0, "id", "find"), ToolUseDelta(0, "{}"), LogprobsDelta(()), Failed(UpstreamFailed("cut"))),
+    )
+)
+WHOLE = (Started(id="x"), Finished("stop"), UsageReported(Usage(1, 2), "flex"), Ended())
+
+
+def seen(meter):
+    values = {name: getattr(meter, name) for name in Meter.__slots__}
+    return {**values, "error": str(meter.error), "usage": meter.usage, "kept": meter.kept}
+
+
+@given(st.lists(EVENTS, max_size=6), st.booleans(), st.booleans())
+def test_a_chunk_of_many_events_is_seen_as_many_chunks_of_one(events, whole, watched):
+    events += WHOLE if whole else ()
+    at_once, one_by_one, in_two = Meter(), Meter(), Meter()
+    if watched:
+        for meter in (at_once, one_by_one, in_two):
+            meter.watch(2, 3, 1)
+    at_once.observe(tuple(events))
+    for event in events:
+        one_by_one.observe((event,))
+    in_two.observe(tuple(events[:-4]))
+    in_two.observe(tuple(events[-4:]))
+    assert seen(at_once) == seen(one_by_one) == seen(in_two)
+
+
+def test_a_reply_in_one_piece_is_seen_at_once():
+    meter = metered(*WHOLE)
+    assert (meter.begun, meter.ended, meter.start, meter.finish) == (True, True, WHOLE[0], "stop")
+    assert (meter.usage, meter.tier, meter.text) == (Usage(1, 2), "flex", [])
 
 
 # -- how far a reply may go --

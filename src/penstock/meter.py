@@ -4,6 +4,8 @@ A meter belongs to one try. It never changes an event and never decides; what it
 when more has passed than was foreseen (`passed > limit`), so that the accounts can hold more money before more passes.
 """
 
+from typing import Final
+
 from penstock.errors import PenstockError
 from penstock.receipt import Usage
 from penstock.reply import (
@@ -41,8 +43,18 @@ NEVER = 1 << 62
 """No limit: more tokens and bytes than anything has."""
 
 
+_WHOLE: Final = 4
+"""Events that are told of a reply that came in one piece and whose text nobody needs: start, finish, usage, end."""
+
+
 class Meter:
-    """What has been seen of one reply so far."""
+    """What has been seen of one reply so far.
+
+    tier      of service, where it is told with the usage
+    reported  the last count of the provider, and `counted` how much of what passed is in it
+    passed    bytes (UTF-8) of text so far; `beyond` are those of them that are not kept in `text`
+    limit     bytes that may pass until somebody has to look: the first time at once
+    """
 
     __slots__ = (
         *(
@@ -52,30 +64,28 @@ class Meter:
             "ended",
             "error",
             "finish",
-            "loose",
+            "limit",
             "passed",
             "reported",
             "start",
             "text",
             "tier",
         ),
-        *("_into", "_out", "_since", "limit"),
+        *("_full", "_into", "_out", "_since"),
     )
+    error: PenstockError | None
+    finish: str | None
+    start: Started | None
+    tier: str | None
+    reported: Usage | None
+    text: list[str]
 
     def __init__(self) -> None:
-        self.begun = False
-        self.ended = False
-        self.error: PenstockError | None = None
-        self.finish: str | None = None
-        self.start: Started | None = None
-        self.tier: str | None = None  # of service, where it is told with the usage
-        self.reported: Usage | None = None  # the last count
-        self.counted = 0  # how much of what passed is in it
-        self.text: list[str] = []
-        self.passed = 0  # bytes (UTF-8) of text so far
-        self.beyond = 0  # those of them that are not kept
-        self.loose = 0  # pieces of the text that are not joined yet
-        self.limit = -1  # bytes that may pass until somebody has to look: the first time at once
+        self.begun = self.ended = False
+        self.error = self.finish = self.start = self.tier = self.reported = None
+        self.counted = self.passed = self.beyond = 0
+        self.limit, self.text = -1, []
+        self._full = LOOSE  # so many pieces are too many
         self._into = self._out = NEVER  # tokens that a report may say
         self._since = 0  # tokens of the text since the last report, as they were last counted
 
@@ -113,52 +123,63 @@ class Meter:
 
     def observe(self, events: tuple[Event, ...]) -> None:
         """Take in the events of one chunk."""
-        for event in events:
-            kind = type(event)
-            if kind is TextDelta or kind is ReasoningDelta or kind is RefusalDelta:
-                self.begun = True
-                self._keep(event.text)  # type: ignore[union-attr]  # the three kinds above all have a text
-            elif kind is Finished:
-                self.begun = True
-                if self.finish is None:
-                    self.finish = event.reason  # type: ignore[union-attr]  # as `kind` says
-            elif kind is UsageReported:
-                self.tier = event.service_tier or self.tier  # type: ignore[union-attr]  # as `kind` says
-                self._take(event.usage)  # type: ignore[union-attr]  # as `kind` says
-            elif kind is Ended:
-                self.ended = True
-            elif kind is Started:
-                if self.start is None:
-                    self.start = event  # type: ignore[assignment]  # as `kind` says
-            else:
-                self._rare(event)
-
-    def _rare(self, event: Event) -> None:
-        if isinstance(event, Failed):
-            self.error = event.error
+        if len(events) == _WHOLE and not self.begun and self._observe_whole(*events):
             return
-        self.begun = True
+        for event in events:
+            if type(event) is TextDelta or type(event) is ReasoningDelta:
+                text = event.text
+            elif (kept := self._observe_other(event)) is not None:
+                text = kept
+            else:
+                continue
+            self.begun = True
+            before, size = self.passed, len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+            self.passed = before + size
+            if before < KEEP_BYTES:
+                self.text.append(text)
+                if len(self.text) == self._full:  # a word alone takes ten times its length in memory
+                    self.text[-LOOSE:] = ["".join(self.text[-LOOSE:])]
+                    self._full += 1
+            else:
+                self.beyond += size
+
+    def _observe_whole(self, start: Event, finish: Event, told: Event, end: Event) -> bool:
+        """Take in the only chunk of a reply, as `_observe_other` would one event after the other; or give False."""
+        if not (
+            type(start) is Started and type(finish) is Finished and type(told) is UsageReported and type(end) is Ended
+        ):
+            return False
+        self.begun = self.ended = True
+        self.start, self.finish, self.tier = self.start or start, finish.reason, told.service_tier or self.tier
+        self._take(told.usage)
+        return True
+
+    def _observe_other(self, event: Event) -> str | None:
+        """Take in what is not an answer's text; give the text in it that has to be kept."""
+        if isinstance(event, RefusalDelta):
+            return event.text
         if isinstance(event, ToolUseDelta):
-            self._keep(event.arguments)
-        elif isinstance(event, ToolUseStarted):
-            self._keep(event.name)
+            return event.arguments
+        if isinstance(event, ToolUseStarted):
+            return event.name
+        if isinstance(event, Finished):
+            self.begun = True
+            self.finish = self.finish or event.reason
+        elif isinstance(event, UsageReported):
+            self.tier = event.service_tier or self.tier
+            self._take(event.usage)
+        elif isinstance(event, Ended):
+            self.ended = True
+        elif isinstance(event, Started):
+            self.start = self.start or event
+        elif isinstance(event, Failed):
+            self.error = event.error
+        else:
+            self.begun = True
+        return None
 
     def _take(self, usage: Usage) -> None:
         """Believe the provider from here on: what passed is what it says, and the limit moves accordingly."""
         self.reported, self.counted = usage, self.passed
         if self.limit >= 0:
             self.limit = self.passed + self._out - usage.output_tokens if usage.input_tokens <= self._into else -1
-
-    def _keep(self, text: str) -> None:
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        before = self.passed
-        self.passed = before + size
-        if before < KEEP_BYTES:
-            pieces = self.text
-            pieces.append(text)
-            self.loose += 1
-            if self.loose == LOOSE:  # a word alone takes ten times its length in memory
-                pieces[-LOOSE:] = ["".join(pieces[-LOOSE:])]
-                self.loose = 0
-        else:
-            self.beyond += size

@@ -1,16 +1,22 @@
 """Requests are read in one go; whatever is wrong with one is an InvalidRequest that names the member and says what to do."""
 
+import contextlib
+from collections.abc import Callable
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from msgspec.json import encode
 
 from penstock.call import Call, Sampling
 from penstock.errors import InvalidRequest
+from penstock.wire import openai_chat_request as reader
 from penstock.wire.openai_chat_body import write_request
+from penstock.wire.openai_chat_content import Reading
 from penstock.wire.openai_chat_request import MAX_DEPTH, read_request
+from penstock.wire.splice import Outline
 from wire.chat_cases import TEXTS, any_content, any_sampling, body
 
 HI = {"role": "user", "content": "Hi"}
@@ -345,6 +351,152 @@ def test_a_damaged_request_is_read_or_refused(seed: int) -> None:
     content = any_content(rng)
     good = Call("chat", "m", any_sampling(rng), lambda: content, stream=rng.random() < 0.5)
     only_declared(damaged(rng, write_request(good, "m", ask_usage=True)[0]))
+
+
+# -- the short way --
+
+NUMBERS = (
+    b"null",
+    b"0",
+    b"0.7",
+    b"1",
+    b"2",
+    b"-2",
+    b"-3",
+    b"16",
+    b"129",
+    b"1e2",
+    b'"1"',
+    b"true",
+    b"[]",
+    b"{}",
+    b"1e999",
+)
+OPTIONS = (b"null", b"{}", b'{"include_usage":true}', b'{"include_usage": true}', b'{"include_usage":false}')
+TWICE = b'{"include_usage":true,"include_usage":false}'
+USUAL: dict[str, tuple[bytes, ...]] = {
+    "model": (b'"m"', b'"m"', b'"m"', b'"m"', b'""', b'"\\u00e9"', b"null"),
+    "stream": (b"true", b"false", b"null", b"1"),
+    "stream_options": (*OPTIONS, TWICE, b"[]", b'{"include_usage":1}'),
+    "stop": (b'"x"', b"[]", b'["a","b"]', b"null", b"[1]", b"[" + b",".join([b'"a"'] * 17) + b"]"),
+    "user": (b'"ann"', b"null", b"7"),
+    "service_tier": (b'"flex"', b"null", b"7"),
+    "parallel_tool_calls": (b"false", b"null", b"7"),
+    "tools": (b"[]", b"null", b"{}"),
+    "metadata": (b"{}", b'{"feature":"a","feature":"b"}'),
+    "reasoning_effort": (b'"low"',),
+    "mystery": (b"[[1]]", b"null"),
+}
+LIMITED = (
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "n",
+)
+MESSAGES = (
+    b'{"role":"user","content":"Hi"}',
+    b'{"role":"system","content":"Be good."}',
+    b'{"content":"x","role":"developer","name":"ann"}',
+    b'{"role":"assistant","content":"\\ud83d\\ude00 \xc3\xab"}',
+    b'{"role":"assistant","content":null,"refusal":"no"}',
+    b'{"role":"assistant","content":"x","tool_calls":[]}',
+    b'{"role":"user","content":[{"type":"text","text":"x"}]}',
+    b'{"role":"user","content":[{"type":"image_url","image_url":"https://x/y"}]}',
+    b'{"role":"tool","content":"x","tool_call_id":"a"}',
+    b'{"role":"user","content":"x","mystery":1}',
+    b'{"role":"user","content":"x","role":"system"}',
+    b'{"role":"user","content":"x","content":"y"}',
+    b'{"role":"robot","content":"x"}',
+    b'{"role":"user"}',
+    b'{"role":"user","content":"\\ud800"}',
+    b'{"role":"user","content":"\xff"}',
+)
+
+
+def any_usual(rng: Random) -> bytes:
+    """Write a request mostly of usual members, mostly good ones."""
+    good = rng.random() < 0.7
+    said = [
+        MESSAGES[0] if good and rng.random() < 0.5 else rng.choice(MESSAGES[: 4 if good else None]) for _ in range(2)
+    ]
+    members = [("model", b'"m"'), ("messages", b"[" + b",".join(said) + b"]")]
+    for _ in range(rng.randrange(5)):
+        name = rng.choice((*LIMITED, *USUAL))
+        values = USUAL.get(name, NUMBERS)
+        members.append((name, rng.choice(values[:2] if good else values)))
+    if good:
+        members = list(dict(members).items())
+    rng.shuffle(members)
+    comma, colon = rng.choice(((b",", b":"), (b", ", b": ")))
+    return b"{" + comma.join(b'"%b"%b%b' % (name.encode(), colon, value) for name, value in members) + b"}"
+
+
+def outcome(read: Callable[[], Call]) -> object:
+    """Say all that can be told of a call, or of its refusal."""
+    try:
+        call = read()
+    except InvalidRequest as error:
+        return str(error), error.param, error.hint, error.status
+    reading = call.read
+    assert isinstance(reading, Reading)
+    told = {name: value for name, value in structs.asdict(call).items() if name != "read"}
+    return told, reading.exact, reading.outline.members, reading.outline.raw is call.raw, call.content
+
+
+def same_both_ways(raw: bytes) -> None:
+    assert outcome(lambda: read_request(raw)) == outcome(lambda: reader._read_any(Outline(raw)))
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(seed=st.integers(0, 2**64))
+def test_the_short_way_says_what_the_long_one_says(seed: int) -> None:
+    rng = Random(seed)
+    raw = any_usual(rng)
+    same_both_ways(raw)
+    same_both_ways(damaged(rng, raw))
+
+
+@pytest.mark.parametrize(
+    ("members", "short"),
+    [
+        ({}, True),
+        ({"temperature": 0.2, "max_tokens": 9, "stop": ["a"], "seed": 1, "n": 2, "user": "ann"}, True),
+        ({"stream": True, "stream_options": {"include_usage": True}}, True),
+        ({"max_completion_tokens": 9}, True),
+        ({"max_completion_tokens": 9, "max_tokens": 9}, False),
+        ({"stream_options": b'{"include_usage":true,"x":1}'}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}, False),
+        ({"tools": []}, False),
+        ({"metadata": {}}, False),
+        ({"store": True}, False),
+        ({"reasoning": {"effort": "low"}}, False),
+        ({"logit_bias": {}}, False),
+        ({"top_logprobs": 1, "logprobs": True}, False),
+        ({"mystery": 1}, False),
+        ({"temperature": 3}, False),
+    ],
+)
+def test_the_short_way_is_for_what_is_usual(
+    members: dict[str, object],
+    short: bool,  # noqa: FBT001 - a column of the table
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[bytes] = []
+    read_any = reader._read_any
+
+    def seen(outline: Outline) -> Call:
+        looked.append(outline.raw)
+        return read_any(outline)
+
+    monkeypatch.setattr(reader, "_read_any", seen)
+    raw = body(**members)
+    with contextlib.suppress(InvalidRequest):
+        read_request(raw)
+    assert looked == ([] if short else [raw])
 
 
 @pytest.mark.soak

@@ -169,6 +169,8 @@ def check(raw: bytes, edits: Edits) -> None:
     for name, key, start, end in members:
         assert outline.span(name) == (key, start, end)
         assert bytes(outline.members[name]) == raw[start:end]
+        for value in (b"7", raw[start:end]):
+            assert outline.put(name, value) == outline.splice([(name, value)])
     spliced = splice(raw, edits)
     assert spliced == expected_splice(raw, edits)
     meant = decode(raw)
@@ -255,6 +257,12 @@ def test_a_name_that_is_not_there_has_no_span() -> None:
     for raw in (b'{"a":1}', b'{ "a":1}'):
         with pytest.raises(KeyError):
             Outline(raw).span("b")
+
+
+def test_a_member_that_says_so_already_leaves_the_very_bytes() -> None:
+    raw = b'{"a":1, "b":2}'
+    assert Outline(raw).put("b", b"2") is raw
+    assert Outline(raw).put("b", b"3") == b'{"a":1, "b":3}'
 
 
 def test_members_are_replaced_removed_and_added() -> None:

@@ -62,17 +62,14 @@ Own = dict[str, Raw]
 """The members of an object as they were sent; empty where nothing unknown can be among them."""
 
 
-class Reading:
+class Reading(Struct, frozen=True, eq=False, gc=False):
     """Gives the content of one request. `outline` is where its top-level members stand.
 
     `exact`: the messages hold no unknown members.
     """
 
-    __slots__ = ("exact", "outline")
-
-    def __init__(self, outline: Outline, *, exact: bool) -> None:
-        self.outline = outline
-        self.exact = exact
+    outline: Outline
+    exact: bool = True
 
     def __call__(self) -> Content:
         """Read everything but the options."""

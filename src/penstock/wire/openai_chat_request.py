@@ -1,15 +1,17 @@
 """Reads a chat completions request into a `Call`.
 
 Pure. `read_request` runs once per call, so it is written for speed: one decode proves what the members are, one proves
-their types and ranges; messages are turned into the neutral form on first use only, by `Reading`. Whatever is wrong is an
-InvalidRequest that names the member. Place in the line: behind `openai_chat.py`, on the client's side.
+their types and ranges; messages are turned into the neutral form on first use only, by `Reading`. A request of usual
+members and of text alone needs no further look and has a short way; `_read_any` is the one definition, and has the word
+wherever a thing is unusual or wrong. Whatever is wrong is an InvalidRequest that names the member.
+Place in the line: behind `openai_chat.py`, on the client's side.
 """
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import ValidationError
+from msgspec import DecodeError, ValidationError
 from msgspec.json import Decoder
 from msgspec.json import format as indented
 
@@ -19,11 +21,13 @@ from penstock.wire import openai_chat_native
 from penstock.wire import openai_chat_request_types as wire
 from penstock.wire.openai_chat_content import Reading
 from penstock.wire.openai_chat_native import read_reasoning
+from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.request_error import refuse
 from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
 
+_TEXT: Final = Decoder(wire.TextRequest)
 _EXACT: Final = Decoder(wire.ExactRequest)
 _PLAIN: Final = Decoder(wire.Request)
 _DEEPER: Final = b"\n" + b" " * (MAX_DEPTH - 1)
@@ -32,6 +36,24 @@ _FLAT: Final = frozenset(wire.ExactRequest.__struct_fields__) - {
     *("tools", "tool_choice", "response_format", "functions", "function_call", "metadata", "stream_options")
 }
 """Members whose types leave no room for nesting."""
+
+_USUAL: Final = frozenset(
+    {
+        *(
+            "model",
+            "messages",
+            "stream",
+            "stream_options",
+            "max_tokens",
+            "max_completion_tokens",
+            "temperature",
+            "top_p",
+        ),
+        *("presence_penalty", "frequency_penalty", "seed", "stop", "n", "user", "service_tier", "parallel_tool_calls"),
+    }
+)
+"""Members that mean nothing for one another, but for the two limits, and of which none is nested but `stream_options`."""
+_USAGE_ASKED: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
 
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 _PART_MEMBER: Final[Mapping[str, str]] = MappingProxyType(
@@ -69,6 +91,32 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
 def read_request(body: bytes) -> Call:
     """Read a body. Raises InvalidRequest, whatever the bytes."""
     outline = Outline(body)
+    members = outline.members
+    if not _USUAL.issuperset(members):
+        return _read_any(outline)
+    try:
+        said = _TEXT.decode(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_any(outline)
+    options, limit, stop = said.stream_options, said.max_tokens, said.stop
+    if said.max_completion_tokens is not None:
+        if limit is not None:
+            return _read_any(outline)
+        limit = said.max_completion_tokens
+    if options is not None and bytes(members["stream_options"]) not in _USAGE_ASKED:
+        return _read_any(outline)
+    stop = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    presence, frequency, stream = said.presence_penalty, said.frequency_penalty, said.stream is True
+    sampling = Sampling(
+        said.temperature, said.top_p, None, None, limit, stop, said.seed, presence, frequency, (), said.n
+    )
+    asked, user, size = options is not None, said.user, len(body)
+    return Call(NAME, said.model, sampling, Reading(outline), stream, asked, body, None, None, user, (), size)
+
+
+def _read_any(outline: Outline) -> Call:
+    """Read a body, whatever it holds."""
+    body = outline.raw
     exact = True
     request: wire.Request | wire.ExactRequest
     try:
@@ -86,10 +134,10 @@ def read_request(body: bytes) -> Call:
     native = () if plain else openai_chat_native.names(request, members, plain=bound)
     options, metadata = request.stream_options, request.metadata
     return Call(
-        wire.NAME,
+        NAME,
         request.model,
         _sampling(request),
-        Reading(outline, exact=exact),
+        Reading(outline, exact),
         request.stream is True,
         options is not None and options.include_usage is True,
         body,

@@ -357,6 +357,31 @@ class FunctionTool(Struct, gc=False, forbid_unknown_fields=True):
     function: ExactFunctionDefinition
 
 
+class TextSystem(Struct, gc=False, forbid_unknown_fields=True, tag_field="role", tag="system"):
+    """A message that is one text, and nothing beside it. The roles differ in nothing else."""
+
+    content: str
+    name: str | None = None
+
+
+class TextDeveloper(TextSystem, gc=False, tag="developer"):
+    """See `TextSystem`."""
+
+
+class TextUser(TextSystem, gc=False, tag="user"):
+    """See `TextSystem`."""
+
+
+class TextAssistant(TextSystem, gc=False, tag="assistant"):
+    """See `TextSystem`."""
+
+
+class TextRequest(Options, gc=False, kw_only=True):
+    """A request whose messages are nothing but text: what most of them are."""
+
+    messages: Annotated[list[TextSystem | TextDeveloper | TextUser | TextAssistant], Meta(min_length=1)]
+
+
 class ExactRequest(Options, gc=False, kw_only=True):
     """A request with known members in its messages; unknown ones beside the messages do not matter."""
 

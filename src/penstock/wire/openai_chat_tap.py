@@ -5,67 +5,82 @@ error, no usage, counts that do not add up) the full reader of `openai_chat_repl
 Place in the line: the verbatim lane of replies that are not streamed.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final
 
-from msgspec import DecodeError, Raw, Struct
+from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from penstock.event import Ended, Event, Finished, Started, UsageReported
 from penstock.receipt import Usage
 from penstock.wire.openai_chat_reply import finished, read_reply
-from penstock.wire.token_counts import MOST_TOKENS
+from penstock.wire.token_counts import MOST_TOKENS, plausible
+
+_Count = Annotated[int, Meta(ge=0)]
+_Whole = Annotated[int, Meta(ge=0, le=MOST_TOKENS)]
 
 
-class _Message(Struct):
+class _Message(Struct, gc=False):
     """What was said; only whether it is a refusal matters here."""
 
     refusal: str | None = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     message: _Message
     finish_reason: str
     index: int = 0
 
 
-class _Given(Struct):
-    cached_tokens: int | None = None
-    audio_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    image_tokens: int | None = None
+class _Given(Struct, gc=False):
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    image_tokens: _Count | None = None
 
 
-class _Made(Struct):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-    accepted_prediction_tokens: int | None = None
-    rejected_prediction_tokens: int | None = None
-    image_tokens: int | None = None
+class _Made(Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    accepted_prediction_tokens: _Count | None = None
+    rejected_prediction_tokens: _Count | None = None
+    image_tokens: _Count | None = None
 
 
-class _Usage(Struct):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+class _Usage(Struct, gc=False):
+    prompt_tokens: _Whole
+    completion_tokens: _Whole
+    total_tokens: _Whole
     prompt_tokens_details: _Given | None = None
     completion_tokens_details: _Made | None = None
-    cached_tokens: Raw = Raw(b"")
-    prompt_cache_hit_tokens: Raw = Raw(b"")
+    cached_tokens: _Count | None = None
+    prompt_cache_hit_tokens: _Count | None = None
 
 
-class _Reply(Struct):
+class _Reply(Struct, gc=False):
+    """A usual reply: what is typed as nothing makes another of it."""
+
     id: str
     model: str
-    choices: list[_Choice]
+    choices: Annotated[list[_Choice], Meta(min_length=1)]
     usage: _Usage
     created: int | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
-    error: Raw = Raw(b"")
+    error: None = None
 
 
 _REPLY: Final = Decoder(_Reply)
 _ENDED: Final = Ended()
+_ENDS: Final[Mapping[str, Finished]] = MappingProxyType(
+    {
+        "stop": Finished("stop", "stop"),
+        "length": Finished("length", "length"),
+        "tool_calls": Finished("tool_calls", "tool_calls"),
+        "content_filter": Finished("content_filter", "content_filter"),
+    }
+)
 _NO_DETAILS: Final = (_Given(), _Made())
 
 
@@ -73,34 +88,45 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     """Give start, ends, usage and end mark of a whole reply; all of its events where it is unusual. Raises UpstreamGarbled."""
     try:
         reply = _REPLY.decode(body)
+        if not body.isascii():
+            body.decode()  # the decoder does not check what it skips
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return read_reply(body)  # which says what is wrong
     usage, choices = reply.usage, reply.choices
     into, out = usage.prompt_tokens, usage.completion_tokens
-    given, made = usage.prompt_tokens_details or _NO_DETAILS[0], usage.completion_tokens_details or _NO_DETAILS[1]
-    cached, written, heard = given.cached_tokens or 0, given.cache_write_tokens or 0, given.audio_tokens or 0
-    thought, said = made.reasoning_tokens or 0, made.audio_tokens or 0
-    seen, drawn = given.image_tokens or 0, made.image_tokens or 0
-    right, wrong = made.accepted_prediction_tokens or 0, made.rejected_prediction_tokens or 0
-    plain = (
-        into + out == usage.total_tokens <= MOST_TOKENS
-        and cached >= 0 <= written <= into - cached
-        and heard >= 0 <= seen <= into - heard
-        and thought >= 0 <= said <= out - thought - drawn
-        and drawn >= 0 <= wrong <= out
-        and 0 <= right <= MOST_TOKENS
+    given, made = usage.prompt_tokens_details, usage.completion_tokens_details
+    cached = usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
+    bare = given is made is None and not cached
+    counted = (
+        Usage(into, out) if bare else _detailed(into, out, cached, given or _NO_DETAILS[0], made or _NO_DETAILS[1])
     )
-    if not plain or not choices or reply.error or usage.cached_tokens or usage.prompt_cache_hit_tokens:
+    if counted is None or into + out != usage.total_tokens:
         return read_reply(body)
-    if not body.isascii():
-        return read_reply(body)  # which checks that it is UTF-8
-    started = Started(reply.id, reply.model, reply.created, reply.system_fingerprint, reply.service_tier)
-    counted = UsageReported(
-        Usage(into, out, cached, written, 0, thought, heard, said, right, wrong, "provider", seen, drawn)
+    started = Started(reply.id, reply.model, reply.created or None, reply.system_fingerprint, reply.service_tier)
+    end = _ENDS.get(choices[0].finish_reason)
+    if end is None or len(choices) > 1 or choices[0].index or choices[0].message.refusal:
+        return started, *map(_finished, choices), UsageReported(counted), _ENDED
+    return started, end, UsageReported(counted), _ENDED
+
+
+def _detailed(into: int, out: int, cached: int, given: _Given, made: _Made) -> Usage | None:
+    """Put the parts of a count to the whole, as `openai_chat_usage.read_usage` does."""
+    said = Usage(
+        into,
+        out,
+        given.cached_tokens or cached,
+        given.cache_write_tokens or 0,
+        0,
+        made.reasoning_tokens or 0,
+        given.audio_tokens or 0,
+        made.audio_tokens or 0,
+        made.accepted_prediction_tokens or 0,
+        made.rejected_prediction_tokens or 0,
+        "provider",
+        given.image_tokens or 0,
+        made.image_tokens or 0,
     )
-    if len(choices) == 1:
-        return started, _finished(choices[0]), counted, _ENDED
-    return started, *[_finished(choice) for choice in choices], counted, _ENDED
+    return plausible(said)
 
 
 def _finished(choice: _Choice) -> Finished:

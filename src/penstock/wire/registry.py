@@ -39,10 +39,11 @@ _EMBEDDINGS: Final[Mapping[str, Dialect]] = MappingProxyType(
 def dialect(name: str, operation: Operation = "generate") -> Dialect:
     """Give the dialect of that name. Raises KeyError with the names there are."""
     known = _EMBEDDINGS if operation == "embed" else _ANSWERS
-    found = known.get(name)
-    if found is None:
-        raise KeyError(f"There is no dialect {name!r} to {operation}; known: {', '.join(sorted(known))}.")
-    return found
+    try:
+        return known[name]
+    except KeyError:
+        names = ", ".join(sorted(known))
+        raise KeyError(f"There is no dialect {name!r} to {operation}; known: {names}.") from None
 
 
 def on_vertex(name: str, version: str) -> Dialect:

@@ -56,6 +56,14 @@ class Outline:
             start = at + len(value) + 1
         raise KeyError(name)
 
+    def put(self, name: str, value: bytes) -> bytes:
+        """Give the text with the value of one member replaced; the very text where it says that already."""
+        raw = self.raw
+        if bytes(self.members[name]) == value:
+            return raw
+        _, start, end = self.span(name)
+        return b"".join((raw[:start], value, memoryview(raw)[end:]))
+
     def splice(self, edits: Sequence[tuple[str, bytes | None]]) -> bytes:
         """Give the text with each named member's value replaced, removed (None), or added at the end.
 
