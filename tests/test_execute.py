@@ -197,3 +197,23 @@ async def test_cancelling_leaves_the_try_open_for_the_settlement_to_close():
     assert provider.exchanges[0].closed == 1
     run.tries[0].end("ok", 2.0)
     assert run.tries[0].status == "cancelled"
+
+
+async def test_a_first_target_that_may_not_be_called_is_passed_over():
+    run = execution(a=Played([HELLO]), b=Played([HELLO]))
+    health = run._driver._rules.health
+    for _ in range(5):
+        health.enter(ONE, 0.0).leave(time.monotonic(), "failed")
+    live, _ = await run.run((ONE, TWO))
+    assert (live.target, live.kind, [state.in_flight for state in health.states(0.0)]) == (TWO, "first", [0, 1])
+
+
+async def test_the_room_of_a_first_try_that_failed_is_given_back_before_the_next():
+    run = execution(patience=Patience(retries=0), a=Played(UpstreamFailed("500")), b=Played([HELLO]))
+    live, _ = await run.run((ONE, TWO))
+    health = run._driver._rules.health
+    assert (live.kind, [one.kind for one in run.tries]) == ("fallback", ["first", "fallback"])
+    assert [(state.target, state.in_flight, state.failures) for state in health.states(time.monotonic())] == [
+        ("a/one", 0, 1),
+        ("b/two", 1, 0),
+    ]

@@ -8,7 +8,7 @@ that back how the target did.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from random import Random
 from types import MappingProxyType
 from typing import Generic, Literal, Protocol, TypeVar
@@ -37,7 +37,7 @@ from penstock.errors import (
 from penstock.meter import Meter
 from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
-from penstock.routing.attempts import Outcome, Patience, Try, Wait, attempts
+from penstock.routing.attempts import Move, Outcome, Patience, Try, Wait, attempts
 from penstock.routing.health import Ending, Health, Slot
 from penstock.shelter import Sheltered
 from penstock.target import Target
@@ -51,29 +51,29 @@ SILENT_S = 10.0
 BYTES_PER_TOKEN = 4
 
 
+def _nobody_waits() -> None:
+    """No room was taken, so that nobody can wait for it."""
+
+
 class LiveTry:
     """One try while it lasts: what the `Attempt` row of the receipt is made of. Times are the loop's seconds."""
 
-    __slots__ = (
-        *("began", "closed", "ended", "error", "exchange", "first_at", "kind", "meter", "sent", "status", "target"),
-        *("_freed", "_slot"),
-    )
+    closed = False
+    sent = True
+    first_at: float | None = None
+    ended: float | None = None
+    exchange: Exchange | None = None
+    status: TryStatus = "open"
+    error: PenstockError | None = None
 
     def __init__(
-        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] = lambda: None
+        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] = _nobody_waits
     ) -> None:
         """Begin; `slot` is its room at the target, `freed` is told when it is given back."""
         self.target: Target = move.target
         self.kind = move.kind
         self.began = now
-        self.closed = False
-        self.sent = True
-        self.first_at: float | None = None
-        self.ended: float | None = None
         self.meter = Meter()
-        self.exchange: Exchange | None = None
-        self.status: TryStatus = "open"
-        self.error: PenstockError | None = None
         self._slot = slot
         self._freed = freed
 
@@ -89,29 +89,31 @@ class LiveTry:
             self.status = status
             self.ended = now
             self.error = error
-            self._leave(status, now, error)
+            if self._slot is not None:
+                self._leave(self._slot, now, error)
         if self.exchange is not None and not self.closed:
             self.closed = True
             self.exchange.close()
 
-    def _leave(self, status: TryStatus, now: float, error: PenstockError | None) -> None:
+    def _leave(self, slot: Slot, now: float, error: PenstockError | None) -> None:
         """Give the room at the target back, and say how the target did."""
-        if self._slot is None:
-            return
-        usage, meter = self.meter.usage, self.meter
-        out = (meter.kept + meter.beyond) // BYTES_PER_TOKEN if usage is None else usage.output_tokens
-        used = out if usage is None else out + usage.input_tokens
-        ending: Ending = "ok" if status == "ok" else "cancelled" if error is None else self._ending(status, now, error)
-        asked = None if error is None else error.retry_after_s
-        openings = self._slot.openings
-        self._slot.leave(now, ending, retry_after_s=asked, output_tokens=out, tokens=used)
-        if self._slot.openings != openings:
+        usage = self.meter.usage
+        if usage is None:
+            used = out = self.meter.passed // BYTES_PER_TOKEN
+        else:
+            out = usage.output_tokens
+            used = out + usage.input_tokens
+        if error is None:
+            has_opened = slot.leave(now, "ok" if self.status == "ok" else "cancelled", out, used)
+        else:
+            has_opened = slot.leave(now, self._ending(now, error), out, used, error.retry_after_s)
+        if has_opened:
             log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
         self._freed()
 
-    def _ending(self, status: TryStatus, now: float, error: PenstockError) -> Ending:
-        if status == "cancelled":
-            return "cancelled"
+    def _ending(self, now: float, error: PenstockError) -> Ending:
+        if self.status == "ok" or self.status == "cancelled":  # noqa: PLR1714 - narrower for the types
+            return self.status
         if isinstance(error, DeadlineExceeded):
             silent = self.first_at is None and now - self.began >= SILENT_S
             return "timeout" if silent else "cancelled"
@@ -222,8 +224,26 @@ class Driver(Generic[P]):
 
         `since` says how many tries a call had before it came here once more, to have a cut answer gone on with.
         """
-        rules, tries = self._rules, call.tries
-        moves = attempts(targets, call.deadline, rules, self._clock(), since)
+        now, tries = self._clock(), call.tries
+        tried: Outcome | None = None
+        if not tries:
+            slot = self._rules.health.enter_at_once(targets[0], now, call.deadline - now, call.asked_tokens)
+            if slot is not None:  # as nearly always: think of nothing else
+                live = LiveTry(Try(targets[0], "first"), now, slot, self._freed)
+                tries.append(live)
+                try:
+                    return live, await (self._begin if len(targets) == 1 else self._begin_soon)(live, call)
+                except PenstockError as error:
+                    tried = self._failed(live, error)
+        return await self._search(
+            call, targets, attempts(targets, call.deadline, self._rules, now, since, tried), since
+        )
+
+    async def _search(
+        self, call: P, targets: tuple[Target, ...], moves: Generator[Move, Outcome, None], since: int
+    ) -> tuple[LiveTry, Chunk]:
+        """Make the moves that are left until one answers."""
+        tries = call.tries
         taken: tuple[Target, Slot] | None = None
         refused: PenstockError | None = None
         move = next(moves, None)
@@ -236,8 +256,7 @@ class Driver(Generic[P]):
                         return live, await self._begin(live, call)
                     return live, await self._begin_soon(live, call)
                 except PenstockError as error:
-                    live.end("error", self._clock(), name_target(error, live.target))
-                    outcome = Outcome(live.ended or 0.0, error)
+                    outcome = self._failed(live, error)
             elif isinstance(move, Wait):
                 await asyncio.sleep(move.seconds)
                 outcome = Outcome(self._clock())
@@ -255,6 +274,11 @@ class Driver(Generic[P]):
         if taken is not None:
             taken[1].leave(self._clock(), "cancelled")
         raise (_verdict(tries[since:]) if len(tries) > since else refused or _nothing(targets))
+
+    def _failed(self, live: LiveTry, error: PenstockError) -> Outcome:
+        """End a try that failed."""
+        live.end("error", self._clock(), name_target(error, live.target))
+        return Outcome(live.ended or 0.0, error)
 
     def _enter(self, call: P, move: Try, taken: tuple[Target, Slot] | None) -> LiveTry:
         """Take room at the target, unless the call has it already, and hold the money for a further try."""
@@ -324,14 +348,14 @@ class Driver(Generic[P]):
         held: list[Chunk] = []
         while chunk is not None:
             meter.observe(chunk.events)
-            if meter.error is not None and not meter.begun:
-                raise meter.error
-            held.append(chunk)
             if meter.begun:
                 live.first(self._clock(), streamed=pursuit.call.stream)
-                return chunk if len(held) == 1 else _join(held)
+                return _join([*held, chunk]) if held else chunk
+            if meter.error is not None:
+                raise meter.error
             if meter.ended:
                 break
+            held.append(chunk)
             chunk = await exchange.read()
         raise UpstreamGarbled(f"{live.target.id} ended its reply without any content.")
 

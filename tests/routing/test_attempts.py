@@ -1,5 +1,6 @@
 """The moves of a call, as playbooks: what the driver is told to do, given how the targets are and what the tries came to."""
 
+from copy import copy
 from random import Random
 
 import pytest
@@ -65,11 +66,26 @@ class Policy(Struct, frozen=True):
 
 def play(targets, results, *, deadline=100.0, patience=PATIENCE, states=None, since=0):
     """Run the moves; each try, and each wait for room, takes the next result: None for an answer, an error, or the target
-    that has room. Give what was done, in short."""
+    that has room. Give what was done, in short: the same whether or not the driver makes the first try by itself."""
+    states, results = states or Scripted(), list(results)
+    policy = Policy(copy(states), patience)
+    if not since and states.verdict(targets[0], 0.0, deadline) == "go":
+        error = results[0]
+        if error is None:
+            done = []
+        else:
+            done = perform(attempts(targets, deadline, policy, 0.0, 0, Outcome(0.0, error)), results[1:])
+        done.insert(0, f"first {targets[0].id}")
+        assert done == perform(attempts(targets, deadline, Policy(states, patience), 0.0), results)
+        return done
+    return perform(attempts(targets, deadline, policy, 0.0, since), results)
+
+
+def perform(moves, results):
+    """Make all moves."""
     now, done, results = 0.0, [], iter(results)
-    moves = attempts(targets, deadline, Policy(states or Scripted(), patience), now, since)
-    move = next(moves)
-    while True:
+    move = next(moves, None)
+    while move is not None:
         if isinstance(move, Wait):
             done.append(f"wait {move.seconds:g}")
             now += move.seconds
@@ -90,6 +106,7 @@ def play(targets, results, *, deadline=100.0, patience=PATIENCE, states=None, si
             move = moves.send(outcome)
         except StopIteration:
             return done
+    return done
 
 
 def failed():

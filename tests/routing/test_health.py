@@ -390,3 +390,65 @@ def test_a_target_is_full_or_not_whatever_else_is_said_of_it():
     slot.leave(1.0, "failed", retry_after_s=60.0)
     assert not health.is_full(target, 1.0)
     assert health.verdict(target, 1.0, 10.0) == "cooling"
+
+
+def is_new(_):
+    pass
+
+
+def is_cooling(health):
+    tried(health, 0.0, "limited", retry_after_s=30.0)
+
+
+def is_open(health):
+    for _ in range(5):
+        tried(health, 0.0, "failed")
+
+
+def is_slow(health):
+    for _ in range(20):
+        tried(health, 0.0, "ok", first_s=200.0, took_s=200.0)
+
+
+def is_full(health):
+    for _ in range(3):
+        health.enter(ONE, 0.0)
+
+
+def has_no_tokens(health):
+    health.enter(ONE, 0.0, 700)
+
+
+def has_spent_its_retries(health):
+    for _ in range(9):
+        assert health.may_retry(ONE, 0.0)
+
+
+@pytest.mark.parametrize("now", [0.0, 6.0, 50.0])
+@pytest.mark.parametrize(
+    "before",
+    [is_new, is_cooling, is_open, is_slow, is_full, has_no_tokens, has_spent_its_retries],
+    ids=lambda one: one.__name__,
+)
+def test_entering_at_once_is_asking_and_entering_where_the_answer_is_go(before, now):
+    one, other = (make(concurrency=3, rpm=600, tpm=600) for _ in range(2))
+    for health in (one, other):
+        before(health)
+    slot = one.enter_at_once(ONE, now, LEFT_S, 40)
+    told = other.verdict(ONE, now, LEFT_S)
+    assert (slot is None) == (told != "go")
+    expected = other.enter(ONE, now, 40) if told == "go" else None
+    assert one.states(now) == other.states(now)
+    if slot is not None:
+        slot.leave(now + 1.0, "ok", output_tokens=5, tokens=50)
+        expected.leave(now + 1.0, "ok", output_tokens=5, tokens=50)
+        assert one.states(now) == other.states(now)
+        assert [one.free_in_s(ONE, now, n) for n in range(50)] == [other.free_in_s(ONE, now, n) for n in range(50)]
+
+
+def test_leaving_tells_once_whether_it_opened_the_breaker():
+    health = make()
+    slots = [health.enter(ONE, 0.0) for _ in range(6)]
+    told = [slot.leave(0.1, "failed") for slot in slots[:5]]
+    assert told == [False] * 4 + [True]
+    assert [slot.leave(0.2, "failed") for slot in slots] == [False] * 6

@@ -1,6 +1,6 @@
 """Decides what to try next: the one owner of retries and fallbacks.
 
-A generator of moves. It yields `Try` (call this target), `Wait` (so many seconds) or `Queue` (stand in line for room at any
+A generator of moves, which is not even made where the first try succeeds, as it nearly always does. It yields `Try` (call this target), `Wait` (so many seconds) or `Queue` (stand in line for room at any
 of these targets), is sent the outcome of each, and returns when there is nothing left to try. It never waits, calls or reads
 a clock itself: its driver (`execute.py`) does, so that the whole policy is tested as tables.
 
@@ -111,20 +111,28 @@ PATIENCE: Final = Patience()
 
 
 def attempts(
-    targets: tuple[Target, ...], deadline: float, policy: Policy, now: float, since: int = 0
+    targets: tuple[Target, ...],
+    deadline: float,
+    policy: Policy,
+    now: float,
+    since: int = 0,
+    tried: Outcome | None = None,
 ) -> Generator[Move, Outcome, None]:
     """Yield the moves of one call; the driver closes it when a try has succeeded.
 
     `targets` are in the plan's order, at least one. `since` is how many tries the call had before: with any, none of these is
-    its first. There always is a first move, and it may end without a `Try` only after a `Queue` was refused.
+    its first. Without `tried` there always is a first move, and it may end without a `Try` only after a `Queue` was refused.
+
+    Where the first target may be called at once (its verdict at `now` is "go"), that is the first move. A driver may make
+    this one before it asks here, and then begins with its outcome as `tried`.
     """
-    error: PenstockError | None = None
-    if policy.health.verdict(targets[0], now, deadline - now) == "go":  # as nearly always: think of nothing else
+    outcome = tried
+    if outcome is None and policy.health.verdict(targets[0], now, deadline - now) == "go":
         outcome = yield Try(targets[0], "fallback" if since else "first")
-        if (error := outcome.error) is None or error.then == "stop":
-            return
+    if outcome is not None and ((error := outcome.error) is None or error.then == "stop"):
+        return
     search = _Search(targets, deadline, policy, now, since)
-    if error is not None:
+    if outcome is not None and error is not None:
         search.take(targets[0])
         yield from search.learn(targets[0], outcome.now, error)
     while (move := (yield from search.choose())) is not None:

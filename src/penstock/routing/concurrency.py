@@ -18,40 +18,36 @@ _STEP: Final = 0.25
 
 
 class AdaptiveLimit:
-    """The limit of one target and how many tries are in flight there; `cap` is the provider's own limit."""
+    """The limit of one target (`most`) and how many tries are in flight there; `cap` is the provider's own limit, its to keep."""
 
-    __slots__ = ("_backed_off_at", "_limit", "_mark", "in_flight")
+    __slots__ = ("_backed_off_at", "_mark", "in_flight", "most")
 
     def __init__(self) -> None:
         """Begin at the cap, whatever it is."""
         self.in_flight = 0
-        self._limit = inf
+        self.most = inf
         self._mark = inf
         self._backed_off_at = -inf
 
-    def is_full(self) -> bool:
-        """Tell whether one more would be too many; the cap is the provider's to keep."""
-        return self.in_flight + 1 > self._limit
-
     def limit(self, cap: int) -> int:
         """Give how many may be in flight."""
-        return cap if self._limit >= cap else int(self._limit)
+        return cap if self.most >= cap else int(self.most)
 
     def grow(self, cap: int) -> None:
         """Note that an answer began well, while its try is still in flight."""
-        limit = self._limit
+        limit = self.most
         if limit < cap and self.in_flight * 2 >= limit:
-            self._limit = limit + (1.0 if limit + 1.0 <= self._mark else min(_STEP, 1.0 / limit))
+            self.most = limit + (1.0 if limit + 1.0 <= self._mark else min(_STEP, 1.0 / limit))
 
     def refuse(self, now: float, round_trip_s: float, cap: int) -> None:
         """Note that the target took one try less than it got, while that one is still in flight."""
         if now - self._backed_off_at >= round_trip_s:
             self._backed_off_at = now
-            self._mark = max(1.0, BACK_OFF * min(self._limit, cap))
-        self._limit = max(1.0, min(self._limit, self._mark, self.in_flight - 1.0))
+            self._mark = max(1.0, BACK_OFF * min(self.most, cap))
+        self.most = max(1.0, min(self.most, self._mark, self.in_flight - 1.0))
 
     def back_off(self, now: float, round_trip_s: float, cap: int) -> None:
         """Note that the target has too much to do, while the try that shows it is still in flight."""
         if now - self._backed_off_at >= round_trip_s:
             self._backed_off_at = now
-            self._limit = self._mark = max(1.0, BACK_OFF * min(self._limit, cap, 2.0 * self.in_flight))
+            self.most = self._mark = max(1.0, BACK_OFF * min(self.most, cap, 2.0 * self.in_flight))

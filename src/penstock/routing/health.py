@@ -18,7 +18,7 @@ from penstock.routing.breaker import Breaker, BreakerState
 from penstock.routing.concurrency import AdaptiveLimit
 from penstock.routing.latency import Latency
 from penstock.routing.rate import Rate
-from penstock.routing.retry_budget import RetryBudget
+from penstock.routing.retry_budget import CAPACITY, RetryBudget
 from penstock.target import Target
 
 MOST_TARGETS: Final = 2000
@@ -87,7 +87,7 @@ class TargetState(Struct, frozen=True):
 class _Provider:
     """The room of one provider."""
 
-    __slots__ = ("concurrency", "held_s", "in_flight", "probe_s", "requests", "slow_s", "tokens")
+    __slots__ = ("concurrency", "held_s", "in_flight", "is_rated", "probe_s", "requests", "slow_s", "tokens")
 
     def __init__(self, settings: HealthSettings, now: float) -> None:
         self.in_flight = 0
@@ -103,6 +103,14 @@ class _Provider:
         self.slow_s = settings.slow_s
         self.requests = _changed(self.requests, settings.rpm, now)
         self.tokens = _changed(self.tokens, settings.tpm, now)
+        self.is_rated = not (self.requests is None and self.tokens is None)
+
+    def take(self, tokens: int) -> None:
+        """Take one request and so many tokens of the rates, whether they are there or not."""
+        if self.requests is not None:
+            self.requests.take(1.0)
+        if self.tokens is not None:
+            self.tokens.take(tokens)
 
     def rate_wait_s(self, now: float) -> float:
         """Give the seconds until the rates allow one more; the tokens only have to be out of debt."""
@@ -127,10 +135,41 @@ class _Known:
         self.held_s = _HELD_S
         self.used = True
 
+    def verdict(self, now: float, left_s: float) -> Verdict:
+        """Say whether it may be called now by a call that has `left_s` seconds left."""
+        breaker = self.breaker
+        is_open = breaker.opened_at is not None
+        if is_open and now < breaker.next_probe_at:
+            return "open"
+        if now < self.cooling_until:
+            return "cooling"
+        expected_s = self.latency.expected_s(now)
+        if expected_s is not None and expected_s > left_s:
+            return "late"
+        if self.is_full(now):
+            return "full"
+        return "probe" if is_open else "go"
+
     def is_full(self, now: float) -> bool:
         """Tell whether one more try would be too many, for the target or for its provider."""
-        provider = self.provider
-        return self.limit.is_full() or provider.in_flight >= provider.concurrency or provider.rate_wait_s(now) > 0.0
+        limit, provider = self.limit, self.provider
+        if limit.in_flight + 1 > limit.most or provider.in_flight >= provider.concurrency:
+            return True
+        return provider.is_rated and provider.rate_wait_s(now) > 0.0
+
+    def enter(self, now: float, tokens: int) -> "Slot":
+        """Take the room of one try, whether there is any or not."""
+        provider, breaker, budget = self.provider, self.breaker, self.budget
+        self.used = True
+        self.limit.in_flight += 1
+        provider.in_flight += 1
+        if budget.tenths < CAPACITY:
+            budget.earn()
+        if provider.is_rated:
+            provider.take(tokens)
+        number = breaker.begin()
+        is_probe = breaker.opened_at is not None and breaker.begin_probe(now, provider.probe_s)
+        return Slot(self, now, tokens, number, is_probe)
 
     def round_trip_s(self) -> float:
         """Give how long it takes until the target shows how it takes a try."""
@@ -138,35 +177,17 @@ class _Known:
         return _ROUND_TRIP_S if mean_s is None else min(mean_s, _LONGEST_ROUND_TRIP_S)
 
 
-class Slot:
+class Slot(Struct, eq=False):
     """The room of one try at its target, until it is given back. `probe` tells whether it tries an open breaker."""
 
-    __slots__ = ("_began", "_first_at", "_held", "_known", "_number", "_slow", "_tokens", "probe")
-
-    def __init__(self, known: _Known, now: float, tokens: int) -> None:
-        """Take the room, whether there is any or not."""
-        provider, breaker = known.provider, known.breaker
-        known.used = True
-        known.limit.in_flight += 1
-        known.budget.earn()
-        provider.in_flight += 1
-        if provider.requests is not None:
-            provider.requests.take(1.0)
-        if provider.tokens is not None:
-            provider.tokens.take(tokens)
-        self._number = breaker.begin()
-        self.probe = breaker.opened_at is not None and breaker.begin_probe(now, provider.probe_s)
-        self._known = known
-        self._began = now
-        self._first_at: float | None = None
-        self._held = True
-        self._slow = False
-        self._tokens = tokens
-
-    @property
-    def openings(self) -> int:
-        """How often the target's breaker has opened until now."""
-        return self._known.breaker.openings
+    _known: _Known
+    _began: float
+    _tokens: int
+    _number: int
+    probe: bool
+    _first_at: float | None = None
+    _held: bool = True
+    _slow: bool = False
 
     def first(self, now: float) -> None:
         """Note that the first content of a stream came. Of a whole reply, which comes at its end, say nothing here."""
@@ -187,21 +208,25 @@ class Slot:
                 known.limit.grow(known.provider.concurrency)
 
     def leave(
-        self, now: float, ending: Ending, *, retry_after_s: float | None = None, output_tokens: int = 0, tokens: int = 0
-    ) -> None:
-        """Give the room back and say how the try ended; only the first word counts.
+        self, now: float, ending: Ending, output_tokens: int = 0, tokens: int = 0, retry_after_s: float | None = None
+    ) -> bool:
+        """Give the room back and say how the try ended; only the first word counts. Give whether that opened the breaker.
 
         `output_tokens` is what came out, as far as it came as fast as the target could; `tokens` is what it used in all.
         """
         if not self._held:
-            return
+            return False
         self._held = False
         known = self._known
         provider, breaker = known.provider, known.breaker
-        if ending == "ok":
-            self._well(now, output_tokens)
-        else:
+        openings = breaker.openings
+        if ending != "ok":
             self._badly(now, ending, retry_after_s)
+        elif provider.slow_s is not None and self._trickled(now, provider.slow_s, output_tokens):
+            breaker.fail(now, self._number, provider.probe_s, answered=self._first_at is not None)
+        elif self._first_at is None:  # else it was noted when that came
+            breaker.answer(now, self._number)
+            known.limit.grow(provider.concurrency)
         if self.probe:
             breaker.end_probe(self._number)
         known.limit.in_flight -= 1
@@ -211,22 +236,14 @@ class Slot:
         provider.held_s += _WEIGHT * (held_s - provider.held_s)
         if provider.tokens is not None:
             provider.tokens.take(tokens - self._tokens)
+        return breaker.openings != openings
 
-    def _well(self, now: float, output_tokens: int) -> None:
-        """Note a good ending, unless it was so slow that it is none."""
-        known, first_at = self._known, self._first_at
-        if self._slow:
-            return  # counted when its first content came
-        provider = known.provider
-        slow_s = provider.slow_s
-        if slow_s is not None and output_tokens >= FEWEST_TOKENS:
-            took_s = now - (self._began if first_at is None else first_at)
-            if took_s > slow_s and output_tokens < SLOWEST_TOKENS_PER_S * took_s:
-                known.breaker.fail(now, self._number, provider.probe_s, answered=first_at is not None)
-                return
-        if first_at is None:
-            known.breaker.answer(now, self._number)
-            known.limit.grow(provider.concurrency)
+    def _trickled(self, now: float, slow_s: float, output_tokens: int) -> bool:
+        """Tell whether an answer came so slowly that it is none, and that was not counted when its first content came."""
+        if self._slow or output_tokens < FEWEST_TOKENS:
+            return False
+        took_s = now - (self._began if self._first_at is None else self._first_at)
+        return took_s > slow_s and output_tokens < SLOWEST_TOKENS_PER_S * took_s
 
     def _badly(self, now: float, ending: Ending, retry_after_s: float | None) -> None:
         """Note any other ending."""
@@ -269,19 +286,12 @@ class Health:
 
     def verdict(self, target: Target, now: float, left_s: float) -> Verdict:
         """Say whether a target may be called now by a call that has `left_s` seconds left."""
+        return (self._known.get(target.id) or self._add(target)).verdict(now, left_s)
+
+    def enter_at_once(self, target: Target, now: float, left_s: float, tokens: int) -> Slot | None:
+        """Take the room of one try where the verdict is "go", as it nearly always is; None where it is another one."""
         known = self._known.get(target.id) or self._add(target)
-        breaker = known.breaker
-        is_open = breaker.opened_at is not None
-        if is_open and now < breaker.next_probe_at:
-            return "open"
-        if now < known.cooling_until:
-            return "cooling"
-        expected_s = known.latency.expected_s(now)
-        if expected_s is not None and expected_s > left_s:
-            return "late"
-        if known.is_full(now):
-            return "full"
-        return "probe" if is_open else "go"
+        return known.enter(now, tokens) if known.verdict(now, left_s) == "go" else None
 
     def is_full(self, target: Target, now: float) -> bool:
         """Tell whether a target has no room, whatever else may be said of it; quicker than `verdict`."""
@@ -290,7 +300,7 @@ class Health:
 
     def enter(self, target: Target, now: float, tokens: int = 0) -> Slot:
         """Take the room of one try, of which about so many tokens are expected, whatever the verdict says."""
-        return Slot(self._known.get(target.id) or self._add(target), now, tokens)
+        return (self._known.get(target.id) or self._add(target)).enter(now, tokens)
 
     def may_retry(self, target: Target, now: float) -> bool:  # noqa: ARG002 - the budget of today knows no time
         """Take one token of the target's retry budget; False if there is none."""
