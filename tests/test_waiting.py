@@ -292,7 +292,7 @@ async def test_who_hangs_up_leaves_no_trace():
     world.leave(await stays)
     await world.enter()
     (room,) = world.admission.teams.values()
-    assert (room.inside, room.requests.used, room.contested) == (1, 3, False)
+    assert (room.inside, room.rates.calls, room.contested) == (1, 3, False)
 
 
 @jumping
@@ -307,7 +307,7 @@ async def test_who_hangs_up_while_being_let_in_gives_it_all_back_to_the_next():
     await cancel(gone)
     assert await stays
     (room,) = world.admission.teams.values()
-    assert (room.inside, room.requests.used, room.tokens.used) == (1, 2, 20)
+    assert (room.inside, room.rates.calls, room.rates.used) == (1, 2, 20)
 
 
 @jumping
@@ -322,7 +322,7 @@ async def test_a_place_is_not_wasted_on_one_who_is_just_hanging_up():
     assert await stays
     with pytest.raises(asyncio.CancelledError):
         await gone
-    assert world.admission.teams["web"].requests.used == 2
+    assert world.admission.teams["web"].rates.calls == 2
 
 
 @jumping

@@ -132,7 +132,7 @@ def test_a_place_is_taken_everywhere_or_nowhere(last):
     rooms = [place[0] for place in first.places]
 
     def counted():
-        return [(one.inside, one.requests and one.requests.used, one.tokens and one.tokens.used) for one in rooms]
+        return [(one.inside, one.rates and (one.rates.calls, one.rates.used)) for one in rooms]
 
     before = counted()
     assert enter(room, who, call(b"x" * 40)) is None
@@ -210,6 +210,30 @@ def test_keys_that_are_idle_are_forgotten(monkeypatch):
         assert len(room.keys) <= 12
     assert enter(room, Who("busy", limits=Limits(concurrency=1))) is None
     room.leave(busy, 1, 1e6)
+
+
+def test_a_key_that_was_forgotten_and_comes_back_has_a_room_that_counts(monkeypatch):
+    monkeypatch.setattr(module, "KEY_ROOMS", 1)
+    room, who = Admission(config(), 0.0), Who("k", limits=Limits(concurrency=1))
+    room.leave(enter(room, who), 1, 1.0)
+    room.leave(enter(room, Who("j", limits=Limits(concurrency=1)), now=100.0), 1, 100.0)
+    assert "k" not in room.keys
+    assert enter(room, who, now=100.0)
+    assert room.keys["k"].inside == 1
+    assert enter(room, Who("k", limits=Limits(concurrency=1)), now=100.0) is None
+
+
+def test_rooms_are_remembered_for_so_many_and_for_each_as_they_are(monkeypatch):
+    monkeypatch.setattr(module, "KNOWN", 3)
+    room = Admission(config((TeamSettings(name="web", rpm=9),), (), (ModelSettings(name="fast", rpm=9),)), 0.0)
+    for number in range(9):
+        for who in (Who("a", "web"), Who("a", "app", "web"), Who("b", limits=Limits(rpm=1)), Who("b")):
+            for model in ("fast", f"m{number}"):
+                expected = ["b"] * bool(who.limits) + ["web"] * (who.team == "web") + ["fast"] * (model == "fast")
+                for _ in range(2):
+                    needs = room.claim(who, model, call(), 0.0, 1.0).needs
+                    assert [one.name for one in needs] == expected
+                    assert len(room._known) <= 3
 
 
 def test_keys_are_not_forgotten_while_somebody_waits(monkeypatch):
@@ -522,7 +546,7 @@ class Interleaved(RuleBasedStateMachine):
     def let_in(self, ticket):
         self.inside.append(ticket)
         for place in ticket.places:
-            self.entered[place[0].name].append([self.now, place[3]])
+            self.entered[place[0].name].append([self.now, place[-1]])
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), used=st.floats(0, 1), hangs_up=st.booleans())
@@ -531,7 +555,7 @@ class Interleaved(RuleBasedStateMachine):
         if hangs_up and ticket.entered == self.now:
             self.room.undo(ticket, self.now)
             for place in ticket.places:
-                self.entered[place[0].name].remove([self.now, place[3]])
+                self.entered[place[0].name].remove([self.now, place[-1]])
         else:
             self.room.leave(ticket, int(used * ticket.tokens), self.now)
 
@@ -567,7 +591,7 @@ class Interleaved(RuleBasedStateMachine):
         for name, one in rooms.items():
             inside = sum(place[0].name == name for ticket in self.inside for place in ticket.places)
             assert one.inside == inside
-            assert one.tokens is None or one.tokens.used <= one.tokens.limit
+            assert one.rates is None or one.rates.used <= one.rates.limit
 
 
 Interleaved.TestCase.settings = settings(

@@ -183,3 +183,71 @@ def test_a_clock_that_goes_back_a_little_loses_nothing():
     window.take(1, 9.99)
     assert not window.fits(1, 69.999)
     assert window.fits(2, 70.0)
+
+
+# -- calls beside the amount --
+
+
+def test_calls_are_limited_beside_what_they_take():
+    window = Window(100, 2)
+    window.take(10, 0.0)
+    window.take(10, 5.0)
+    assert not window.fits(1, 59.9)
+    assert window.has(80)
+    assert [window.ready_at(1, 6.0, calls) for calls in (0, 1, 2, 3)] == [6.0, 60.0, 65.0, 120.0]
+    assert window.ready_at(81, 6.0) == window.ready_at(81, 6.0, 0) == 60.0
+    assert window.fits(80, 60.0)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40), st.floats(0, 1), st.booleans()), max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 100),
+)
+def test_one_window_of_both_is_as_two_windows_of_one_each(steps, most_calls, limit):
+    both, amounts, calls, now = Window(limit, most_calls), Window(limit), Window(most_calls), 0.0
+    for gap, asked, used, is_undone in steps:
+        now, amount = now + gap, min(asked, limit)
+        assert both.fits(asked, now) == (amounts.fits(asked, now) and calls.fits(1, now))
+        assert both.ready_at(amount, now) == max(amounts.ready_at(amount, now), calls.ready_at(1, now))
+        if both.fits(asked, now):
+            taken, of_amount, of_calls = both.take(amount, now), amounts.take(amount, now), calls.take(1, now)
+            if is_undone:
+                both.undo(taken, amount, now)
+                amounts.correct(of_amount, -amount, now)
+                calls.correct(of_calls, -1, now)
+            else:
+                both.correct(taken, int(used * amount) - amount, now)
+                amounts.correct(of_amount, int(used * amount) - amount, now)
+        assert (both.used, both.debt, both.calls) == (amounts.used, amounts.debt, calls.used)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 20), st.integers(0, 60)), max_size=100),
+    st.integers(1, 9),
+    st.integers(20, 50),
+)
+def test_no_minute_has_more_calls_than_the_limit_whatever_they_used(steps, most_calls, limit):
+    window, now, taken = Window(limit, most_calls), 0.0, []
+    for gap, estimate, real in steps:
+        now += gap
+        if window.fits(estimate, now):
+            window.correct(window.take(estimate, now), real - estimate, now)
+            taken.append((now, 1))
+        assert window.calls == sum(one.calls for one in window.slices)
+        assert window.used == sum(one.amount for one in window.slices) <= limit
+        if taken and not window.debt:  # what is corrected in the same grain keeps a call for hardly longer
+            assert window.ready_at(0, now, most_calls) <= max(now, taken[-1][0] + MINUTE_S + GRAIN_S)
+    assert most_in_a_minute(taken) <= most_calls
+
+
+def test_a_call_that_has_left_the_window_is_not_undone_twice():
+    window = Window(100, 1)
+    old = window.take(10, 0.0)
+    new = window.take(10, 60.0) if window.fits(10, 60.0) else None
+    window.undo(old, 10, 61.0)
+    assert (window.calls, window.used) == (1, 10)
+    window.undo(new, 10, 61.0)
+    assert (window.calls, window.used) == (0, 0)

@@ -130,3 +130,27 @@ def test_places_of_limits_that_went_away_are_given_back_all_the_same():
     one.leave(first, 50, 1.0, 1.0)
     one.undo(second, 1.0)
     assert one.inside == 0
+
+
+def test_a_limit_that_comes_back_begins_anew():
+    one = full(room(rpm=2, tpm=20), 2, 10)
+    one.limit(Limits(rpm=2))
+    one.limit(Limits(rpm=5, tpm=20))
+    assert one.fits(20, 1.0)
+    one.limit(Limits(tpm=20))
+    one.limit(Limits(rpm=1, tpm=20))
+    assert one.fits(20, 1.0)
+
+
+def test_tokens_that_were_not_counted_are_not_corrected():
+    one = room(rpm=9)
+    place = one.enter(10, 0.0)
+    one.limit(Limits(rpm=9, tpm=100))
+    one.leave(place, 1000, 1.0, 1.0)
+    assert one.fits(100, 1.0)
+    other = room(tpm=100)
+    place = other.enter(10, 0.0)
+    other.limit(Limits(rpm=9))
+    other.leave(place, 1000, 1.0, 1.0)
+    other.limit(Limits(rpm=9, tpm=100))
+    assert other.fits(100, 1.0)

@@ -21,8 +21,6 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
-from msgspec import structs
-
 from penstock.call import Call, Caller, Limits, Ticket, Who
 from penstock.errors import InvalidRequest, PermissionDenied, RateLimited
 from penstock.policy.queue import Claim, FairQueue
@@ -37,6 +35,8 @@ MEDIA_TOKENS = 2000
 NAME_CHARACTERS = 128
 KEY_ROOMS = 1024
 """Keys with limits that may be remembered before those that are idle are forgotten."""
+KNOWN = 4096
+"""Callers and what they ask for of which the rooms are remembered."""
 
 Rooms = dict[str | None, Room]
 """By name; nothing is ever called None, so that whoever has no team finds no room."""
@@ -57,6 +57,7 @@ class Admission:
         self.models: Rooms = _rooms("model", config.models, {} if before is None else before.models)
         self.keys: dict[str, Room] = {} if before is None else before.keys
         self._most_keys = KEY_ROOMS
+        self._known: dict[tuple[str | None, ...], tuple[Limits | None, tuple[Room, ...]]] = {}
         self._sharers = config.server.sharers
         self._team_priority: dict[str | None, Priority] = {one.name: one.priority for one in config.teams}
         self._feature_priority: dict[str | None, Priority] = {
@@ -68,14 +69,10 @@ class Admission:
 
     def try_enter(self, who: Who, model: str, call: Call, now: float) -> Ticket | None:
         """Take a place wherever a limit applies; None where it has to wait. Raises RateLimited where nobody may wait."""
-        if (
-            (who.limits is None or not who.limits.rates)
-            and who.team not in self.teams
-            and who.feature not in self.features
-            and model not in self.models
-        ):
+        rooms = self._rooms_of(who, model, now)
+        if not rooms:
             return FREE
-        rooms, tokens = self._rooms_of(who, model, now), estimate(call)
+        tokens = estimate(call)
         for room in rooms:
             if room.contested or not room.fits(tokens, now):
                 if not self.may_wait:
@@ -89,7 +86,8 @@ class Admission:
         for place in ticket.places:
             room: Room = place[0]
             room.leave(place, tokens, now - ticket.entered, now)
-            wanted = wanted or room.contested
+            if room.contested:
+                wanted = True
         return wanted
 
     def undo(self, ticket: Ticket, now: float) -> None:
@@ -154,10 +152,18 @@ class Admission:
         return self._feature_priority.get(who.feature) or self._team_priority.get(who.team, "normal")
 
     def _rooms_of(self, who: Who, model: str, now: float) -> tuple[Room, ...]:
-        limits = who.limits
+        """Give the rooms that a call has to enter; they are remembered, until a key changes or is forgotten."""
+        limits, name = who.limits, (who.key_id, who.team, who.feature, model)
+        known = self._known.get(name)
+        if known is not None and known[0] is limits:
+            return known[1]
         key = None if limits is None or not limits.rates else self._key(who.key_id or "", limits, now)
-        rooms = (key, self.teams.get(who.team), self.features.get(who.feature), self.models.get(model))
-        return tuple([room for room in rooms if room is not None])
+        found = (key, self.teams.get(who.team), self.features.get(who.feature), self.models.get(model))
+        rooms = tuple([room for room in found if room is not None])
+        if len(self._known) >= KNOWN:  # a client may ask for any model
+            self._known.clear()
+        self._known[name] = limits, rooms
+        return rooms
 
     def _key(self, key_id: str, limits: Limits, now: float) -> Room:
         if self._sharers > 1:
@@ -170,6 +176,7 @@ class Admission:
                 idle = [name for name, one in self.keys.items() if one.idle]
                 for name in idle:
                     del self.keys[name]
+                self._known.clear()
                 self._most_keys = max(KEY_ROOMS, 2 * len(self.keys))
             room = self.keys[key_id] = Room("key", key_id, limits)
         elif room.limits != limits:
@@ -202,7 +209,8 @@ def estimate(call: Call) -> int:
     """Guess how many tokens a call will take, in and out: at least 1, so that debts keep out everybody."""
     bound, sampling = call.input_bound, call.sampling
     into = min(len(call.raw) // BYTES_PER_TOKEN, MEDIA_TOKENS) if bound is None else bound // BYTES_PER_TOKEN
-    return max(1, into + (sampling.max_tokens or 0) * (sampling.n or 1))
+    tokens = into + (sampling.max_tokens or 0) * (sampling.n or 1)
+    return tokens if tokens > 0 else 1
 
 
 def _enter(rooms: tuple[Room, ...], tokens: int, now: float) -> Ticket:
@@ -241,16 +249,17 @@ def attribute(who: Who, caller: Caller, call: Call) -> Who:
         feature = who.feature
     session = caller.session or call.session
     user = caller.user or call.user
-    if feature is None and session is None and user is None:
+    if feature is session is user is None:
         return who
-    _check("feature", feature)
-    _check("session", session)
-    return structs.replace(who, feature=feature, session=session, user=user)
+    if feature is not None and (len(feature) > NAME_CHARACTERS or not feature.isprintable()):
+        raise _unfit("feature")
+    if session is not None and (len(session) > NAME_CHARACTERS or not session.isprintable()):
+        raise _unfit("session")
+    return Who(who.key_id, who.team, feature, user, session, who.admin, who.limits)
 
 
-def _check(name: str, value: str | None) -> None:
-    if value is not None and (len(value) > NAME_CHARACTERS or not value.isprintable()):
-        raise InvalidRequest(
-            f"The {name} is longer than {NAME_CHARACTERS} characters or has characters that cannot be printed.",
-            param=name,
-        )
+def _unfit(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The {name} is longer than {NAME_CHARACTERS} characters or has characters that cannot be printed.",
+        param=name,
+    )
