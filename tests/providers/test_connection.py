@@ -5,7 +5,7 @@ import contextlib
 import gc
 import ssl
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.providers.connection import Connection
-from penstock.providers.exchange import Fault, Limits, Reply
+from penstock.providers.exchange import Fault, Header, Limits, Reply
+from penstock.providers.head import Heads
 from penstock.providers.pool import Pool
 from providers.loopback import OK, SSE, Peer, chunk, closing, drain, get, on_both_loops, until, upstream
 
@@ -481,9 +482,14 @@ async def test_silence_after_an_interim_reply_is_silence_before_the_reply() -> N
 
 @on_both_loops
 async def test_the_deadline_of_a_call_says_nothing_about_the_connection_that_it_leaves_behind() -> None:
-    async with upstream(sends(OK), stay) as up:
+    async def script(peer: Peer) -> None:
+        if await peer.request() == b"{}":
+            await peer.send(OK)
+
+    async with upstream(script) as up:
         with closing(up.pool()) as pool:
-            sends_both = get(pool, within_s=0.3), get(pool, within_s=0.5)  # the second keeps the sweep at work
+            # the second keeps the sweep at work
+            sends_both = get(pool, within_s=0.3), get(pool, within_s=0.5, body=b"in vain")
             first, second = await asyncio.gather(*sends_both, return_exceptions=True)
             assert isinstance(first, Reply)
             assert isinstance(second, Fault)
@@ -648,6 +654,245 @@ def test_a_reply_that_arrives_byte_by_byte_is_the_same_reply(data: bytes) -> Non
 def test_a_reply_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     assert feed([data[a:b] for a, b in pairwise(places)]) == feed([data])
+
+
+def serve(arrivals: list[list[bytes]], heads: Heads) -> list[tuple[Any, ...]]:
+    """What readers get of one reply after the other on one connection, and in which state each of them leaves it."""
+
+    async def run() -> list[tuple[Any, ...]]:
+        shelf, wire = Shelf(), Wire()
+        connection = Connection(shelf, Limits(keepalive_s=9.0), "upstream.test:80", heads)
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        loop, seen = connection.loop, []
+        for pieces in arrivals:
+            if not connection.alive:
+                break
+            reply = connection.start(b"GET", 1e18, loop.time())
+            waiter = reply.waiter
+            for piece in pieces:
+                connection.data_received(piece)
+            left = connection.due - loop.time()
+            seen.append((reply.status, list(reply.headers), reply.whole, reply.rest, reply.streamed, reply.delimited))
+            seen.append((reply.fault and reply.fault.kind, reply.first_byte_at > 0, reply.connection is None))
+            seen.append((waiter is not None and waiter.done(), reply.waiter is None, connection.deadline))
+            seen.append((round(left) if left < 1e6 else left, list(shelf.calls), list(wire.calls), connection.alive))
+            if connection.reply is not None:
+                reply.close()
+        return seen
+
+    return asyncio.run(run())
+
+
+class Forgetful(Heads):
+    """Heads of which none is remembered."""
+
+    def learn(self, data: bytes, fields: Sequence[Header], length: int) -> None:
+        """Do nothing."""
+
+
+REPEATED = [
+    OK,
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 7\r\n\r\n1234567",
+    b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=4\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-encoding: identity\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\n{}",
+    CHUNKED + b"2\r\nab\r\n0\r\nx-trailer: 1\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+    OK + b"H",
+    OK + b"\r",
+    OK + b"\r\n",
+    b"\r\n" + OK,
+    OK + OK,
+    OK[:-1],
+    b"garbage\r\n\r\n",
+]  # fmt: skip
+CUTS = [(), (10,), (-1,), (-2,), (-2, -1), (30, 60), (27,), (25, 27)]
+
+
+def cut(data: bytes, places: tuple[int, ...]) -> list[bytes]:
+    ends = sorted({0, len(data), *(place % len(data) for place in places)})
+    return [data[a:b] for a, b in pairwise(ends)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(REPEATED), st.sampled_from(CUTS)), min_size=1, max_size=7))
+def test_a_head_that_is_known_gives_what_parsing_it_would(replies: list[tuple[bytes, tuple[int, ...]]]) -> None:
+    arrivals = [cut(data, places) for data, places in replies]
+    heads = Heads()
+    expected = serve(arrivals, Forgetful())
+    assert serve(arrivals, heads) == expected
+    assert serve(arrivals, heads) == expected  # another connection to the same upstream
+    assert all(head.lstrip().startswith(b"HTTP/1.") for head in heads)  # never the second half of one
+
+
+async def test_a_known_reply_is_taken_without_the_parser_and_its_headers_are_the_very_same() -> None:
+    connection, _, shelf = connection_on()
+    for number in range(4):
+        reply = connection.start(b"GET", 1e18, 0.0)
+        if number == 3:
+            connection._parser = None  # type: ignore[assignment]
+        connection.data_received(OK)
+        assert (reply.status, reply.whole, await reply.read(), await reply.read()) == (200, b"{}", b"{}", None)
+        if number == 2:
+            before = reply.headers
+    assert reply.headers is before
+    assert shelf.calls == ["release"] * 4
+
+
+@pytest.mark.parametrize("length", [3, 1])
+async def test_a_known_head_with_another_body_is_parsed(length: int) -> None:
+    connection, _, shelf = connection_on()
+    for _ in range(2):
+        connection.start(b"GET", 1e18, 0.0)
+        connection.data_received(OK)
+    reply = connection.start(b"GET", 1e18, 0.0)
+    connection.data_received(OK[:-2] + b"{" * length)
+    assert reply.whole == (b"{{" if length == 3 else None)
+    assert (connection.alive, len(shelf.calls)) == (length == 1, 2 if length == 1 else 3)
+
+
+async def relayed(
+    arrive: Callable[[Connection], None], stop: bytes = b"stop", head: bytes = SSE
+) -> tuple[list[bytes], bool, list[bytes], Reply]:
+    """What a sink is handed, whether it stopped, and what is left for `read`."""
+    connection, _, _ = connection_on()
+    reply = connection.start(b"GET", 1e18, 0.0)
+    connection.data_received(head)
+    handed: list[bytes] = []
+
+    def sink(data: bytes) -> bool:
+        handed.append(data)
+        return stop in data
+
+    relay = asyncio.ensure_future(reply.relay(sink))
+    await asyncio.sleep(0)
+    arrive(connection)
+    is_full = await relay
+    left = []
+    with contextlib.suppress(Fault):
+        left = await drain(reply) if reply.connection is None else []
+    return handed, is_full, left, reply
+
+
+def arrivals(*pieces: bytes) -> Callable[[Connection], None]:
+    def arrive(connection: Connection) -> None:
+        for piece in pieces:
+            connection.data_received(piece)
+
+    return arrive
+
+
+async def test_a_sink_is_handed_each_arrival_at_once_until_the_body_ends() -> None:
+    pieces = chunk(b"a"), chunk(b"b") + chunk(b"c"), b"1\r", b"\n", b"d\r\n", chunk(b"e") + chunk(b"")
+    handed, is_full, left, reply = await relayed(arrivals(*pieces))
+    assert (handed, is_full, left) == ([b"a", b"bc", b"d"], False, [b"e"])
+    assert reply.fault is None
+
+
+async def test_a_sink_that_is_full_is_handed_no_more() -> None:
+    handed, is_full, left, reply = await relayed(arrivals(chunk(b"a"), chunk(b"stop"), chunk(b"b"), chunk(b"")))
+    assert (handed, is_full, left) == ([b"a", b"stop"], True, [b"b"])
+    assert not await reply.relay(handed.append)  # type: ignore[arg-type]  # it has ended
+
+
+async def test_after_a_pause_the_rest_is_relayed_once_what_came_meanwhile_was_read() -> None:
+    handed, is_full, _, reply = await relayed(arrivals(chunk(b"stop"), chunk(b"late")))
+    assert (handed, is_full) == ([b"stop"], True)
+    assert not await reply.relay(lambda _: True)
+    assert await reply.read() == b"late"
+    assert reply.connection is not None
+    again = asyncio.ensure_future(reply.relay(lambda _: True))
+    await asyncio.sleep(0)
+    reply.connection.data_received(chunk(b"more"))  # type: ignore[attr-defined]
+    assert await again
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (b"zz\r\n", "protocol"),
+        (chunk(b"") + b"surplus", None),
+        (b"1;" + b"x" * 70_000, "too_large"),
+    ],
+)
+async def test_what_ends_a_body_that_is_relayed_ends_the_relay(last: bytes, kind: str | None) -> None:
+    handed, is_full, _, reply = await relayed(arrivals(chunk(b"a"), last))
+    assert (handed, is_full) == ([b"a"], False)
+    assert (reply.fault and reply.fault.kind) == kind
+
+
+async def test_the_bytes_before_bad_framing_are_handed_on_no_more() -> None:
+    handed, is_full, left, reply = await relayed(arrivals(chunk(b"a") + b"zz\r\n"))
+    assert (handed, is_full, left) == ([], False, [])
+    assert reply.fault is not None
+    assert reply.rest == b""
+
+
+async def test_framing_alone_is_bounded_between_the_pieces_that_are_relayed() -> None:
+    small = [piece for _ in range(50) for piece in (b"1;" + b"x" * 60_000, b"\r\na\r\n")]
+    handed, _, _, reply = await relayed(arrivals(*small, chunk(b"")))
+    assert (handed, reply.fault) == ([b"a"] * 50, None)
+
+
+async def test_a_body_that_came_compressed_is_for_the_reader_alone() -> None:
+    packed = zlib.compress(b"data: hello\n\n", wbits=31)
+    head = SSE[:-2] + b"content-encoding: gzip\r\n\r\n"
+    handed, is_full, left, _ = await relayed(arrivals(chunk(packed), chunk(b"")), head=head)
+    assert (handed, is_full, b"".join(left)) == ([], False, b"data: hello\n\n")
+
+
+async def test_a_sink_that_closes_its_reply_gets_no_more() -> None:
+    connection, wire, shelf = connection_on()
+    reply = connection.start(b"GET", 1e18, 0.0)
+    connection.data_received(SSE)
+
+    def sink(_: bytes) -> bool:
+        reply.close()
+        return True
+
+    relay = asyncio.ensure_future(reply.relay(sink))
+    await asyncio.sleep(0)
+    connection.data_received(chunk(b"a"))
+    await relay
+    assert (connection.sink, connection.alive, shelf.calls, wire.calls[-1]) == (None, False, ["lost"], "abort")
+
+
+@on_both_loops
+async def test_what_a_sink_raises_comes_out_and_ends_the_connection() -> None:
+    def sink(_: bytes) -> bool:
+        raise ZeroDivisionError
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(SSE)
+        await asyncio.sleep(0.02)
+        await peer.send(chunk(b"a"))
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # a loop says what a protocol raises
+    async with upstream(script) as up:
+        with closing(up.pool()) as pool:
+            reply = await get(pool)
+            with pytest.raises(ZeroDivisionError):
+                await reply.relay(sink)
+            assert pool.open == 0
+
+
+@on_both_loops
+async def test_cancelling_a_relay_closes_the_socket_within_50_ms() -> None:
+    async with upstream(sends(SSE)) as up:
+        with closing(up.pool()) as pool:
+            reply = await get(pool)
+            task = asyncio.ensure_future(reply.relay(lambda _: False))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert pool.open == 0
+            await up.left(0.1)
+            assert up.peers[0].ended_at - began < 0.05
 
 
 @settings(deadline=None, max_examples=200)

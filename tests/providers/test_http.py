@@ -19,6 +19,8 @@ from penstock.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from penstock.plugins import UNSENT
+from penstock.providers import http as module
 from penstock.providers.failures import retry_after_s
 from penstock.providers.http import HttpProvider
 from penstock.receipt import Usage
@@ -342,3 +344,169 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 )
 def test_every_form_of_retry_after_is_read(headers, seconds):
     assert retry_after_s(headers.get, NOW) == seconds
+
+
+async def asked(box, body=BODY, *, wait_s=5.0):
+    """Send one call over a provider; give the exchange and all chunks."""
+    exchange = await box.send(CHAT.read_request(body), TARGET, asyncio.get_running_loop().time() + wait_s)
+    chunks = []
+    try:
+        while (chunk := await exchange.read()) is not None:
+            chunks.append(chunk)
+    finally:
+        exchange.close()
+    return exchange, chunks
+
+
+def told(exchange, chunks):
+    return exchange.lane, exchange.dropped, exchange.status, exchange.headers, chunks
+
+
+@pytest.mark.parametrize("headers", ["", "x-request-id: r1\r\n", "x-ratelimit-x: sk-very-secret\r\n"])
+async def test_a_call_on_a_kept_connection_is_asked_and_answered_as_the_first_one(headers):
+    async with upstream(whole(REPLY, headers=headers)) as one:
+        box = provider(one, headers=(("X-Team", "web"),))
+        answers = [told(*await asked(box)) for _ in range(4)]
+        assert not one.closed.is_set()
+        await box.close()
+    assert len(set(one.requests)) == 1
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_headers_are_passed_on_from_each_reply_also_after_one_that_had_none():
+    plain, named = whole(REPLY), whole(REPLY, headers="x-request-id: r1\r\n")
+    async with upstream(plain, plain, plain, named, plain, named) as one:
+        box = provider(one)
+        passed = [(await asked(box))[0].headers for _ in range(6)]
+        await box.close()
+    mine = ((b"x-request-id", b"r1"),)
+    assert passed == [(), (), (), mine, (), mine]
+
+
+async def test_on_a_kept_connection_errors_streams_and_answers_follow_on_each_other():
+    error = whole(b'{"error": {"message": "because"}}', "400 Bad")
+    streamed = b"".join(stream(HELLO, STOP, DONE))
+    async with upstream(whole(REPLY), error, streamed, whole(REPLY), error, streamed) as one:
+        box = provider(one)
+        for _ in range(2):
+            assert (await asked(box))[1][0].raw == REPLY
+            with pytest.raises(UpstreamRejected, match="because"):
+                await asked(box)
+            _, chunks = await asked(box, STREAMED)
+            assert b"".join(chunk.raw for chunk in chunks) == HELLO + STOP + DONE
+        await box.close()
+    assert len(one.requests) == 6
+
+
+async def test_a_kept_connection_that_ends_before_its_reply_may_be_tried_again_at_once():
+    async with upstream(whole(REPLY), [None]) as one:
+        box = provider(one)
+        await asked(box)
+        with pytest.raises(UpstreamFailed) as raised:
+            await asked(box)
+        await box.close()
+    assert (raised.value.retry_after_s, raised.value.worked) == (0.0, False)
+
+
+async def test_a_call_on_a_kept_connection_ends_at_its_deadline_and_is_not_even_sent_after_it():
+    async with upstream(whole(REPLY), [5.0]) as one:
+        box = provider(one)
+        await asked(box)
+        with pytest.raises(DeadlineExceeded):
+            await asked(box, wait_s=-1.0)
+        assert len(one.requests) == 1
+        with pytest.raises(DeadlineExceeded):
+            await asked(box, wait_s=0.05)
+        await asyncio.wait_for(one.closed.wait(), 1)
+        await box.close()
+
+
+async def test_cancelling_a_call_on_a_kept_connection_closes_it_at_once_and_does_not_say_that_nothing_was_sent():
+    async with upstream(whole(REPLY), [5.0]) as one:
+        box = provider(one)
+        await asked(box)
+        task = asyncio.create_task(asked(box))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as why:
+            await task
+        await asyncio.wait_for(one.closed.wait(), 0.1)
+        await box.close()
+    assert UNSENT not in why.value.args
+
+
+@pytest.mark.parametrize("body", [STREAMED, STREAMED.replace(b"fast", b"other")])
+async def test_a_stream_that_is_pushed_is_the_stream_that_is_read(body):
+    pieces = [HELLO, HELLO[:50], HELLO[50:] + STOP, USAGE, DONE]
+    async with upstream([each for piece in stream(*pieces) for each in (piece, 0.002)]) as one:
+        box = provider(one)
+        _, read = await asked(box, body)
+        exchange = await box.send(CHAT.read_request(body), TARGET, asyncio.get_running_loop().time() + 5)
+        pushed, pauses = [], 0
+
+        def give(chunk):
+            pushed.append(chunk)
+            return len(pushed) % 2 == 0  # every other chunk fills the room
+
+        while await exchange.pump(give):
+            pauses += 1
+        exchange.close()
+        await box.close()
+    assert pauses > 0
+    assert b"".join(chunk.raw for chunk in pushed) == b"".join(chunk.raw for chunk in read) == HELLO * 2 + STOP + DONE
+    assert events(pushed) == events(read)
+
+
+QUOTING = b'{"error": {"message": "Incorrect API key: sk-very-secret", "code": "invalid_api_key"}}'
+
+
+@pytest.mark.parametrize("is_pushed", [False, True])
+async def test_an_error_within_a_stream_that_quotes_our_key_is_not_shown(is_pushed):
+    async with upstream([*stream(HELLO, b"data: %b\n\n" % QUOTING, end=False), 0.1]) as one:
+        box = provider(one)
+        exchange = await box.send(CHAT.read_request(STREAMED), TARGET, asyncio.get_running_loop().time() + 5)
+        chunks = []
+        if is_pushed:
+            await exchange.pump(lambda chunk: chunks.append(chunk) or type(chunk.events[-1]) is Failed)
+        else:
+            while not chunks or type(chunks[-1].events[-1]) is not Failed:
+                chunks.append(await exchange.read())
+        exchange.close()
+        await box.close()
+    error = events(chunks)[-1].error
+    assert "sk-very-secret" not in error.message
+    assert b"sk-very-secret" not in b"".join(chunk.raw for chunk in chunks)
+
+
+@pytest.mark.parametrize("call", [BODY, STREAMED])
+async def test_an_error_with_status_200_that_quotes_our_key_is_not_shown(call):
+    async with upstream(whole(QUOTING)) as one:
+        _, chunks = await answer(one, call)
+    (failed,) = [event for event in events(chunks) if type(event) is Failed]
+    assert "sk-very-secret" not in failed.error.message
+
+
+async def test_a_whole_reply_that_is_closed_or_cannot_be_read_gives_no_more():
+    async with upstream(whole(REPLY), whole(b"{")) as one:
+        box = provider(one)
+        deadline = asyncio.get_running_loop().time() + 5
+        exchange = await box.send(CHAT.read_request(BODY), TARGET, deadline)
+        exchange.close()
+        assert await exchange.read() is None
+        exchange = await box.send(CHAT.read_request(BODY), TARGET, deadline)
+        with pytest.raises(UpstreamGarbled):
+            await exchange.read()
+        assert await exchange.read() is None
+        await box.close()
+
+
+async def test_what_is_remembered_of_questions_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    async with upstream(whole(REPLY)) as one:
+        box = provider(one)
+        for number in range(5):
+            target = msgspec.structs.replace(TARGET, model=f"m{number}")
+            exchange = await box.send(CHAT.read_request(BODY), target, asyncio.get_running_loop().time() + 5)
+            exchange.close()
+        assert len(box._routes) == 2
+        await box.close()

@@ -8,12 +8,14 @@ Source: RFC 3986 for URLs; the proxy variables as curl and Go's net/http/httppro
 
 import base64
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Final, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+_CONNECT_ANSWER: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _PORTS: Final = {"http": 80, "https": 443}
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -88,6 +90,20 @@ class Proxy(msgspec.Struct, frozen=True):
     def netloc(self) -> str:
         """`host:port`, for messages."""
         return f"{_bracketed(self.host)}:{self.port}"
+
+    def forwarded(self, address: Address, request: bytes) -> bytes:
+        """Rewrite a request for a proxy that forwards it: absolute-form target (RFC 9112 section 3.2.2) and credentials."""
+        method, _, rest = request.partition(b" ")
+        line, _, rest = rest.partition(b"\r\n")
+        return b"%b http://%b%b\r\n%b%b" % (method, address.host_header, line, self.credential, rest)
+
+
+def unopened(head: bytes) -> str | None:
+    """Read a proxy's answer to CONNECT; give why it opens no tunnel, None where it does."""
+    answer = _CONNECT_ANSWER.match(head)
+    if answer is None or not head.endswith(b"\r\n\r\n"):
+        return "it did not answer CONNECT in HTTP/1.1"
+    return None if answer[1].startswith(b"2") else f"it refused the tunnel with status {answer[1].decode()}"
 
 
 def proxy_for(address: Address, environ: Mapping[str, str]) -> str | None:

@@ -13,57 +13,42 @@ Source: RFC 9112 (framing), RFC 9110 (semantics). Place in the line: `pool.py` o
 """
 
 import asyncio
-import re
 import ssl
 import zlib
 from math import inf
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import httptools
 
-from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply
-from penstock.providers.inflate import CODINGS, Inflate
-
-__all__ = ["Connection", "Fault", "Header", "Limits", "Owner", "Reply"]
+from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Owner, Reply, Sink
+from penstock.providers.head import HEAD_END, MOST_BYTES, OK, Framing, Heads, body, promised, weight
+from penstock.providers.inflate import Inflate
 
 _BACKLOG_BYTES: Final = 256 * 1024
 _LOOSE_PIECES: Final = 64  # of one arrival; more are joined, since each object weighs more than a tiny chunk
-_FRAMING: Final = frozenset(
-    {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"keep-alive"}
-)
-_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
-_BODILESS: Final = frozenset({204, 304})
-_INTERIM: Final = 100
-_SWITCHING: Final = 101
-_FINAL: Final = 200
-_KEEP_ALIVE: Final = re.compile(rb"timeout=(\d{1,6})")
-
-
-class Owner(Protocol):
-    """The pool, as a connection sees it."""
-
-    def release(self, connection: "Connection") -> None:
-        """Take back a connection that is free and in step."""
-
-    def lost(self, connection: "Connection") -> None:
-        """Forget a connection that has ended."""
+_UNREADABLE: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+_NOT_INTERIM: Final = frozenset({*range(100), 101})  # 101 would be a switch of protocols
 
 
 class Connection(asyncio.Protocol):
     """One socket to one upstream, with one exchange at a time. The parser calls the methods named `on_...`."""
 
     __slots__ = (
-        *("alive", "chunks", "deadline", "due", "loop", "on_body", "reply"),
-        *("_barren", "_ended", "_fields", "_first_byte_s", "_held", "_idle_s", "_inflate", "_interim", "_keep"),
-        *("_keepalive_s", "_label", "_limits", "_owner", "_parser", "_paused", "_status", "_time", "_transport"),
-        *("_unsent", "_used", "_write"),
+        *("alive", "chunks", "deadline", "due", "inflate", "loop", "on_body", "reply", "sink"),
+        *("_barren", "_ended", "_fields", "_first_byte_s", "_held", "_idle_s", "_interim", "_keep"),
+        *("_keepalive_s", "_known", "_label", "_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_time"),
+        *("_transport", "_unsent", "_used", "_write"),
     )
 
     _transport: asyncio.Transport
 
-    def __init__(self, owner: Owner, limits: Limits, label: str) -> None:
+    def __init__(self, owner: "Owner[Connection]", limits: Limits, label: str, known: Heads | None = None) -> None:
+        """`known` are the heads that all connections to one upstream have seen."""
         self.loop = asyncio.get_running_loop()
         self.reply: Reply | None = None
+        self.sink: Sink | None = (
+            None  # is handed what arrives of a body that did not come compressed, while there is one
+        )
         self.chunks: list[bytes] = []  # of the body: arrived, not taken
         self.on_body = self.chunks.append  # for the parser, without a Python frame in between
         self.alive = True
@@ -73,10 +58,11 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._label = label
         self._time = self.loop.time
-        self._first_byte_s, self._idle_s = limits.first_byte_s, limits.idle_s
-        self._keepalive_s = limits.keepalive_s
+        self._first_byte_s, self._idle_s, self._keepalive_s = limits.first_byte_s, limits.idle_s, limits.keepalive_s
         self._parser = httptools.HttpResponseParser(self)
-        self._inflate: Inflate | None = None
+        self.inflate: Inflate | None = None
+        self._known = Heads() if known is None else known
+        self._plain = False  # the head of the reply is worth knowing
         self._fields: list[Header] = []
         self._status = 0  # of the reply, once its head is complete
         self._ended = False  # the reply is complete
@@ -118,11 +104,11 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self.drop()
         elif now >= self.deadline:
-            self.fail("deadline", f"{self._label} had not finished its reply when the time for the call was over")
+            self._cut("deadline", "had not finished its reply when the time for the call was over")
         elif not reply.first_byte_at:
-            self.fail("first_byte_timeout", f"{self._label} sent no byte of a reply within {limits.first_byte_s:g} s")
+            self._cut("first_byte_timeout", f"sent no byte of a reply within {limits.first_byte_s:g} s")
         else:
-            self.fail("idle_timeout", f"{self._label} fell silent for {limits.idle_s:g} s within its reply")
+            self._cut("idle_timeout", f"fell silent for {limits.idle_s:g} s within its reply")
 
     def drop(self) -> None:
         """End the connection at once and for good."""
@@ -140,7 +126,9 @@ class Connection(asyncio.Protocol):
             reply.fault = Fault(kind, detail, sent=True, reused=reused)
             if reply.streamed:
                 reply.rest = b"".join(self.chunks)
-            self._part(reply)
+            self.chunks.clear()
+            self.sink = self.inflate = self.reply = reply.connection = None
+            reply.wake()
 
     # Called by the transport.
 
@@ -160,31 +148,79 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, then finish, feed or refuse the reply."""
+        sink = self.sink
+        if sink is None:
+            self._received(data)
+            return
+        self.due = self._time() + self._idle_s
+        try:
+            self._parser.feed_data(data)
+        except _UNREADABLE as error:
+            if self._broke(error):
+                return
+        chunks = self.chunks
+        if chunks and not self._ended:  # they are taken all at once, so there is nothing to account for
+            piece = b"".join(chunks)
+            chunks.clear()
+            self._barren = 0
+            if sink(piece):
+                self.sink = None
+                if self.reply is not None:
+                    self.reply.wake(is_full=True)
+        else:
+            self._barren += len(data)
+            self._judge(0, self._status)
+
+    def _received(self, data: bytes) -> None:
+        """Take what completes a reply or a head, or is kept for a reader."""
         reply = self.reply
         if reply is None:
             self.drop()  # bytes that nobody asked for: the connection is out of step
             return
         now = self._time()
-        self.due = now + self._idle_s
+        is_first = not reply.first_byte_at and not self._interim
+        if is_first and self._used and (at := data.find(HEAD_END) + 4) <= MOST_BYTES:
+            known = self._known.get(data[:at])
+            if known is not None and len(data) == at + known[1]:  # to parse it would tell nothing new
+                reply.status, reply.headers, reply.first_byte_at = OK, known[0], now
+                reply.whole = reply.rest = data[at:]
+                self._settle(reply, now)
+                return
         if not reply.first_byte_at:
             reply.first_byte_at = now
+        self.due = now + self._idle_s
         self._barren += len(data)
         before = len(self.chunks)
         begun = self._status
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._keep = False
-            if not self._ended:  # else the reply is complete, and what came too much is left alone
-                self._refuse(error)
+        except _UNREADABLE as error:
+            if self._broke(error):
                 return
-        if self._inflate is not None and not self._decode(before):
+        self._judge(before, begun)
+        if is_first and self._plain and reply.whole is not None and self.alive:
+            self._known.learn(data, reply.headers, len(reply.whole))
+
+    def _broke(self, error: Exception) -> bool:
+        """Take in that what arrived cannot be read on; tell whether that ends the exchange."""
+        self._keep = False
+        if self._ended:  # the reply is complete, and what came too much is left alone
+            return False
+        cause = error.__context__
+        if isinstance(cause, Fault):  # of one of the methods that the parser calls
+            self.fail(cause.kind, cause.detail)
+        else:
+            self._cut("protocol", f"sent what is not HTTP/1.1: {error}")
+        return True
+
+    def _judge(self, before: int, begun: int) -> None:
+        """Go on from what was parsed: before it there were so many pieces of the body, and this status."""
+        reply = self.reply
+        assert reply is not None, "whatever ends a reply within the parser is a fault, which has been seen to"
+        if self.inflate is not None and not self._decode(before):
             return
         if self._ended:
-            self._finish(reply, now)
-        elif reply.sink is not None and self._inflate is None and self.chunks:
-            self._barren = 0
-            reply.wake()  # which takes it all at once, so there is nothing to account for
+            self._finish(reply)
         elif self._grow(reply, before) or (self._status and not begun and reply.streamed):
             reply.wake()
 
@@ -198,7 +234,7 @@ class Connection(asyncio.Protocol):
             self._hang_up("closed", "closed the connection")
         else:
             why = exc.strerror if isinstance(exc, OSError) else repr(exc)
-            if self.reply is not None and self.reply.sink is not None and not isinstance(exc, OSError):
+            if self.reply is not None and self.sink is not None and not isinstance(exc, OSError):
                 self.reply.defect = exc  # raised by the sink within `data_received`
             self._hang_up("tls" if isinstance(exc, ssl.SSLError) else "reset", f"broke the connection ({why})")
         del self._parser  # it holds our methods: a cycle
@@ -220,25 +256,19 @@ class Connection(asyncio.Protocol):
         """Read from the head how the reply goes on."""
         reply, parser, fields = self.reply, self._parser, self._fields
         assert reply is not None, "the parser is fed only while a reply is awaited"
-        if self._barren > self._limits.head_bytes:
-            self._weigh(fields)
+        most = self._limits.head_bytes
+        if self._barren > most and weight(fields) > most:  # one read may have brought more than the head
+            raise self._fault("too_large", f"sent a head of more than {most} bytes")
         self._fields = []
         status = parser.get_status_code()
-        if status < _FINAL:
+        if status < OK:
             self._take_interim(reply, status)
             return
-        framing = {name: value for name, value in fields if name in _FRAMING}
-        keep = parser.should_keep_alive()
-        self._keep = keep
+        framing = dict(fields)
+        keep = self._keep = parser.should_keep_alive()
         self._status = reply.status = status
         reply.headers = fields
-        reply.streamed = framing.get(b"content-type", b"").lower().startswith(_STREAMS)
-        if b"transfer-encoding" in framing:
-            reply.delimited = "chunked"
-        elif keep or b"content-length" in framing or status in _BODILESS:
-            reply.delimited = "length"
-        else:
-            reply.delimited = "close"
+        reply.streamed, reply.delimited, self._plain = body(framing, status, keep=keep)
         if self._interim:
             reply.first_byte_at = self._time()
         if not (keep and self._used) or b"content-encoding" in framing or b"transfer-encoding" in framing:
@@ -249,32 +279,22 @@ class Connection(asyncio.Protocol):
         if self._status:
             self._ended = True
 
-    def _weigh(self, fields: list[Header]) -> None:
-        """Refuse a head that is too large; one read of the socket may have brought more than the head."""
-        if sum(len(name) + len(value) + 4 for name, value in fields) > self._limits.head_bytes:
-            raise self._fault("too_large", f"sent a head of more than {self._limits.head_bytes} bytes")
-
-    def _check(self, reply: Reply, framing: dict[bytes, bytes]) -> None:
+    def _check(self, reply: Reply, framing: Framing) -> None:
         """Refuse a head that promises what is not read here, and prepare for a body that came compressed."""
-        if framing.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
-            raise self._fault("protocol", "sent a transfer-encoding other than chunked")
-        if not self._keep and self._parser.get_http_version() not in {"1.1", "1.0"}:
-            raise self._fault("protocol", "answered in a version other than HTTP/1.1")
-        coding = framing.get(b"content-encoding", b"").strip().lower()
-        if coding not in {b"", b"identity"}:
-            if coding not in CODINGS:
-                raise self._fault("encoding", "sent a content-encoding that is neither identity nor gzip nor deflate")
-            self._inflate = Inflate(self._limits.reply_bytes)
+        refused, coding, keepalive_s = promised(framing, "1.1" if self._keep else self._parser.get_http_version())
+        if refused is not None:
+            raise self._fault(*refused)
+        if coding:
+            self.inflate = Inflate(self._limits.reply_bytes)
             gone = {b"content-encoding", b"content-length"}  # they describe bytes that are not given on
             reply.headers = [field for field in reply.headers if field[0] not in gone]
-        named = _KEEP_ALIVE.search(framing.get(b"keep-alive", b"").lower())
-        if named:  # a second earlier than the server, so that the two do not meet
-            self._keepalive_s = min(self._keepalive_s, int(named[1]) - 1)
+        if keepalive_s is not None:
+            self._keepalive_s = min(self._keepalive_s, keepalive_s)
 
     def _take_interim(self, reply: Reply, status: int) -> None:
         """Pass over a 1xx reply; the time to the first byte starts again, since the real reply has not begun."""
         self._interim += 1
-        if status < _INTERIM or status == _SWITCHING:
+        if status in _NOT_INTERIM:
             raise self._fault("protocol", f"answered with status {status}, which was not asked for")
         if self._interim > self._limits.interim:
             raise self._fault("protocol", f"sent more than {self._limits.interim} interim (1xx) replies")
@@ -289,9 +309,7 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         if not new:
             if self._barren > limits.head_bytes:
-                self.fail(
-                    "too_large", f"{self._label} sent more than {limits.head_bytes} bytes of headers or chunk framing"
-                )
+                self._cut("too_large", f"sent more than {limits.head_bytes} bytes of headers or chunk framing")
             return False
         self._barren = 0
         self._held += sum(map(len, new))
@@ -299,7 +317,7 @@ class Connection(asyncio.Protocol):
             self.chunks[before:] = [b"".join(new)]
         if not reply.streamed:
             if self._held > limits.reply_bytes:
-                self.fail("too_large", f"{self._label} sent a body of more than {limits.reply_bytes} bytes")
+                self._cut("too_large", f"sent a body of more than {limits.reply_bytes} bytes")
             return False
         if self._held > _BACKLOG_BYTES:
             self.due = inf  # the silence is ours
@@ -313,43 +331,50 @@ class Connection(asyncio.Protocol):
         pieces = b"".join(self.chunks[before:])
         del self.chunks[before:]
         try:
-            data = self._inflate.feed(pieces) if self._inflate and pieces else b""
+            data = self.inflate.feed(pieces) if self.inflate and pieces else b""
         except OverflowError:
-            self.fail(
-                "too_large", f"{self._label} sent a body of more than {self._limits.reply_bytes} bytes, compressed"
-            )
+            self._cut("too_large", f"sent a body of more than {self._limits.reply_bytes} bytes, compressed")
             return False
         except zlib.error:
-            self.fail("encoding", f"{self._label} sent a body that is not compressed as its content-encoding says")
+            self._cut("encoding", "sent a body that is not compressed as its content-encoding says")
             return False
         if data:
             self.chunks.append(data)
         return True
 
-    def _finish(self, reply: Reply, now: float) -> None:
-        """Give the complete reply to its reader and the connection to the pool, if it is in step."""
+    def _finish(self, reply: Reply) -> None:
+        """Let a complete reply go to its reader, if it is what it should be."""
         chunks, limits = self.chunks, self._limits
-        if self._inflate is not None and not self._inflate.finished:
-            self.fail("truncated", f"{self._label} ended a compressed body too early")
+        if self.inflate is not None and not self.inflate.finished:
+            self._cut("truncated", "ended a compressed body too early")
             return
-        reply.rest = body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        reply.rest = b"".join(chunks)
         if not reply.streamed:
-            if len(body) > limits.reply_bytes:
-                self.fail("too_large", f"{self._label} sent a body of more than {limits.reply_bytes} bytes")
+            if len(reply.rest) > limits.reply_bytes:
+                self._cut("too_large", f"sent a body of more than {limits.reply_bytes} bytes")
                 return
-            reply.whole = body
-        self._part(reply)
+            reply.whole = reply.rest
+        chunks.clear()
+        if self._paused and self._keep:
+            self._paused = False
+            self._transport.resume_reading()
+        self.sink = self.inflate = None
+        self._ended = False
+        self._status = self._barren = self._held = self._interim = 0
+        self._settle(reply, self._time())
+
+    def _settle(self, reply: Reply, now: float) -> None:
+        """Give a reply that has ended to its reader, and the connection to the pool, if it is in step."""
+        self.reply = reply.connection = None
+        waiter, reply.waiter = reply.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(False)
         if not self._keep or self._unsent:
             self.drop()
             return
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
         self.due = now + self._keepalive_s
         self.deadline = inf
         self._used = True
-        self._ended = False
-        self._status = self._barren = self._held = self._interim = 0
         self._owner.release(self)
 
     def _hang_up(self, kind: FaultKind, how: str) -> None:
@@ -358,31 +383,17 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self.drop()
         elif not self._status:
-            self.fail(kind, f"{self._label} {how} before the end of its reply's head")
+            self._cut(kind, f"{how} before the end of its reply's head")
         elif kind != "closed":
-            self.fail(kind, f"{self._label} {how} within its reply")
+            self._cut(kind, f"{how} within its reply")
         elif reply.delimited == "close":
             self._keep = False
-            self._finish(reply, 0.0)
+            self._finish(reply)
         else:
-            self.fail("truncated", f"{self._label} {how} before the end of its reply")
+            self._cut("truncated", f"{how} before the end of its reply")
 
-    def _refuse(self, error: Exception) -> None:
-        """End the exchange over what the parser, or one of the methods that it calls, did not accept."""
-        cause = error.__context__
-        if isinstance(cause, Fault):
-            self.fail(cause.kind, cause.detail)
-        else:
-            self.fail("protocol", f"{self._label} sent what is not HTTP/1.1: {error}")
-
-    def _part(self, reply: Reply) -> None:
-        """Let the connection and the reply go separate ways, and wake who waits for the reply."""
-        self.chunks.clear()
-        self._inflate = None
-        self.reply = reply.connection = None
-        waiter, reply.waiter = reply.waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def _cut(self, kind: FaultKind, what: str) -> None:
+        self.fail(kind, f"{self._label} {what}")
 
     def _fault(self, kind: FaultKind, what: str) -> Fault:
         return Fault(kind, f"{self._label} {what}", sent=True)

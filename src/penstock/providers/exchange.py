@@ -5,7 +5,7 @@ the reply in and wakes its reader. Place in the line: `connection.py` and `pool.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Literal, Protocol, Self, TypeVar
 
@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.plugins import UNSENT
 
+C_contra = TypeVar("C_contra", contravariant=True)
 T = TypeVar("T")
 
 Header = tuple[bytes, bytes]
@@ -28,6 +29,9 @@ FaultKind = Literal[
 """In the order of the lines: no connection came about; it ended too early; time was up; the reply cannot be used; it was
 our own side. "closed" means before the end of the head, "truncated" before the declared end of the body."""
 
+
+Sink = Callable[[bytes], bool]
+"""Is handed what arrives of a body; True where it wants no more for now."""
 
 LINGER_S = 0.25
 """How long a connection waits for the last bytes of a stream that was read to its last event."""
@@ -66,11 +70,26 @@ class Limits(msgspec.Struct, frozen=True):
     interim: int = 8  # 1xx replies before the real one
 
 
+class Owner(Protocol[C_contra]):
+    """The pool, as a connection sees it."""
+
+    def release(self, connection: C_contra) -> None:
+        """Take back a connection that is free and in step."""
+
+    def lost(self, connection: C_contra) -> None:
+        """Forget a connection that has ended."""
+
+
 class Source(Protocol):
     """The connection, as its reply sees it."""
 
     chunks: list[bytes]
     loop: asyncio.AbstractEventLoop
+    sink: "Sink | None"
+
+    @property
+    def inflate(self) -> object:
+        """What unpacks the body; None where it came plain."""
 
     def take(self) -> bytes:
         """Give what has arrived, and let more come."""
@@ -86,16 +105,15 @@ class Reply(msgspec.Struct, eq=False):
     """One reply: complete (`whole`), or a stream to `read`. One task reads it, and closes it if it leaves before the end."""
 
     connection: Source | None  # while the reply goes on
-    waiter: "asyncio.Future[None] | None"  # of the task that waits for more
+    waiter: "asyncio.Future[bool] | None"  # of the task that waits for more; true where a sink wants no more
     status: int = 0
-    headers: list[Header] = []
+    headers: Sequence[Header] = ()
     whole: bytes | None = None  # the complete body, where the reply is not a stream
     delimited: Literal["length", "chunked", "close"] = "length"  # "close": only the dialect can tell a complete body
     first_byte_at: float = 0.0  # loop.time()
     streamed: bool = False
     rest: bytes = b""  # what was not read when the reply ended
     fault: Fault | None = None
-    sink: Callable[[bytes], bool] | None = None  # is handed what arrives, while there is one
     defect: Exception | None = None  # what the sink raised
 
     def __repr__(self) -> str:
@@ -139,26 +157,25 @@ class Reply(msgspec.Struct, eq=False):
             raise self.fault.copy()
         return None
 
-    async def relay(self, sink: Callable[[bytes], bool]) -> None:
-        """Hand what arrives to `sink`, at once and without a turn of the loop, until it says True or the body ends.
+    async def relay(self, sink: Sink) -> bool:
+        """Hand what arrives to `sink`, at once and without a turn of the loop, until it says True or the body ends; say which.
 
-        What has arrived before, and what ended the body, is for `read`. A cancelled relay ends the connection, and so does
-        what the sink raises, which comes out here.
+        What has arrived before, what ended the body, and a body that came compressed, is for `read`. A cancelled relay ends
+        the connection, and so does what the sink raises, which comes out here.
         """
         connection = self.connection
-        if connection is None or connection.chunks:
-            return
+        if connection is None or connection.chunks or connection.inflate is not None:
+            return False
         waiter = self.waiter = connection.loop.create_future()
-        self.sink = sink
+        connection.sink = sink
         try:
-            await waiter
-        except asyncio.CancelledError:
+            is_full: bool = await waiter
+        except (asyncio.CancelledError, GeneratorExit):
             self.close()
             raise
-        finally:
-            self.sink = None
         if self.defect is not None:
             raise self.defect
+        return is_full
 
     def close(self) -> None:
         """Let go of the reply: if it is unfinished, its connection ends at once. Idempotent."""
@@ -173,18 +190,13 @@ class Reply(msgspec.Struct, eq=False):
         if self.connection is not None:
             self.connection.linger(LINGER_S)
 
-    def wake(self) -> None:
-        """Resume the task that waits for this reply, if one does; where it relays, hand on what has arrived."""
-        sink, connection = self.sink, self.connection
-        if sink is not None and connection is not None:
-            if not sink(connection.take()):
-                return
-            self.sink = None
+    def wake(self, *, is_full: bool = False) -> None:
+        """Resume the task that waits for this reply, if one does."""
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(is_full)
 
 
 async def unsent(work: Awaitable[T]) -> T:

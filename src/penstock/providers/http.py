@@ -7,9 +7,11 @@ Verbatim lane: client and provider speak the same dialect and only top-level mem
 goes out with those members spliced in, and the reply's bytes come back untouched beside their meaning.
 """
 
-from collections.abc import Callable
+from asyncio import CancelledError
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct, structs
@@ -25,7 +27,7 @@ from penstock.errors import (
     UpstreamGarbled,
 )
 from penstock.providers.auth import Header, authority, credential_headers, static_key
-from penstock.providers.connection import Fault, Limits, Reply
+from penstock.providers.exchange import Fault, Limits, Reply
 from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
 from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
 from penstock.providers.pool import Address, Pool, SSLContext, proxy_for, trust_store
@@ -52,14 +54,26 @@ ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
 
 Shielded = TypeVar("Shielded", bound=PenstockError)
+T = TypeVar("T")
+
+_Asked = tuple[str, Operation, bool, str, str]
+"""A question: the model, the operation, whether it streams, the form of the path, the dialect that the caller speaks."""
 
 
 class _Route(Struct, frozen=True):
-    """How one kind of question to one model is asked: in which dialect, where, and with which head."""
+    """How one kind of question to one model is asked: in which dialect, where, and with which head.
+
+    own      the call is in the provider's own dialect
+    passes   what the client's head says to this dialect goes along
+    mute     of a stream: the provider cannot be asked for usage
+    """
 
     speaks: Dialect
     path: str
     head: bytes
+    own: bool
+    passes: bool
+    mute: bool
 
 
 class HttpProvider:
@@ -72,7 +86,6 @@ class HttpProvider:
         self._settings = settings
         self._speaks = _speaks(settings, self.dialect)
         self._key = static_key(settings)
-        self._stream_usage = settings.stream_usage
         self._pool = Pool(
             address,
             Limits(
@@ -86,58 +99,70 @@ class HttpProvider:
         )
         self._authority = authority(settings, address.host_header.decode())
         self._fixed = _fixed_lines(address.host_header, settings)
-        self._routes: dict[tuple[str, Operation, bool, str], _Route | None] = {}
+        self._routes: dict[_Asked, _Route] = {}
+        self._silent: Sequence[Header] = ()  # the headers of a reply, of which there was nothing to pass on
+        self._begin = self._pool.begin
 
-    async def send(self, call: Call, target: Target, deadline: float) -> "HttpExchange":
+    async def send(self, call: Call, target: Target, deadline: float) -> "WholeExchange | StreamExchange":
         """Send the call and wait until its reply begins (for one that is not a stream: until it is complete)."""
-        form = call.form if call.dialect == self.dialect else ""
-        route = self._route(target, call.operation, call.stream, form)
+        asked = (target.model, call.operation, call.stream, call.form, call.dialect)
+        route = self._routes.get(asked) or self._route(asked)
         if route is None:
             raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
-        speaks = route.speaks
-        if call.stream and not self._stream_usage:
+        if route.mute:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
-        body = speaks.splice(call, target.model) if call.raw and call.dialect == speaks.name else None
-        is_verbatim = body is not None
+        lane: Lane = "verbatim"
         dropped: tuple[str, ...] = ()
+        body = route.speaks.splice(call, target.model) if route.own and call.raw else None
         if body is None:
-            body, dropped = self._written(speaks, call, target)
-        reply = await self._ask(route, call, body, target, deadline)
-        exchange = HttpExchange(call, reply, speaks, target.id)
-        exchange.shield = self.shield
-        exchange.headers = self._pass_on(reply.headers)
-        exchange.dropped = dropped
-        if is_verbatim and call.stream is (reply.whole is None):
-            exchange.lane = (
-                "verbatim"  # else a stream was asked for and one piece came: it has to be written as a stream
-            )
-        return exchange
+            lane = "translated"
+            body, dropped = self._written(route.speaks, call, target)
+        reply = None if self._authority is not None else self._begin(_request(route, call, body), deadline)
+        if reply is None:  # a signature or a connection has to be had first
+            reply = await self._ask(route, call, body, target, deadline)
+        elif reply.waiter is not None:
+            try:
+                await reply.waiter
+            except CancelledError:
+                reply.close()
+                raise
+        if reply.whole is None or reply.status != 200:
+            await self._judge(reply, target.id, route.speaks)
+        if call.stream is not (reply.whole is None):
+            lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
+        headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
+        if reply.whole is not None:
+            return WholeExchange(self, route, reply.whole, target.id, lane, dropped, headers)
+        reader = route.speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
+        return StreamExchange(self, route, reply, target.id, lane, dropped, headers, reader, call.stream)
 
     async def count(self, call: Call, target: Target, deadline: float) -> int | None:
         """Ask the provider how many tokens a prompt has; None where it has no such question."""
-        route = self._route(target, "count", False, "")
+        route = self._route((target.model, "count", False, "", call.dialect))
         body = None if route is None else route.speaks.write_count_request(call, target.model)
         if route is None or body is None:
             return None
         reply = await self._ask(route, call, body, target, deadline)
+        await self._judge(reply, target.id, route.speaks)
         if reply.whole is None:
             reply.close()
             raise UpstreamGarbled(f"{target.id} answered with a stream that nobody asked for.")
         return route.speaks.read_count(reply.whole)
 
-    def _route(self, target: Target, operation: Operation, stream: bool, form: str) -> "_Route | None":  # noqa: FBT001
-        """Give dialect, path and head of a question, remembered; None where the provider cannot be asked that."""
-        key = (target.model, operation, stream, form)
-        if key in self._routes:
-            return self._routes[key]
+    def _route(self, asked: _Asked) -> _Route | None:
+        """Give what is known of a question, remembered; None where the provider cannot be asked that."""
+        model, operation, stream, form, own_dialect = asked
         speaks = self._speaks.get("generate" if operation == "count" else operation)
-        where = path(self._settings, self._prefix, target.model, operation, stream=stream, form=form)
-        route = None
-        if speaks is not None and where is not None:
-            route = _Route(speaks, where, b"POST " + where.encode() + b" HTTP/1.1\r\n" + self._fixed)
+        form = form if own_dialect == self.dialect else ""
+        where = path(self._settings, self._prefix, model, operation, stream=stream, form=form)
+        if speaks is None or where is None:
+            return None
         if len(self._routes) >= REMEMBERED:  # clients may ask for any model
             self._routes.clear()
-        self._routes[key] = route
+        head = b"POST " + where.encode() + b" HTTP/1.1\r\n" + self._fixed
+        own, passes = own_dialect == speaks.name, own_dialect == self.dialect
+        route = _Route(speaks, where, head, own, passes, stream and not self._settings.stream_usage)
+        self._routes[asked] = route
         return route
 
     def _written(self, speaks: Dialect, call: Call, target: Target) -> tuple[bytes, tuple[str, ...]]:
@@ -155,22 +180,20 @@ class HttpProvider:
             )
         return body, dropped
 
-    async def _ask(self, route: "_Route", call: Call, body: bytes, target: Target, deadline: float) -> Reply:
-        """Post a body and give the reply, if it is no error."""
-        head = route.head
-        if call.headers and call.dialect == self.dialect:
-            head += b"".join([name + b": " + value + b"\r\n" for name, value in call.headers])
-        if self._authority is not None:
-            head += await self._authority.lines(route.path, body)
+    async def _ask(self, route: _Route, call: Call, body: bytes, target: Target, deadline: float) -> Reply:
+        """Post a body and give the reply, whatever its status."""
+        lines = b"" if self._authority is None else await self._authority.lines(route.path, body)
         try:
-            reply = await self._pool.send(
-                b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), deadline=deadline
-            )
+            return await self._pool.send(_request(route, call, body, lines), deadline=deadline)
         except Fault as fault:
             raise failure(fault, target.id) from None
+
+    async def _judge(self, reply: Reply, target: str, speaks: Dialect) -> None:
+        """Raise what came instead of an answer."""
+        if reply.fault is not None and not reply.streamed:
+            raise failure(reply.fault, target)
         if reply.status != 200:
-            raise await self._refusal(reply, target.id, route.speaks)
-        return reply
+            raise await self._refusal(reply, target, speaks)
 
     async def close(self) -> None:
         """Drop every connection."""
@@ -178,10 +201,11 @@ class HttpProvider:
             self._authority.close()
         self._pool.close()
 
-    def _pass_on(self, headers: list[Header]) -> tuple[Header, ...]:
+    def _pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
         passed = [one for one in headers if one[0] in PASSED_HEADERS or one[0].startswith(PASSED_PREFIXES)]
         if not passed:
+            self._silent = headers
             return ()
         return tuple(one for one in passed if not self._shows(one[1].decode("latin-1")))
 
@@ -196,6 +220,12 @@ class HttpProvider:
     def _shows(self, text: str) -> bool:
         """Tell whether a text quotes our credential."""
         return quotes(self._key, text) or (self._authority is not None and quotes(self._authority.text, text))
+
+    def shield_events(self, events: tuple[Event, ...]) -> None:
+        """See that an error which the provider puts into its reply quotes no credential."""
+        for event in events:
+            if type(event) is Failed:
+                self.shield(event.error)
 
     async def _refusal(self, reply: Reply, target: str, speaks: Dialect) -> PenstockError:
         """Read an error reply and say what it means."""
@@ -227,112 +257,105 @@ _LAST = frozenset({Ended, Failed})
 """What no other event follows, but the one the other."""
 
 
-class HttpExchange:
+class WholeExchange(Struct, eq=False):
+    """One reply that came in one piece."""
+
+    provider: HttpProvider
+    route: _Route
+    body: bytes | None  # until it is read
+    target: str
+    lane: Lane
+    dropped: tuple[str, ...]
+    headers: tuple[Header, ...]
+    status: int = 200
+
+    async def read(self) -> Chunk | None:
+        """Give the reply; None after it."""
+        body = self.body
+        if body is None:
+            return None
+        self.body = None
+        if self.lane == "verbatim":
+            events = self.route.speaks.tap_reply(body)
+        else:
+            events = self.route.speaks.read_reply(body)
+            events = events if self.route.own else neutral(events)
+        if Failed in map(type, events):
+            self.provider.shield_events(events)
+        return Chunk(events, body if self.lane == "verbatim" else None)
+
+    def close(self) -> None:
+        """Let go of it; its connection has gone back already."""
+        self.body = None
+
+
+class StreamExchange(Struct, eq=False):
     """One reply while it comes in."""
 
-    __slots__ = (
-        "_call",
-        "_done",
-        "_ended",
-        "_own",
-        "_reader",
-        "_reply",
-        "_speaks",
-        "_target",
-        "dropped",
-        "headers",
-        "lane",
-        "shield",
-        "status",
-    )
-
-    def __init__(self, call: Call, reply: Reply, speaks: Dialect, target: str) -> None:
-        self.lane: Lane = "translated"
-        self.dropped: tuple[str, ...] = ()
-        self.status = reply.status
-        self.headers: tuple[Header, ...] = ()
-        self._call = call
-        self._reply = reply
-        self._speaks = speaks
-        self._target = target
-        self._reader: StreamReader | None = None
-        self._done = False
-        self._ended = False
-        self._own = call.dialect == speaks.name
-        self.shield: Callable[[PenstockError], PenstockError] = lambda error: error
-        if reply.whole is None:
-            self._reader = speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
+    provider: HttpProvider
+    route: _Route
+    reply: Reply
+    target: str
+    lane: Lane
+    dropped: tuple[str, ...]
+    headers: tuple[Header, ...]
+    reader: StreamReader
+    asked: bool
+    status: int = 200
+    done: bool = False
+    ended: bool = False
 
     async def read(self) -> Chunk | None:
         """Give what arrived since the last read; None after the end."""
-        if self._done:
+        if self.done:
             return None
+        if not self.asked:
+            raise UpstreamGarbled(f"{self.target} answered with a stream that nobody asked for.")
         try:
-            return await self._stream() if self._reader is not None else self._whole()
+            data = await self.reply.read()
         except Fault as fault:
-            raise failure(fault, self._target) from None
-
-    def _whole(self) -> Chunk:
-        self._done = True
-        body = self._reply.whole
-        assert body is not None, "a reply without a stream reader is whole"
-        self._reply.close()
-        if self.lane == "verbatim":
-            return Chunk(self._shielded(self._speaks.tap_reply(body)), body)
-        events = self._shielded(self._speaks.read_reply(body))
-        return Chunk(events if self._own else neutral(events))
-
-    async def _stream(self) -> Chunk:
-        if not self._call.stream:
-            raise UpstreamGarbled(f"{self._target} answered with a stream that nobody asked for.")
-        return self._read(await self._reply.read())
+            raise failure(fault, self.target) from None
+        self.done = data is None
+        return self._hand(_as_it_is, data)
 
     async def pump(self, give: Callable[[Chunk], bool]) -> bool:
         """Hand each chunk to `give` the moment it arrives, until it says True; False where the reply has no more."""
-        stopped = False
-
-        def arrived(data: bytes) -> bool:
-            nonlocal stopped
-            stopped = give(self._read(data))
-            return stopped
-
-        while True:
-            await self._reply.relay(arrived)
-            if stopped:
-                return True
-            chunk = await self.read()  # what had arrived before, or the end: no wait
+        hand = partial(self._hand, give)
+        while not await self.reply.relay(hand):
+            chunk = await self.read()  # what had arrived before, came compressed, or is the end
             if chunk is None or give(chunk):
                 return chunk is not None
+        return True
 
-    def _read(self, data: bytes | None) -> Chunk:
-        reader = self._reader
-        assert reader is not None, "called for streams only"
-        if data is None:
-            self._done = True
-            events = self._shielded(reader.end())
-        else:
-            events = reader.feed(data)
-            if events and (kind := type(events[-1])) in _LAST:
-                self._ended = kind is Ended
-                self._shielded(events)
-        if not self._own:
+    def _hand(self, give: Callable[[Chunk], T], data: bytes | None) -> T:
+        """Read what has arrived, None for the end, and hand on what it says."""
+        reader = self.reader
+        events = reader.end() if data is None else reader.feed(data)
+        if events and (kind := type(events[-1])) in _LAST:
+            self.ended = kind is Ended
+            self.provider.shield_events(events)
+        if not self.route.own:
             events = neutral(events)
-        return Chunk(events, reader.passed if self.lane == "verbatim" else None)
-
-    def _shielded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """See that an error which the provider puts into its reply quotes no credential."""
-        for event in events:
-            if type(event) is Failed:
-                self.shield(event.error)
-        return events
+        return give(Chunk(events, reader.passed if self.lane == "verbatim" else None))
 
     def close(self) -> None:
         """Give the connection back if the reply is complete, else drop it at once."""
-        self._done = True
-        if self._ended:
-            self._reply.leave()
+        self.done = True
+        if self.ended:
+            self.reply.leave()
         else:
-            self._reply.close()
+            self.reply.close()
+
+
+def _as_it_is(chunk: Chunk) -> Chunk:
+    return chunk
+
+
+def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> bytes:
+    """Write a request; `lines` of its head are for it alone."""
+    if call.headers and route.passes:
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in call.headers]) + lines
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (route.head, lines, len(body), body)
 
 
 def _typed(body: bytes, kind: bytes | None) -> bytes:

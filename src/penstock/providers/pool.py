@@ -11,24 +11,24 @@ the time.
 import asyncio
 import contextlib
 import errno
-import re
 import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from ssl import SSLContext
 from typing import Any, Final
 
-from penstock.providers.address import Address, Proxy, proxy_for
+from penstock.providers.address import Address, Proxy, proxy_for, unopened
 from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, unsent
+from penstock.providers.head import Heads
 from penstock.providers.sweep import Sweep
 
 __all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "SSLContext", "proxy_for", "trust_store"]
 
 DEFAULTS: Final = Limits()
 _PROXY_HEAD_BYTES: Final = 16_384
-_PROXY_ANSWER: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 
 AddressInfo = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 Waiter = tuple["asyncio.Future[Connection | Fault | None]", float]
@@ -39,7 +39,7 @@ class Pool:
     """Connections to one upstream, for one event loop."""
 
     __slots__ = (
-        *("_closed", "_connections", "_dialer", "_dialing", "_idle", "_sweep", "_time", "_waiters"),
+        *("_closed", "_connections", "_dialer", "_dialing", "_idle", "_known", "_sweep", "_time", "_waiters"),
         *("address", "limits", "opened_total"),
     )
 
@@ -47,12 +47,7 @@ class Pool:
     _time: Callable[[], float]
 
     def __init__(
-        self,
-        address: Address,
-        limits: Limits = DEFAULTS,
-        *,
-        proxy: str | None = None,
-        tls: ssl.SSLContext | None = None,
+        self, address: Address, limits: Limits = DEFAULTS, *, proxy: str | None = None, tls: SSLContext | None = None
     ) -> None:
         self.address = address
         self.limits = limits
@@ -61,6 +56,7 @@ class Pool:
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last one was used last
         self._waiters: deque[Waiter] = deque()
+        self._known = Heads()
         self._dialing = 0
         self._closed = False
 
@@ -79,26 +75,41 @@ class Pool:
         """Connections at work, those being dialed included."""
         return self.open - len(self._idle)
 
+    def begin(self, request: bytes, deadline: float) -> Reply | None:
+        """Send on a connection that waits for a request, and give the reply before it begins: whoever asks awaits its `waiter`.
+
+        None, and nothing is sent, where `send` has more to do than that.
+        """
+        if not self._idle or self._dialer.forward is not None:
+            return None
+        now = self._time()
+        if now >= deadline:
+            return None
+        if self._sweep.slow:
+            self._sweep.hurry()
+        return self._idle.pop().start(request, deadline, now)
+
     async def send(self, request: bytes, *, deadline: float) -> Reply:
         """Send a complete request (head and body, origin-form target) and give its reply.
 
         Returns when the reply is complete or, where it is a stream, when it has begun; until `deadline`, which is in the
         loop's time. Raises `Fault`. Cancelling ends the connection at once.
         """
-        if self._dialer.forward is not None:
-            request = self._dialer.forward(request)
-        connection = self._idle.pop() if self._idle else await unsent(self._acquire(deadline))
-        now = self._time()
-        if now >= deadline:
-            self.release(connection)
-            raise Fault("deadline", "the time for the call was over before it was sent", sent=False)
-        if self._sweep.slow:
-            self._sweep.hurry()
-        reply = connection.start(request, deadline, now)
-        waiter = reply.waiter
-        if waiter is not None:
+        reply = self.begin(request, deadline)
+        if reply is None:
+            if self._dialer.forward is not None:
+                request = self._dialer.forward(request)
+            connection = self._idle.pop() if self._idle else await unsent(self._acquire(deadline))
+            now = self._time()
+            if now >= deadline:
+                self.release(connection)
+                raise Fault("deadline", "the time for the call was over before it was sent", sent=False)
+            if self._sweep.slow:
+                self._sweep.hurry()
+            reply = connection.start(request, deadline, now)
+        if reply.waiter is not None:
             try:
-                await waiter
+                await reply.waiter
             except asyncio.CancelledError:
                 reply.close()
                 raise
@@ -172,7 +183,7 @@ class Pool:
 
     async def _dial(self, deadline: float) -> Connection:
         """Fill a slot, which is counted in `_dialing` already."""
-        connection = Connection(self, self.limits, self.address.netloc)
+        connection = Connection(self, self.limits, self.address.netloc, self._known)
         try:
             await self._dialer.dial(connection, deadline)
         except BaseException:
@@ -244,7 +255,7 @@ class Dialer:
         self._tls = tls
         self._loading: asyncio.Future[ssl.SSLContext] | None = None
         self._lookup: asyncio.Future[AddressInfo] | None = None
-        self.forward = self._absolute if self._proxy and address.scheme == "http" else None
+        self.forward = partial(self._proxy.forwarded, address) if self._proxy and address.scheme == "http" else None
 
     async def dial(self, connection: Connection, deadline: float) -> None:
         """Connect; raises `Fault` with `sent` false."""
@@ -346,11 +357,8 @@ class Dialer:
                 head += data
         except ConnectionError as error:
             raise self._fault("proxy", f"it broke the connection: {error.strerror}") from None
-        answer = _PROXY_ANSWER.match(head)
-        if answer is None or not head.endswith(b"\r\n\r\n"):
-            raise self._fault("proxy", "it did not answer CONNECT in HTTP/1.1")
-        if not answer[1].startswith(b"2"):
-            raise self._fault("proxy", f"it refused the tunnel with status {answer[1].decode()}")
+        if (why := unopened(head)) is not None:
+            raise self._fault("proxy", why)
 
     async def _context(self, loop: asyncio.AbstractEventLoop) -> ssl.SSLContext:
         """Give the TLS settings; reading the trust store takes tens of milliseconds, so a thread does it, once."""
@@ -359,13 +367,6 @@ class Dialer:
                 self._loading = loop.run_in_executor(None, trust_store)
             self._tls = await asyncio.shield(self._loading)
         return self._tls
-
-    def _absolute(self, request: bytes) -> bytes:
-        """Rewrite a request for a proxy that forwards it: absolute-form target (RFC 9112 section 3.2.2) and credentials."""
-        method, _, rest = request.partition(b" ")
-        line, _, rest = rest.partition(b"\r\n")
-        credential = self._proxy.credential if self._proxy else b""
-        return b"%b http://%b%b\r\n%b%b" % (method, self._address.host_header, line, credential, rest)
 
     def _fault(self, kind: FaultKind, why: str) -> Fault:
         """Tell what failed: the way to the proxy, if there is one, else the way to the upstream."""

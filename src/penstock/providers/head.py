@@ -1,0 +1,82 @@
+"""What the head of a reply says about the rest: how the body ends, whether it streams, how it is packed; and which heads are known.
+
+Pure. A head that came before, byte for byte, says what it said then: so a server that repeats its heads is not parsed anew for
+each reply. Place in the line: `connection.py` asks; the parser has checked the form of every head by then.
+
+Source: RFC 9112 section 6 (the length of a body), RFC 9110 section 8.4 (codings).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from penstock.providers.exchange import FaultKind, Header
+from penstock.providers.inflate import CODINGS
+
+HEAD_END: Final = b"\r\n\r\n"
+MOST_BYTES: Final = 512
+"""Longer heads are not remembered: they are of services that number their replies, so no two of them are the same."""
+MOST_HEADS: Final = 256
+OK: Final = 200
+
+_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+_BODILESS: Final = frozenset({204, 304})
+_UNLIKE: Final = frozenset({b"set-cookie", b"content-encoding"})
+_KEEP_ALIVE: Final = re.compile(rb"timeout=(\d{1,6})")
+
+Delimited = Literal["length", "chunked", "close"]
+Framing = Mapping[bytes, bytes]
+"""The headers by their names; of two with one name, the last."""
+Refusal = tuple[FaultKind, str]
+
+
+def weight(fields: Sequence[Header]) -> int:
+    """Count the bytes of a head."""
+    return sum(len(name) + len(value) + 4 for name, value in fields)
+
+
+def body(framing: Framing, status: int, *, keep: bool) -> tuple[bool, Delimited, bool]:
+    """Tell whether a body is to be read as it arrives, how it ends, and whether the head is one to `learn`.
+
+    `keep` is whether the parser finds that the connection may go on. Heads to learn may come again just so, before a body
+    that its length alone ends, and leave the connection in step.
+    """
+    streamed = framing.get(b"content-type", b"").lower().startswith(_STREAMS)
+    if b"transfer-encoding" in framing:
+        return streamed, "chunked", False
+    if keep:
+        return streamed, "length", status == OK and not streamed and framing.keys().isdisjoint(_UNLIKE)
+    return streamed, "length" if b"content-length" in framing or status in _BODILESS else "close", False
+
+
+def promised(framing: Framing, version: str) -> tuple[Refusal | None, bytes, int | None]:
+    """Say what else a head promises: something that is not read here, the coding of the body, the time of an unused connection.
+
+    `version` is of the HTTP. The coding is b"" where the body is plain. The time is a second less than the server says, in
+    seconds, so that the two do not meet.
+    """
+    refused: Refusal | None = None
+    coding = framing.get(b"content-encoding", b"").strip().lower()
+    coding = b"" if coding == b"identity" else coding
+    if framing.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+        refused = "protocol", "sent a transfer-encoding other than chunked"
+    elif version not in {"1.1", "1.0"}:
+        refused = "protocol", "answered in a version other than HTTP/1.1"
+    elif coding and coding not in CODINGS:
+        refused = "encoding", "sent a content-encoding that is neither identity nor gzip nor deflate"
+    named = _KEEP_ALIVE.search(framing.get(b"keep-alive", b"").lower())
+    return refused, coding, None if named is None else int(named[1]) - 1
+
+
+class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
+    """Heads of whole replies that left their connections in step: what they say, and how long the body is."""
+
+    def learn(self, data: bytes, fields: Sequence[Header], length: int) -> None:
+        """Remember the head of a plain reply that came as these bytes and had a body of that length."""
+        at = data.find(HEAD_END) + len(HEAD_END)
+        head = data[:at]
+        if at > MOST_BYTES or len(data) != at + length or head in self:
+            return
+        if len(self) >= MOST_HEADS:
+            self.clear()
+        self[head] = tuple(fields), length

@@ -1,0 +1,83 @@
+"""What a head says, and which heads are remembered."""
+
+from itertools import product
+
+import pytest
+
+from penstock.providers.head import MOST_BYTES, MOST_HEADS, Heads, body, promised, weight
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+FIELDS = [(b"content-length", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("framing", "status", "keep", "expected"),
+    [
+        ({b"content-length": b"2"}, 200, True, (False, "length", True)),
+        ({b"content-length": b"2"}, 200, False, (False, "length", False)),
+        ({b"content-length": b"2"}, 429, True, (False, "length", False)),
+        ({b"content-length": b"2", b"set-cookie": b"a=b"}, 200, True, (False, "length", False)),
+        ({b"content-length": b"2", b"content-encoding": b"identity"}, 200, True, (False, "length", False)),
+        ({b"content-length": b"2", b"content-type": b"Text/Event-Stream"}, 200, True, (True, "length", False)),
+        ({b"transfer-encoding": b"chunked"}, 200, True, (False, "chunked", False)),
+        ({b"transfer-encoding": b"chunked", b"content-type": b"application/x-ndjson"}, 200, True, (True, "chunked", False)),
+        ({}, 200, False, (False, "close", False)),
+        ({}, 204, False, (False, "length", False)),
+        ({}, 304, False, (False, "length", False)),
+    ],
+)  # fmt: skip
+def test_how_a_body_goes_on_and_whether_its_head_is_worth_remembering(framing, status, keep, expected):
+    assert body(framing, status, keep=keep) == expected
+
+
+@pytest.mark.parametrize(
+    ("framing", "version", "expected"),
+    [
+        ({}, "1.1", (None, b"", None)),
+        ({}, "1.0", (None, b"", None)),
+        ({}, "2.0", ("protocol", b"", None)),
+        ({b"transfer-encoding": b" Chunked "}, "1.1", (None, b"", None)),
+        ({b"transfer-encoding": b"gzip, chunked"}, "1.1", ("protocol", b"", None)),
+        ({b"content-encoding": b"Identity"}, "1.1", (None, b"", None)),
+        ({b"content-encoding": b" GZIP"}, "1.1", (None, b"gzip", None)),
+        ({b"content-encoding": b"br"}, "1.1", ("encoding", b"br", None)),
+        ({b"keep-alive": b"Timeout=5, max=100"}, "1.1", (None, b"", 4)),
+        ({b"keep-alive": b"max=100"}, "1.1", (None, b"", None)),
+    ],
+)
+def test_what_else_a_head_promises(framing, version, expected):
+    refused, coding, keepalive_s = promised(framing, version)
+    assert (refused and refused[0], coding, keepalive_s) == expected
+
+
+def test_a_head_weighs_what_its_lines_do():
+    assert weight(FIELDS) == len(b"content-length: 2\r\n")
+
+
+def test_a_head_is_remembered_with_what_it_says_and_the_length_of_its_body():
+    heads = Heads()
+    heads.learn(HEAD + b"{}", FIELDS, 2)
+    assert heads == {HEAD: (tuple(FIELDS), 2)}
+
+
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [
+        (HEAD + b"{}\r\n", 2),  # more than head and body
+        (HEAD + b"{", 2),
+        (b"HTTP/1.1 103 Early\r\n\r\n" + HEAD + b"{}", 2),
+        (b"HTTP/1.1 200 OK\r\nx: %b\r\n\r\n{}" % (b"y" * MOST_BYTES), 2),
+        (b"no head", 7),
+    ],
+)
+def test_what_is_more_or_less_than_one_short_head_and_its_body_is_not_remembered(data, length):
+    heads = Heads()
+    heads.learn(data, FIELDS, length)
+    assert not heads
+
+
+def test_the_memory_is_bounded():
+    heads = Heads()
+    for number, _ in product(range(MOST_HEADS + 1), range(2)):
+        heads.learn(b"HTTP/1.1 200 OK\r\nx: %d\r\n\r\n" % number, (), 0)
+    assert len(heads) == 1
