@@ -99,9 +99,12 @@ async def test_tries_outlive_their_caller_only_where_a_provider_wants_that():
         await asyncio.sleep(0.01)
         return one.tries[0], LAST
 
+    async def caller(pursued):
+        return await pursued
+
     for provider, lives in (("a", True), ("b", False)):
         one = flight()
-        waiting = asyncio.create_task(drains([], provider).pursue(one, (ONE,), run))
+        waiting = asyncio.create_task(caller(drains([], provider).pursue(one, (ONE,), run)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         waiting.cancel()

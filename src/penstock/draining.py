@@ -7,7 +7,7 @@ line: beside `gateway.py`.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from penstock.errors import ClientClosed, PenstockError
@@ -39,12 +39,12 @@ class Drains:
         self._grow = grow
         self._tasks: dict[InFlight[Any], asyncio.Task[None]] = {}
 
-    async def pursue(self, flight: InFlight[Any], targets: tuple[Target, ...], run: Run) -> tuple[LiveTry, Chunk]:
+    def pursue(self, flight: InFlight[Any], targets: tuple[Target, ...], run: Run) -> Awaitable[tuple[LiveTry, Chunk]]:
         """Have a target answer; where a provider wants its replies read to the end, in a task that nobody's leaving ends."""
         if not self._providers or self._providers.isdisjoint([target.provider for target in targets]):
-            return await run(flight, targets)
+            return run(flight, targets)
         flight.pursuit = asyncio.get_running_loop().create_task(run(flight, targets))
-        return await asyncio.shield(flight.pursuit)
+        return asyncio.shield(flight.pursuit)
 
     def wants(self, flight: InFlight[Any]) -> bool:
         """Tell whether a call whose caller is gone has to be read to its end."""
