@@ -67,3 +67,13 @@ def test_the_name_of_a_user_is_hashed(site):
     assert hashed.user not in {None, "anna"}
     assert (hashed.team, hashed.limits) == ("web", limits)
     assert site.identity.hashed(Who(team="other", user="anna")).user != hashed.user
+
+
+def test_a_digest_says_whose_key_it_is_and_nothing_of_whether_it_works(site):
+    made = site.ring.create(Grant(team="web", admin=True), 0)
+    digest = site.ring.digest(made.key)
+    who = site.identity.of(Caller(key=made.key))
+    assert site.identity.of(Caller(key=made.key), digest) == who == Who(made.id, "web", admin=True)
+    site.ring.revoke(made.id, 0)
+    with pytest.raises(Unauthenticated, match="revoked"):
+        site.identity.of(Caller(key=made.key), digest)

@@ -61,6 +61,15 @@ def test_every_key_is_another(ring):
 def test_what_is_no_key_finds_nothing(ring, secret):
     ring.create(Grant(), NOW)
     assert ring.find(secret, NOW) is None
+    if secret != "ps-" + "a" * 43:
+        assert ring.digest(secret) is None
+
+
+def test_nothing_is_found_by_no_digest(ring):
+    made = ring.create(Grant(), NOW)
+    assert ring.digest(None) is None
+    assert ring.found(None, NOW) is None
+    assert ring.found(ring.digest(made.key), NOW) == ring.find(made.key, NOW)
 
 
 def test_a_key_that_differs_in_one_character_finds_nothing(ring):

@@ -22,6 +22,7 @@ BOTH_LOOPS = {
     "test_reading.py",
     "test_outlet.py",
     "test_asgi.py",
+    "test_repeats.py",
 }
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from penstock.server import listening
-from penstock.server.listening import bind
+from penstock.server.listening import ACCEPTS, bind, doubles
 
 
 @pytest.fixture
@@ -90,3 +90,15 @@ def test_a_port_of_a_server_that_has_ended_can_be_bound_at_once(bound):
     rows[0][0].close()
 
     assert bound("127.0.0.1", port, 2)[1][0].getsockname()[1] == port
+
+
+def test_a_doubled_socket_listens_at_the_same_place(bound):
+    ((one,),) = bound("127.0.0.1", 0, 1)
+    more = doubles([one])
+    try:
+        assert len(more) == ACCEPTS - 1
+        assert {sock.getsockname() for sock in more} == {one.getsockname()}
+        assert one.fileno() not in {sock.fileno() for sock in more}
+    finally:
+        for sock in more:
+            sock.close()

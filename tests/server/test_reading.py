@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.server.http11 import Connection, Limits, Request, Responder
 from penstock.server.reading import READY, Reading, verdict
+from penstock.server.repeats import Heads
 from penstock.server.request import Endpoints, Refused
 
 HOST = b"Host: a\r\n"
@@ -217,7 +218,7 @@ class Recorder(Reading):
     draining = False
 
     def __init__(self) -> None:
-        super().__init__(self)
+        super().__init__(self, Heads())
         self._endpoints = Endpoints(("127.0.0.1", 1), ("127.0.0.1", 2), "http")
         self._parser = httptools.HttpRequestParser(self)
         self.items: list[Request | Refused] = []
@@ -226,7 +227,7 @@ class Recorder(Reading):
     def feed(self, data: bytes) -> None:
         if self.items and isinstance(self.items[-1], Refused):
             return
-        self._begin_read(len(data))
+        self._begin_read(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:

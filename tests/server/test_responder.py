@@ -200,6 +200,27 @@ async def test_a_reply_after_which_no_request_is_served_says_so(make_server, mem
     assert written.reply.keep_alive is False
 
 
+async def test_a_piece_tells_whether_the_client_reads_more_slowly_than_we_write(written):
+    written.reply.start(200, [])
+    assert written.reply.write(b"a") is False
+    written.outlet.pause()
+    assert [written.reply.write(data) for data in (b"b", b"", b"c")] == [True] * 3
+    written.outlet.resume()
+    assert written.reply.write(b"d") is False
+    written.reply.finish()
+    assert b"".join(written.blocks).endswith(b"\r\n\r\n1\r\na\r\n1\r\nb\r\n1\r\nc\r\n1\r\nd\r\n0\r\n\r\n")
+
+
+async def test_a_client_that_goes_in_the_middle_gets_no_more(written):
+    written.reply.start(200, [])
+    written.reply.write(b"a")
+    written.reply.write(b"b")
+    written.outlet.stop()
+    assert written.reply.write(b"c") is False
+    written.reply.finish(b"d")
+    assert len(written.blocks) == 2
+
+
 async def test_an_aborted_reply_drops_what_was_not_sent(written):
     written.reply.start(200, [])
     written.reply.abort()

@@ -189,10 +189,18 @@ class Keyring:
 
     def find(self, key: str, now_ns: int) -> Key | None:
         """Give the key that works now; None for one that is unknown, revoked or expired, or no key at all."""
-        if len(key) != _KEY_CHARS or not key.startswith(PREFIX) or not key.isascii():
-            return None
-        found = self._keys.get(self._digest(key))
+        return self.found(self.digest(key), now_ns)
+
+    def found(self, digest: bytes | None, now_ns: int) -> Key | None:
+        """Give the key of this digest, if it works now."""
+        found = None if digest is None else self._keys.get(digest)
         return found if found is not None and found.works(now_ns) else None
+
+    def digest(self, key: str | None) -> bytes | None:
+        """Give by what a key is looked up; None for what is no key."""
+        if key is None or len(key) != _KEY_CHARS or not key.startswith(PREFIX) or not key.isascii():
+            return None
+        return self._digest(key)
 
     def _digest(self, key: str) -> bytes:
         digest = self._key_hash.copy()

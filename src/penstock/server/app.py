@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
 
-from msgspec import structs
+from msgspec import Struct, structs
 
-from penstock.call import Call, Caller, Who
+from penstock.call import Asked, Call, Caller, Who
 from penstock.errors import MethodNotAllowed, NotFound, PenstockError
+from penstock.event import Event
 from penstock.flow import Flow
 from penstock.gateway import Gateway
 from penstock.identity import OPEN_DOOR
@@ -20,9 +21,9 @@ from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
-from penstock.server.endpoints import FIXED, Endpoint, dialect_at, find, model_in
+from penstock.server.endpoints import dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
-from penstock.server.idempotency import Idempotency, Recorder
+from penstock.server.idempotency import HEADER, Idempotency, Recorder
 from penstock.server.loopback import refuse_strangers
 from penstock.sharing import Following
 from penstock.target import usd
@@ -32,6 +33,8 @@ from penstock.wire.registry import dialect
 JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain")
 
+_ONE_TRY: Final = (b"x-penstock-tries", b"1")
+
 LONGEST_NAME, MOST_NAMES = 64, 40
 """Of what a target could not express, no more is listed in a header."""
 
@@ -40,6 +43,21 @@ _LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
 _SHOW: Final = "/api/show"
 _STATES: Final = frozenset({"/healthz", "/readyz"})
 _PREFIXES: Final = ("/v1/", "/v1beta/", "/model/", "/api/")
+
+
+class Route(Struct, frozen=True):
+    """What a request for a call says beside its body: it follows from the head and the peer, and decides nothing.
+
+    digest   of the caller's key, by which it is looked up anew for each call; None for what is no key
+    once     whether the caller wants one answer however often it asks, and `special` whether it says more about the call
+    """
+
+    speaks: Dialect
+    asked: Asked
+    caller: Caller
+    digest: bytes | None
+    once: bool
+    special: bool
 
 
 class App:
@@ -57,17 +75,19 @@ class App:
 
     async def __call__(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
-        path = request.path
+        head = request.head
         try:
-            endpoint = FIXED.get(path) or find(path, request.query)
-            if endpoint is not None:
-                if request.method != "POST":
-                    raise _wrong_method(request, "POST")
-                await self._answer(endpoint, request, responder)
+            route: Route | None = self._route(request) if head is None or head.made is None else head.made
+            if route is None:
+                await self._look_up(request, responder)
+                return
+            who = self._identify(request, route.caller, route.digest)
+            if route.once and self.once is not None and self.once.wanted(request):
+                await self._answer_once(route, request, who, responder)
             else:
-                await self._look_up(path, request, responder)
+                await self._answer(route, request, who, responder)
         except PenstockError as error:
-            self._refuse(dialect(dialect_at(path, request.fields or {})), responder, error)
+            self._refuse(dialect(dialect_at(request.path, request.fields or {})), responder, error)
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
@@ -78,42 +98,55 @@ class App:
 
     # -- calls --
 
-    async def _answer(self, endpoint: Endpoint, request: Request, responder: Responder) -> None:
-        """Answer a request for a call: with a new one, or once however often it is asked."""
-        caller, once = read_caller(request), self.once
-        who = self._identify(request, caller)
-        if once is None or not once.wanted(request) or endpoint.asked.operation == "count":
-            await self._call(endpoint, request, caller, who, responder)
-            return
+    def _route(self, request: Request) -> Route | None:
+        """Read what a request for a call says beside its body; None for any other request."""
+        endpoint = find(request.path, request.query)
+        if endpoint is None:
+            return None
+        if request.method != "POST":
+            raise _wrong_method(request, "POST")
+        asked, fields, caller = endpoint.asked, request.fields or {}, read_caller(request)
+        once = HEADER in fields and asked.operation != "count"
+        speaks = dialect(endpoint.dialect, asked.operation)
+        route = Route(speaks, asked, caller, self.gateway.keys.digest(caller.key), once, not RARE.isdisjoint(fields))
+        if request.head is not None:
+            request.head.made = route  # all of it follows from the head and the peer
+        return route
+
+    async def _answer_once(self, route: Route, request: Request, who: Who, responder: Responder) -> None:
+        """Answer a request for a call once, however often it is asked."""
+        assert self.once is not None, "only where requests are answered once"
 
         async def run(to: Recorder) -> bool:
-            return await self._call(endpoint, request, caller, who, to)
+            return await self._answer(route, request, who, to)
 
-        within_s = caller.within(self.gateway.config.server.deadline_s)
-        await once.answer(request, responder, who, run, within_s)
+        within_s = route.caller.within(self.gateway.config.server.deadline_s)
+        await self.once.answer(request, responder, who, run, within_s)
 
-    async def _call(
-        self, endpoint: Endpoint, request: Request, caller: Caller, who: Who, to: Responder | Recorder
-    ) -> bool:
+    async def _answer(self, route: Route, request: Request, who: Who, to: Responder | Recorder) -> bool:
         """Take a call through the gateway: an answer, embeddings or a count. Say whether it is a complete answer."""
-        operation = endpoint.asked.operation
-        speaks = dialect(endpoint.dialect, operation)
-        call = speaks.read_request(request.body, endpoint.asked)
-        if request.fields is not None and not RARE.isdisjoint(request.fields):
+        speaks, gateway = route.speaks, self.gateway
+        call = speaks.read_request(request.body, route.asked)
+        if route.special and request.fields is not None:
             call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))
-        if operation == "count":
-            count = await self.gateway.count(call, who, caller)
+        if route.asked.operation == "count":
+            count = await gateway.count(call, who, route.caller)
             to.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
             return True
-        flow = await self.gateway.begin(call, who, caller)
+        flow = await gateway.begin(call, who, route.caller)
         try:
-            return await (_stream if call.stream else _whole)(speaks, call, flow, to)
+            if call.stream:
+                return await _stream(speaks, call, flow, to)
+            chunk = await flow.next()
+            if chunk is None or chunk.receipt is None:
+                chunk = await _collected(chunk, flow)
+            return _whole(speaks, call, flow.opening, chunk, to)
         finally:
             flow.close()
 
-    def _identify(self, request: Request, caller: Caller) -> Who:
+    def _identify(self, request: Request, caller: Caller, digest: bytes | None) -> Who:
         """Say who calls; while there is no key, nobody from a web page. Raises Unauthenticated or PermissionDenied."""
-        who = self.gateway.identify(caller)
+        who = self.gateway.identify(caller, digest)
         if who is OPEN_DOOR:
             origin = request.header(b"origin")
             host = (request.header(b"host") or b"").decode("latin-1")
@@ -122,7 +155,8 @@ class App:
 
     # -- lists of models, and everything else --
 
-    async def _look_up(self, path: str, request: Request, responder: Responder) -> None:
+    async def _look_up(self, request: Request, responder: Responder) -> None:
+        path = request.path
         model = model_in(path)
         is_question = model is not None and ":" in model and request.method == "POST"  # a verb that is not served
         if path in _LISTS or (model is not None and not is_question):
@@ -145,7 +179,7 @@ class App:
 
     async def _models(self, model: str | None, request: Request, responder: Responder) -> None:
         """List the models that a caller may use, or tell of one."""
-        who = self._identify(request, read_caller(request))
+        who = self._identify(request, read_caller(request), None)
         speaks = dialect(dialect_at(request.path, request.fields or {}))
         router = self.gateway.router
         plans = [router.plan(name, who) for name in ([model] if model is not None else router.allowed(who))]
@@ -172,49 +206,53 @@ class App:
         responder.send(error.status, headers, speaks.write_error(error))
 
 
-async def _whole(speaks: Dialect, call: Call, flow: Flow[Any] | Following, responder: Responder | Recorder) -> bool:
-    """Collect a reply that is not streamed, and send it in one piece with its cost. Say whether it is a complete answer."""
-    opening, chunk = flow.opening, await flow.next()
-    assert chunk is not None, "a reply has a last chunk, with its receipt"
-    events = chunk.events
-    while chunk.receipt is None:
-        chunk = await flow.next()
-        assert chunk is not None, "a reply has a last chunk, with its receipt"
+async def _collected(chunk: Chunk | None, flow: Flow[Any] | Following) -> Chunk:
+    """Read a reply of several chunks to its end, and put them together."""
+    events: tuple[Event, ...] = ()
+    while chunk is not None:
         events += chunk.events
+        if chunk.receipt is not None:
+            return Chunk(events, chunk.raw, chunk.receipt)
+        chunk = await flow.next()
+    raise AssertionError("a reply has a last chunk, with its receipt")
+
+
+def _whole(speaks: Dialect, call: Call, opening: Opening, chunk: Chunk, to: Responder | Recorder) -> bool:
+    """Send a reply that is not streamed, in one piece with its cost. Say whether it is a complete answer."""
+    events, raw, receipt = chunk.events, chunk.raw, chunk.receipt
+    assert receipt is not None, "a reply has a last chunk, with its receipt"
     failed = events[-1] if events else None
     if isinstance(failed, Failed):
         failed.error.call_id = opening.call_id
         raise failed.error
-    headers = _headers(opening)
-    if chunk.receipt.cost_nano_usd is not None:
-        headers.append((b"x-penstock-cost-usd", usd(chunk.receipt.cost_nano_usd).encode()))
-    raw = chunk.raw
-    body = raw if opening.lane == "verbatim" and raw is not None else speaks.write_reply(fold(events), call)
-    responder.send(opening.status, [JSON, *headers], body)
-    return chunk.receipt.status == "ok"
+    headers = _headers(JSON, opening)
+    if receipt.cost_nano_usd is not None:
+        headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
+    body = raw if raw is not None and opening.lane == "verbatim" else speaks.write_reply(fold(events), call)
+    to.send(opening.status, headers, body)
+    return receipt.status == "ok"
 
 
-async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, responder: Responder | Recorder) -> bool:
+async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: Responder | Recorder) -> bool:
     """Pass chunks on as they come; a failure becomes the one last event. Say whether it is a complete answer."""
-    status = ""
+    status, write = "", to.write
     verbatim = flow.opening.lane == "verbatim"
     writer = speaks.stream_writer(call)
-    kind = speaks.stream_type if verbatim else writer.content_type
-    responder.start(200, [(b"content-type", kind), (b"cache-control", b"no-cache"), *_headers(flow.opening)])
+    kind, *headers = _headers((b"content-type", speaks.stream_type if verbatim else writer.content_type), flow.opening)
+    to.start(200, [kind, (b"cache-control", b"no-cache"), *headers])
 
     def give(chunk: Chunk) -> bool:
         nonlocal status
         data = (chunk.raw or b"") if verbatim else writer.send(chunk.events)
         if chunk.receipt is None:
-            responder.write(data)
-            return responder.congested
+            return write(data)
         if verbatim and chunk.receipt.error is not None:
             data += writer.send(e for e in chunk.events if isinstance(e, Failed))
         status = chunk.receipt.status
-        responder.finish(data)
+        to.finish(data)
         return False
 
-    await flow.pump(give, responder.drained)
+    await flow.pump(give, to.drained)
     return status == "ok"
 
 
@@ -251,17 +289,19 @@ def _listed(names: Sequence[str]) -> bytes:
     return ", ".join(shown).encode()
 
 
-def _headers(opening: Opening) -> list[Header]:
-    """Say who answered, how, and what the provider itself said in its headers."""
-    headers = [
-        (b"x-penstock-call", opening.call_id.encode()),
-        (b"x-penstock-target", opening.target.encode()),
-        (b"x-penstock-tries", b"%d" % opening.tries),
-        (b"x-penstock-lane", opening.lane.encode()),
-    ]
-    if opening.cache != "none":
-        headers.append((b"x-penstock-cache", opening.cache.encode()))
+def _headers(kind: Header, opening: Opening) -> list[Header]:
+    """Say what comes, who answered, how, and what the provider itself said in its headers."""
+    who, target, lane = opening.call_id.encode(), opening.target.encode(), opening.lane.encode()
+    tries = _ONE_TRY if opening.tries == 1 else (b"x-penstock-tries", b"%d" % opening.tries)
+    headers = [kind, (b"x-penstock-call", who), (b"x-penstock-target", target), tries, (b"x-penstock-lane", lane)]
+    if opening.dropped or opening.cache != "none":
+        headers += _rarely(opening)
+    headers += opening.headers
+    return headers
+
+
+def _rarely(opening: Opening) -> list[Header]:
+    headers = [] if opening.cache == "none" else [(b"x-penstock-cache", opening.cache.encode())]
     if opening.dropped:
         headers.append((b"x-penstock-dropped", _listed(opening.dropped)))
-    headers += opening.headers
     return headers

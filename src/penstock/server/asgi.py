@@ -43,7 +43,7 @@ def scope_of(request: Request, root_path: str) -> Message:
         "raw_path": request.target.partition(b"?")[0],
         "query_string": request.query,
         "root_path": root_path,
-        "headers": request.headers,
+        "headers": [*request.headers],  # an application may change its own
         "client": (request.peer, 0) if ends is None else ends.client,
         "server": None if ends is None else ends.server,
         "state": {},

@@ -8,21 +8,21 @@ nothing behind it is read as a request. One sweep over all connections keeps the
 """
 
 import asyncio
-import os
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
-from socket import socket as Socket  # noqa: N812 - a class
 from ssl import SSLContext
 from typing import Any, Final, cast
 
 import httptools
 
 from penstock.errors import SHUTDOWN
+from penstock.server.listening import Socket, doubles
 from penstock.server.outlet import Outlet
 from penstock.server.reading import DEAF, READY, Reading, verdict
+from penstock.server.repeats import CHANCES, Heads
 from penstock.server.request import DEFAULTS, Endpoints, Header, Limits, Refused, Request
 from penstock.server.responder import Responder
 from penstock.server.sessions import GRACE_S, Sessions
@@ -33,7 +33,6 @@ Handler = Callable[[Request, Responder], Awaitable[None]]
 Refuse = Callable[[int, str, str, str], tuple[list[Header], bytes]]  # status, code, message, path -> headers, body
 
 _BACKLOG: Final = 2048
-_ACCEPTS: Final = 8  # in one turn of the loop
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
 _LINGER_S: Final = 5.0  # how long a refused client may go on sending before it has read its answer
@@ -55,7 +54,7 @@ class Connection(Reading, asyncio.Protocol):
     _parser: httptools.HttpRequestParser
 
     def __init__(self, server: "Server") -> None:
-        super().__init__(server)
+        super().__init__(server, server.heads)
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
@@ -80,18 +79,26 @@ class Connection(Reading, asyncio.Protocol):
         if server.connections > server.limits.connections:
             self._refuse(Refused(_OVERLOADED, "overloaded", "too many connections are open: try again later"))
 
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         """Parse what came; the requests that it completes are delivered on the way."""
-        if self._state == DEAF:
+        known = self._known
+        if known is not None and self._state == READY:
+            request = known.again(data, self._clock.limits, self._endpoints)
+            if request is not None:  # the parser, which stands between two requests, need not see it
+                self.deadline, self._chances = 0.0, CHANCES
+                self._deliver(request)
+                return
+        elif self._state == DEAF:
             return
-        self._begin_read(len(data))
+        self._begin_read(data)
+        rest: bytes | memoryview = data
         try:
-            while data:
+            while rest:
                 try:
-                    self._parser.feed_data(data)
+                    self._parser.feed_data(rest)
                     break
                 except httptools.HttpParserUpgrade as upgrade:
-                    data = memoryview(data)[upgrade.args[0] :]
+                    rest = memoryview(rest)[upgrade.args[0] :]
                     self._parser = httptools.HttpRequestParser(self)
                     self._parser.feed_data(self._head_without_upgrade())
         except httptools.HttpParserError as error:
@@ -189,8 +196,9 @@ class Connection(Reading, asyncio.Protocol):
         server, outlet = self._server, self._outlet
         try:
             while isinstance(item, Request) and not outlet.gone:
-                responder = Responder(outlet, item.keep_alive, item.method == "HEAD", item.http_version == "1.0")
-                self._responder = responder
+                self._responder = responder = Responder(
+                    outlet, item.keep_alive, item.method == "HEAD", item.http_version == "1.0"
+                )
                 server.in_flight += 1
                 try:
                     await server.handler(item, responder)
@@ -362,6 +370,7 @@ class Server(Sessions):
         Requests for the paths in `urgent` never stand in line and are never turned away.
         """
         super().__init__(limits)
+        self.heads = Heads()
         self.urgent = frozenset(urgent)
         self.handler = handler
         self.refuse = refuse
@@ -385,8 +394,6 @@ class Server(Sessions):
         make = partial(Connection, self)
         listeners = [await self.loop.create_server(make, **place, **options) for place in places]
         self.port = listeners[0].sockets[0].getsockname()[1]
-        # uvloop accepts one connection per listener and turn: too few where turns are long
-        sockets = [one for each in listeners for one in each.sockets] * (_ACCEPTS - 1)
-        doubles = [Socket(fileno=os.dup(one.fileno())) for one in sockets]
-        listeners += [await self.loop.create_server(make, sock=sock, **options) for sock in doubles]
+        more = doubles(one for each in listeners for one in each.sockets)
+        listeners += [await self.loop.create_server(make, sock=sock, **options) for sock in more]
         self._listeners = listeners

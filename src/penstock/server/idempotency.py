@@ -103,11 +103,12 @@ class Recorder:
         if self._attached:
             self._responder.start(status, headers)
 
-    def write(self, data: bytes) -> None:
-        """Send one piece of the body."""
+    def write(self, data: bytes) -> bool:
+        """Send one piece of the body; return whether the client reads more slowly than we write."""
         if self._attached:
             self._responder.write(data)
         self._add(data)
+        return self.congested
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""

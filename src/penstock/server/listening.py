@@ -4,7 +4,9 @@ Knows no process and no loop: `workers` forks the processes, `http11` accepts. W
 died is there for the next one, as long as the binder keeps the socket open.
 """
 
+import os
 import sys
+from collections.abc import Iterable
 from socket import (
     AF_INET6,
     AI_PASSIVE,
@@ -19,9 +21,11 @@ from socket import (
 from socket import socket as Socket  # noqa: N812 - a class
 from typing import Any, Final
 
-__all__ = ("Socket", "bind")
+__all__ = ("Socket", "bind", "doubles")
 
 BACKLOG: Final = 2048
+ACCEPTS: Final = 8
+"""Connections that a listening socket may bring in one turn of the loop."""
 
 
 def bind(host: str, port: int, count: int) -> list[list[Socket]]:
@@ -53,6 +57,11 @@ def bind(host: str, port: int, count: int) -> list[list[Socket]]:
                 sock.close()
         raise
     return rows
+
+
+def doubles(sockets: Iterable[Any]) -> list[Socket]:
+    """Give the same sockets again, so that more is accepted in one turn: a loop takes one connection from each of them."""
+    return [Socket(fileno=os.dup(one.fileno())) for one in list(sockets) * (ACCEPTS - 1)]
 
 
 def _listen(family: int, where: tuple[Any, ...], *, several: bool) -> Socket:

@@ -24,11 +24,23 @@ class Clock(Protocol):
 class Outlet:
     """Where the replies of one client go."""
 
-    __slots__ = ("_clock", "_deadline", "_relief", "_reset", "_unsent", "congested", "draining", "gone", "transport")
+    __slots__ = (
+        "_clock",
+        "_deadline",
+        "_relief",
+        "_reset",
+        "_unsent",
+        "congested",
+        "draining",
+        "gone",
+        "transport",
+        "write",
+    )
 
     def __init__(self, clock: Clock, transport: asyncio.Transport, reset: tuple[int, int, bytes]) -> None:
         """Write to `transport`; `reset` is the socket option with which a close sends RST."""
         self.transport = transport
+        self.write: Callable[[bytes], None] = transport.write  # does nothing for a client that is gone
         self.gone = False  # nothing written arrives any more, or may be written
         self.congested = False  # more than the high-water mark is unsent
         self.draining = clock.draining  # the reply being written is the last
@@ -85,6 +97,7 @@ class Outlet:
     def stop(self) -> None:
         """Write nothing more."""
         self.gone = True
+        self.write = _nowhere
         self._relieve()
 
     def close(self) -> None:
@@ -109,3 +122,7 @@ class Outlet:
         self.congested = False
         if self._relief is not None and not self._relief.done():
             self._relief.set_result(None)
+
+
+def _nowhere(_: bytes) -> None:
+    """Write to a client that is gone."""

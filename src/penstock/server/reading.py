@@ -12,7 +12,8 @@ from typing import Final, Protocol
 from msgspec.structs import force_setattr
 
 from penstock.server.outlet import Clock
-from penstock.server.request import Endpoints, Header, Limits, Refused, Request, check_head, split_target
+from penstock.server.repeats import CHANCES, Heads
+from penstock.server.request import Endpoints, Head, Header, Limits, Refused, Request, check_head, split_target
 
 READY, HEAD, BODY, DEAF = range(4)
 _BAD_VERSIONS: Final = ("Invalid HTTP version", "Pause on PRI/Upgrade")  # as llhttp puts it
@@ -52,14 +53,20 @@ class Reading(ABC):
             "_size",
         ),
         *("_long", "_head_bytes", "_idle_bytes", "_waits", "_upgrades", "_body_deadline", "_paused"),
+        *("_heads", "_between", "_known", "_raw", "_chances"),
     )
 
     _parser: Parser
     _endpoints: Endpoints
     _request: Request  # without its body until that is complete
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, heads: Heads) -> None:
         self._clock = clock
+        self._heads = heads
+        self._between = False  # the parser stands behind a message, and nothing of the next one has come
+        self._known: Head | None = None  # of the last request, if that was the whole of the last read
+        self._raw = b""  # the read being parsed, as long as it may be one whole message
+        self._chances = CHANCES
         self._state = HEAD  # the first request has its time from the start
         self._target = b""
         self._headers: list[Header] = []
@@ -86,6 +93,10 @@ class Reading(ABC):
         """Tell the client to send its body, once no reply is due before it."""
 
     # The parser calls, in this order. What they raise comes back as the context of an HttpParserError.
+
+    def on_message_begin(self) -> None:
+        """Note that the parser is within a message from its first byte on."""
+        self._between = False
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the request target."""
@@ -144,17 +155,24 @@ class Reading(ABC):
             force_setattr(request, "body", body)  # complete, and frozen from here on
             self._body = b""
         self._state = READY
+        self._between = True
         self._target = b""
         self._headers = []
         self.deadline = 0.0
         self._size = 0
+        if self._raw:
+            self._chances -= 1
+            self._known = self._heads.learn(self._raw, request, self._clock.limits)
+            self._raw = b""
         self._deliver(request)
 
     # Around a read of the socket.
 
-    def _begin_read(self, size: int) -> None:
+    def _begin_read(self, data: bytes) -> None:
         """Count the bytes that are about to be parsed."""
-        self._size = size
+        self._size = size = len(data)
+        self._raw = data if self._between and self._chances else b""  # the first request of a client is often the last
+        self._known = None
         if self._state == READY:
             self._state = HEAD
             self._head_bytes = 0
@@ -166,6 +184,7 @@ class Reading(ABC):
     def _end_read(self) -> None:
         """Bound what has come of a request that is not complete yet, and set its deadline."""
         limits = self._clock.limits
+        self._raw = b""
         if self._state == HEAD:
             self._head_bytes += self._size
             if self._head_bytes > limits.header_bytes or len(self._headers) > limits.header_count:
@@ -195,7 +214,7 @@ class Reading(ABC):
         """Return the head just read without its offer of another protocol, at which llhttp would drop the body."""
         request = self._request
         self._upgrades = False
-        self._target = b""
+        self._target = self._raw = b""
         lines = [b"%b %b HTTP/%b" % (request.method.encode(), request.target, request.http_version.encode())]
         lines += [b": ".join(header) for header in request.headers if header[0] != b"upgrade"]
         return b"\r\n".join((*lines, b"", b""))

@@ -8,7 +8,7 @@ refused, never repaired. Pure: no socket, no clock.
 """
 
 from asyncio import BaseTransport
-from typing import Final, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 from urllib.parse import unquote
 
 import msgspec
@@ -16,6 +16,8 @@ import msgspec
 Header = tuple[bytes, bytes]  # the name in lower case
 
 _HOST_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+;=%:[]"
+DIGITS: Final = 8
+"""The longest content-length of a head that is remembered."""
 # Headers that ask for a decision. A request that carries none of them, and no name twice, needs no further look.
 _RARE: Final = frozenset({b"transfer-encoding", b"expect", b"content_length", b"transfer_encoding"})
 
@@ -39,12 +41,56 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     keep_alive: bool = True
     fields: dict[bytes, bytes] | None = None  # the first value of each name
     endpoints: "Endpoints | None" = None
+    head: "Head | None" = None  # where this one has come before, so that what follows from it is known
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of the header with this lower-case name."""
         if self.fields is not None:
             return self.fields.get(name)
         return next((value for key, value in self.headers if key == name), None)
+
+
+class Head(msgspec.Struct, eq=False, weakref=True):
+    """A head as bytes, but for the digits of its content-length, and as they were read; see `repeats`.
+
+    It holds the client's credential, and so does `made`: neither is shown, and both go with the connections that use them.
+    `made` belongs to the handler, which may leave there what follows from the head and the peer alone; never a verdict.
+    """
+
+    before: bytes
+    digits: bytes  # as they were at first
+    behind: bytes  # up to the end of the empty line
+    start: int  # where the digits begin
+    place: int  # of the content-length among the headers
+    limits: "Limits"  # under which it was let in
+    target: bytes
+    path: str
+    query: bytes
+    headers: list[Header]
+    fields: dict[bytes, bytes]
+    peer: str
+    made: Any = None
+
+    def __repr__(self) -> str:
+        return "Head(***)"
+
+    def again(self, data: bytes, limits: "Limits", ends: "Endpoints") -> Request | None:
+        """Return the request that `data` is, if it is this head again, its body, and nothing behind; else None."""
+        start, behind = self.start, self.behind
+        end = data.find(b"\r", start, start + DIGITS + 1)
+        digits = data[start:end]
+        if not (digits.isdigit() and data.startswith(self.before) and data.startswith(behind, end)):
+            return None
+        begin = end + len(behind)
+        if not len(data) - begin == int(digits) <= limits.body_bytes or limits is not self.limits:
+            return None
+        headers, fields = self.headers, self.fields
+        if digits != self.digits:
+            headers, fields = headers.copy(), fields.copy()
+            headers[self.place] = (b"content-length", digits)
+            fields[b"content-length"] = digits
+        parts = (self.target, self.path, self.query, headers, data[begin:], "1.1", self.peer, True, fields, ends, self)
+        return Request("POST", *parts)
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from penstock.server.outlet import Outlet
 from penstock.server.request import Header
 
 _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
+_BODILESS: Final = frozenset({204, 304})  # RFC 9110, section 15
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 # How the body of a begun reply is delimited.
@@ -35,6 +36,7 @@ class Responder(msgspec.Struct, eq=False):
     _framing: int = _CHUNKED
     _left: int = 0  # bytes still owed under _LENGTH
     _head: bytes = b""  # written with the first bytes of the body
+    _flows: bool = False  # chunks follow one another: the head is written, the end is not
 
     @property
     def congested(self) -> bool:
@@ -56,14 +58,12 @@ class Responder(msgspec.Struct, eq=False):
         if self.started:
             raise RuntimeError("send() after the reply was started")
         head = self._lines(status, headers)
-        length = b"\r\ncontent-length: %d\r\n\r\n" % len(body)
-        if status == 204 or status == 304:  # noqa: PLR1714 - these two have no body (RFC 9110, section 15)
-            length, body = b"\r\n\r\n", b""
-        elif self._head_only:
-            body = b""
         self.started = self.finished = True
-        if not self._outlet.gone:
-            self._outlet.transport.write(b"".join((head, length, body)))
+        if self._head_only or status in _BODILESS:
+            ending = b"" if status in _BODILESS else b"\r\ncontent-length: %d" % len(body)
+            self._outlet.write(b"%b%b\r\n\r\n" % (head, ending))
+        else:
+            self._outlet.write(b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
 
     def start(self, status: int, headers: Sequence[Header]) -> None:
         """Begin a reply in pieces; its head goes out with the first of them, or at the end of this turn of the loop."""
@@ -71,7 +71,7 @@ class Responder(msgspec.Struct, eq=False):
             raise RuntimeError("start() after the reply was started")
         declared = next((value for name, value in headers if name == b"content-length"), None)
         ending = b"\r\n\r\n"
-        if self._head_only or status in (204, 304):
+        if self._head_only or status in _BODILESS:
             framing = _NONE
         elif declared is not None:
             framing, self._left = _LENGTH, int(declared)
@@ -84,12 +84,15 @@ class Responder(msgspec.Struct, eq=False):
         self.started = True
         self._outlet.soon(self.flush)
 
-    def write(self, data: bytes) -> None:
-        """Send one piece of the body, as one chunk and one write. An empty piece is nothing."""
-        if not self.started or self.finished:
+    def write(self, data: bytes) -> bool:
+        """Send one piece of the body, as one chunk and one write; return `congested`. An empty piece is nothing."""
+        if data and self._flows:
+            self._outlet.write(b"%x\r\n%b\r\n" % (len(data), data))
+        elif not self.started or self.finished:
             raise RuntimeError("write() before start() or after the end of the reply")
-        if data:
+        elif data:
             self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._framing == _CHUNKED else self._plain(data))
+        return self._outlet.congested
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body and the end mark, as one write."""
@@ -102,6 +105,7 @@ class Responder(msgspec.Struct, eq=False):
             if self._left:
                 raise RuntimeError(f"the reply ends {self._left} bytes short of its content-length")
         self.finished = True
+        self._flows = False
         self._put(data)
 
     def abort(self) -> None:
@@ -132,8 +136,9 @@ class Responder(msgspec.Struct, eq=False):
         if self._head:
             data = self._head + data
             self._head = b""
-        if data and not self._outlet.gone:
-            self._outlet.transport.write(data)
+            self._flows = self._framing == _CHUNKED and not self.finished
+        if data:
+            self._outlet.write(data)
 
     def _plain(self, data: bytes) -> bytes:
         if self._framing == _NONE:
@@ -147,12 +152,9 @@ class Responder(msgspec.Struct, eq=False):
     def _lines(self, status: int, headers: Sequence[Header]) -> bytes:
         """Return status line and headers, without the last line end; ValueError where one would break its line."""
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *map(b": ".join, headers)]
-        if self._outlet.draining:
-            self.keep_alive = False
-        if not self.keep_alive:
-            lines.append(b"connection: close")
-        elif self._old:
-            lines.append(b"connection: keep-alive")
+        if self._old or not self.keep_alive or self._outlet.draining:
+            self.keep_alive = self.keep_alive and not self._outlet.draining
+            lines.append(b"connection: keep-alive" if self.keep_alive else b"connection: close")
         head = b"\r\n".join(lines)
         if head.count(b"\n") != len(lines) - 1:
             raise ValueError("a response header holds a line break: refused, since it would split the reply")

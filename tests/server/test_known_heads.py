@@ -1,0 +1,131 @@
+"""Requests with a head that came before, over real sockets: each is answered as the first was, and asked anew who it is."""
+
+import time
+
+import pytest
+from tests.server.test_answered_once import site as answering_once
+from tests.server.test_app import DONE, HELLO, REPLY, STOP, STREAM, USAGE, chat, request, site, stream, whole
+
+from penstock.ledger.keys import Grant
+from penstock.server.app import Route
+
+ANSWERS = [whole(REPLY)] * 8
+OWN = {b"x-penstock-call", b"idempotent-replayed"}
+TIMES = 5
+
+
+async def same(one, asked: bytes, times: int = TIMES):
+    """Ask the same on one connection that has a memory; give the replies, of which the last ones were known."""
+    client = await one.client()
+    replies = []
+    for _ in range(times):
+        await client.send(asked)
+        replies.append(await client.reply())
+    return replies
+
+
+def seen(reply):
+    return reply.status, reply.body, [header for header in reply.headers if header[0] not in OWN]
+
+
+@pytest.fixture
+def routes(monkeypatch):
+    """How often the route of a request was made."""
+    made = []
+
+    def count(*parts):
+        made.append(parts)
+        return Route(*parts)
+
+    monkeypatch.setattr("penstock.server.app.Route", count)
+    return made
+
+
+LINES = {
+    "nothing more": {},
+    "its terms": {"x_penstock_feature": "docs", "x_penstock_session": "s", "x_penstock_user": "ann"},
+    "a time": {"x_penstock_deadline_ms": "5000"},
+    "an impossible time": {"x_penstock_deadline_ms": "0"},
+    "strictness": {"x_penstock_strict": "true", "openai_beta": "x"},
+    "odd strictness": {"x_penstock_strict": "perhaps"},
+    "a foreign page": {"origin": "http://evil.example"},
+    "no cache": {"x_penstock_cache": "no-store"},
+    "an odd wish": {"x_penstock_cache": "?"},
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+async def test_every_request_is_answered_as_the_first_one_was(tmp_path, routes, name):
+    async with site(tmp_path, *ANSWERS) as one:
+        first, *others = await same(one, chat(**LINES[name]))
+        assert [seen(reply) for reply in others] == [seen(first)] * (TIMES - 1)
+        assert len({reply.header(b"x-penstock-call") for reply in others}) == (
+            len(others) if first.status == 200 else 1
+        )
+        receipts = one.receipts()
+    assert len({(r.status, r.team, r.feature, r.session, r.user, r.error) for r in receipts}) <= 1
+    if first.status == 200:
+        assert len(receipts) == TIMES
+        assert len(routes) == 3  # as they were read twice, and once for all
+
+
+async def test_streams_and_whole_replies_may_follow_one_another(tmp_path):
+    pieces = list(stream(HELLO, STOP, USAGE, DONE))
+    async with site(tmp_path, whole(REPLY), pieces, whole(REPLY), pieces, whole(REPLY), pieces) as one:
+        client = await one.client()
+        for _ in range(3):
+            await client.send(chat())
+            assert (await client.reply()).body == REPLY
+            await client.send(chat(stream=True))
+            assert (await client.reply()).body == HELLO + STOP + DONE
+
+
+async def test_a_key_that_is_revoked_is_refused_with_the_next_request(tmp_path, routes):
+    async with site(tmp_path, *ANSWERS) as one:
+        made = one.gateway.keys.create(Grant(team="web"), time.time_ns())
+        client = await one.client()
+        for _ in range(5):
+            await client.send(chat(authorization=f"Bearer {made.key}"))
+            assert (await client.reply()).status == 200
+        one.gateway.keys.revoke(made.id, time.time_ns())
+        await client.send(chat(authorization=f"Bearer {made.key}"))
+        assert (await client.reply()).status == 401
+        assert {receipt.team for receipt in one.receipts()} == {"web"}
+    assert len(routes) == 3
+
+
+async def test_a_first_key_closes_the_door_for_those_who_were_let_in(tmp_path):
+    async with site(tmp_path, *ANSWERS) as one:
+        client = await one.client()
+        for _ in range(5):
+            await client.send(chat())
+            assert (await client.reply()).status == 200
+        one.gateway.keys.create(Grant(), time.time_ns())
+        await client.send(chat())
+        assert (await client.reply()).status == 401
+
+
+async def test_each_key_of_one_connection_is_its_own(tmp_path):
+    async with site(tmp_path, *ANSWERS) as one:
+        keys = {team: one.gateway.keys.create(Grant(team=team), time.time_ns()).key for team in ("one", "two")}
+        client = await one.client()
+        for team in ("one", "one", "one", "one", "two", "two", "one", "two"):
+            await client.send(chat(authorization=f"Bearer {keys[team]}"))
+            assert (await client.reply()).status == 200
+            assert one.receipts()[-1].team == team
+
+
+async def test_an_idempotency_key_that_comes_again_finds_its_answer(tmp_path):
+    async with answering_once(tmp_path, *ANSWERS) as one:
+        first, *others = await same(one, chat(idempotency_key="k"))
+        assert {reply.body for reply in others} == {first.body}
+        assert all(reply.header(b"idempotent-replayed") == b"true" for reply in others)
+        assert len(one.there.requests) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/models/x:foo", "/api/show", "/v1/nothing", "/elsewhere", "/v1/models"])
+async def test_what_is_no_call_has_no_route_to_be_known(tmp_path, routes, path):
+    async with site(tmp_path, *STREAM) as one:
+        first, *others = await same(one, request("POST", path, b'{"model":"fast"}'))
+        assert [seen(reply) for reply in others] == [seen(first)] * (TIMES - 1)
+    assert routes == []
