@@ -129,6 +129,15 @@ def test_a_read_of_whole_blocks_is_taken_as_the_object_it_was() -> None:
     ]
 
 
+def test_between_blocks_is_where_nothing_waits_and_nothing_is_special() -> None:
+    reader = SseReader()
+    places = [False]
+    for piece in (b"data: a\n\n", b"data", b": b\n\n", b"data: c\r\n\r", b"\n", b"data: d\n\n"):
+        reader.feed(piece)
+        places.append(reader.between)
+    assert places == [False, True, False, True, False, True, True]
+
+
 def test_a_partial_block_is_not_taken() -> None:
     reader = SseReader()
     assert reader.feed(b"data: a\n\ndata: b") == [Frame(b"a", "", 0, 9)]

@@ -5,10 +5,11 @@ Pure; one reader per upstream reply. Strategy: every event is decoded by its typ
 the frame that fails. Place in the line: behind `anthropic_messages.py`; `anthropic_messages_writer.py` is its counterpart.
 """
 
+import re
 from typing import Any, Final
 
 from msgspec import Raw, Struct
-from msgspec.json import Decoder, encode
+from msgspec.json import Decoder, decode, encode
 
 from penstock.call import Citation, Foreign
 from penstock.errors import UpstreamError, UpstreamGarbled
@@ -40,6 +41,7 @@ from penstock.wire.anthropic_messages_usage import OF_USAGE, WireUsage, neutral_
 from penstock.wire.framing import MAX_FRAME_BYTES, Frame
 from penstock.wire.signatures import take
 from penstock.wire.sse_stream import MarkedStreamReader
+from penstock.wire.sse_template import TextTemplate, template
 
 
 class _Delta(Struct, gc=False):
@@ -79,6 +81,7 @@ _MESSAGE_DELTA: Final = Decoder(_MessageDelta)
 _MEMBERS: Final = Decoder(dict[str, Raw])
 _OBJECT: Final = Decoder(dict[str, Any])
 _WHOLE_DELTA: Final = Decoder(_WholeDelta)
+_TEXT_AT: Final = re.compile(rb'"text" ?: ?"([^"\\]*(?:\\.[^"\\]*)*)"').search
 _KNOWN_OF_DELTA: Final = frozenset({"stop_reason", "stop_sequence", "stop_details"})
 _KNOWN_OF_EVENT: Final = frozenset({"type", "delta", "usage"})
 
@@ -102,7 +105,7 @@ class _OpenBlock:
 class MessagesStreamReader(MarkedStreamReader):
     """Events of one stream; see `dialect.StreamReader`. From the frame that fails on, and after the end mark, nothing passes."""
 
-    __slots__ = ("_blocks", "_finished", "_held", "_reading", "_started", "_usage")
+    __slots__ = ("_blocks", "_finished", "_held", "_reading", "_spoken", "_started", "_usage")
 
     MARK = "message_stop"
 
@@ -113,6 +116,30 @@ class MessagesStreamReader(MarkedStreamReader):
         self._blocks: dict[int, _OpenBlock] = {}
         self._held = 0  # bytes of blocks that wait until they are whole
         self._usage = WireUsage()
+        self._spoken = _OpenBlock(ReplyBlock("text"), Raw(b"{}"))  # whose text is read the short way
+
+    def feed(self, data: bytes) -> tuple[Event, ...]:
+        """See `MarkedStreamReader.feed`. Text that is read the short way counts for its block as any other does."""
+        ready = self._ready
+        if ready is not None and (texts := ready.read(data)) is not None:
+            self.passed = data
+            self._spoken.length += sum([len(text.text) for text in texts])
+            return texts
+        return self._feed(data)
+
+    def _template(self, frame: Frame, block: bytes) -> TextTemplate | None:
+        """Make a template where nothing is told but text of a block of text that is open; tried out with a longer text."""
+        data = frame.data
+        found = _TEXT_AT(data)
+        if found is None:
+            return None
+        at, text = found.end(1), decode(b'"%b"' % found[1], type=str)
+        event, longer = _EVENT.decode(data), _EVENT.decode(data[:at] + b"?" + data[at:])
+        index, opened = event.index, self._blocks.get(event.index)
+        if opened is None or opened.kind != "text" or event != _text(index, text) or longer != _text(index, text + "?"):
+            return None
+        self._spoken = opened
+        return template(block, frame, found.span(1))
 
     def _take(self, frames: list[Frame]) -> tuple[Event, ...]:
         """Read the frames, and settle which of their bytes are passed."""
@@ -269,6 +296,7 @@ class MessagesStreamReader(MarkedStreamReader):
 
     def _close(self, index: int, events: list[Event]) -> None:
         """Say what is known of a block only when it is whole."""
+        self._known = None  # a template is for one block
         opened = self._blocks.pop(index, None)
         if opened is None:
             return
@@ -283,6 +311,10 @@ class MessagesStreamReader(MarkedStreamReader):
                 events.append(ReasoningDelta("", signature, signer=signer))
         elif opened.kind not in {"", "redacted_thinking"}:
             events.append(PartAdded(Foreign(NAME, opened.kind, _whole(opened))))
+
+
+def _text(index: int, text: str) -> _StreamEvent:
+    return _StreamEvent("content_block_delta", index, _Delta("text_delta", text))
 
 
 def _whole(opened: _OpenBlock) -> bytes:

@@ -61,6 +61,11 @@ class SseReader:
         self._plain = False  # none of these, and what waits has no CR
         self._fault: UpstreamGarbled | None = None
 
+    @property
+    def between(self) -> bool:
+        """Whether the next byte begins a block, and nothing before it has a say in how that is read."""
+        return self._plain and not self._rest
+
     def feed(self, data: bytes) -> list[Frame]:
         """Give the frames that these bytes complete.
 

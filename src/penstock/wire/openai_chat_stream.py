@@ -5,10 +5,11 @@ the bytes go on as they came, whole frames only, up to the frame that fails: an 
 client, in its own words. Place in the line: behind `openai_chat.py`.
 """
 
+import re
 from typing import Final
 
 from msgspec import DecodeError
-from msgspec.json import Decoder
+from msgspec.json import Decoder, decode
 
 from penstock.errors import UpstreamError
 from penstock.reply import (
@@ -42,8 +43,11 @@ from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_thoughts import read_pieces, read_signature
 from penstock.wire.openai_chat_usage import NULL, is_said, read_usage
 from penstock.wire.sse_stream import MarkedStreamReader
+from penstock.wire.sse_template import TextTemplate, template
 
 _CHUNK: Final = Decoder(wire.StreamChunk)
+_TEXT_AT: Final = re.compile(rb'"content" ?: ?"([^"\\]*(?:\\.[^"\\]*)*)"').search
+_NOISE_AT: Final = re.compile(rb'"obfuscation" ?: ?"([^"\\]*)"').search
 _DONE: Final = b"[DONE]"
 _LEGACY: Final = -1
 """Stands for the index of a deprecated `function_call`, which has none."""
@@ -138,6 +142,23 @@ class ChatStreamReader(MarkedStreamReader):
             events.append(UsageReported(usage, chunk.service_tier))
         return None, not choices and len(chunk.usage) > NULL
 
+    def _template(self, frame: Frame, block: bytes) -> TextTemplate | None:
+        """Make a template where nothing is told but text of the first choice; tried out with another text and other noise."""
+        data = frame.data
+        found = _TEXT_AT(data)
+        if found is None or frame.event:
+            return None
+        noise = _NOISE_AT(data, found.end())
+        at, text = found.end(1), decode(b'"%b"' % found[1], type=str)
+        chunk, longer = _CHUNK.decode(data), _CHUNK.decode(data[:at] + b"?" + data[at:])
+        if not (_says(chunk, text) and _says(longer, text + "?")):
+            return None
+        if noise is not None:
+            at = noise.end(1)
+            if _CHUNK.decode(data[:at] + b"?" + data[at:]) != chunk:
+                noise = None
+        return template(block, frame, found.span(1), None if noise is None else noise.span(1))
+
     def _start(self, chunk: wire.StreamChunk, events: list[Event]) -> None:
         """Say who answers, as soon as it is said; at the first choice at the latest."""
         events.append(started(chunk))
@@ -169,6 +190,12 @@ class ChatStreamReader(MarkedStreamReader):
         if not state.finished:
             state.finished = True
             events.append(finished(native, number, refused=state.refused))
+
+
+def _says(chunk: wire.StreamChunk, text: str) -> bool:
+    """Return whether a chunk means this text of the first choice, and nothing else."""
+    said = [wire.StreamChoice(delta=wire.Delta(text))]
+    return chunk.choices == said and not is_said(chunk.error) and len(chunk.usage) <= NULL
 
 
 def _in_band(chunk: wire.StreamChunk, frame: Frame) -> UpstreamError | None:
