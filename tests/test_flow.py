@@ -44,10 +44,14 @@ class Line:
     async def guard(self, flight, work):
         try:
             return await work
-        except PenstockError as error:
-            flight.fail("error", error)
+        except BaseException as error:
+            self.break_off(flight, error)
             raise
-        except ZeroDivisionError as error:
+
+    def break_off(self, flight, error):
+        if isinstance(error, PenstockError):
+            flight.fail("error", error)
+        elif isinstance(error, ZeroDivisionError):
             flight.fail("error", Internal("defect"))
             raise flight.error from error
 
@@ -294,6 +298,17 @@ async def test_a_reply_is_looked_at_when_it_passes_its_limit_and_ends_in_one_fai
     assert chunks[-1].receipt is line.settled[0]
     assert (flight.receipt.status, flight.receipt.http_status) == ("error", 402)
     assert len(line.settled) == 1
+
+
+@pytest.mark.parametrize("way", [pulled, pumped])
+async def test_a_first_chunk_that_may_not_pass_is_the_one_failure(way):
+    line = Strict(0)
+    flow, _, flight = flowing(ONE, Pushed(TWO, LAST), line)
+    chunks = await way(flow)
+    (chunk,) = chunks[0] if way is pumped else chunks
+
+    assert isinstance(chunk.events[0].error, BudgetExhausted)
+    assert (chunk.receipt, flight.receipt.http_status) == (line.settled[0], 402)
 
 
 @pytest.mark.parametrize("kind", [Played, Pushed])

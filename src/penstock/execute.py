@@ -39,6 +39,7 @@ from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
 from penstock.routing.attempts import Move, Outcome, Patience, Try, Wait, attempts
 from penstock.routing.health import Ending, Health, Slot
+from penstock.settings import ProviderSettings
 from penstock.shelter import Sheltered
 from penstock.target import Target
 
@@ -49,10 +50,6 @@ log = logging.getLogger("penstock")
 SILENT_S = 10.0
 """A target that said nothing for so long is at fault, even if the caller's deadline was shorter than its own limit."""
 BYTES_PER_TOKEN = 4
-
-
-def _nobody_waits() -> None:
-    """No room was taken, so that nobody can wait for it."""
 
 
 class LiveTry:
@@ -67,7 +64,7 @@ class LiveTry:
     error: PenstockError | None = None
 
     def __init__(
-        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] = _nobody_waits
+        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] | None = None
     ) -> None:
         """Begin; `slot` is its room at the target, `freed` is told when it is given back."""
         self.target: Target = move.target
@@ -109,7 +106,8 @@ class LiveTry:
             has_opened = slot.leave(now, self._ending(now, error), out, used, error.retry_after_s)
         if has_opened:
             log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
-        self._freed()
+        if self._freed is not None:
+            self._freed()
 
     def _ending(self, now: float, error: PenstockError) -> Ending:
         if self.status == "ok" or self.status == "cancelled":  # noqa: PLR1714 - narrower for the types
@@ -180,6 +178,13 @@ class Rules(Struct, frozen=True):
     rng: Random
     content_s: Mapping[str, float] = MappingProxyType({})
     sheltered: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, providers: tuple[ProviderSettings, ...], health: Health, rng: Random) -> "Rules":
+        """Say what tries at these providers go by."""
+        patience = {p.name: Patience(retries=p.retries) for p in providers}
+        content_s = {p.name: p.first_byte_s + p.idle_s for p in providers}
+        return cls(health, patience, rng, content_s, frozenset(p.name for p in providers if p.on_disconnect == "drain"))
 
 
 class Standing(Protocol[C_contra]):

@@ -36,6 +36,10 @@ class Line(Protocol[H]):
         """Do some work of the call; whatever it raises is noted and comes out as a PenstockError, or a cancellation."""
         ...
 
+    def break_off(self, flight: InFlight[H], error: BaseException) -> None:
+        """Note what was raised by work that needed no `guard`, and raise here what is to come out instead of it."""
+        ...
+
     async def resume(
         self, flight: InFlight[H], error: PenstockError, going_on: Continuation
     ) -> tuple[LiveTry, Chunk] | None:
@@ -54,35 +58,42 @@ class Line(Protocol[H]):
 class Flow(Generic[H]):
     """One answer. It has to be closed, which settles the call if it has not come to its end."""
 
-    __slots__ = (
-        *("_chunk", "_flight", "_give", "_given", "_going_on", "_line", "_live", "_refused", "_whole"),
-        *("done", "opening"),
-    )
+    done = False
+    _whole: Chunk | None = None  # the last chunk of a reply that came to its end
+    _given = False  # the last chunk was handed on already
+    _refused: PenstockError | None = None  # why what is pushed may not pass any more
+    _going_on: Continuation | None = None
+    _give: Callable[[Chunk], bool]
 
     def __init__(
         self, line: Line[H], flight: InFlight[H], opening: Opening, live: LiveTry | None, chunk: Chunk
     ) -> None:
         """Begin with the first chunk; `live` is the try that it comes from, None where it is all there is."""
         self.opening = opening
-        self.done = False
         self._line = line
         self._flight = flight
         self._live = live
         self._chunk: Chunk | None = chunk
-        self._whole: Chunk | None = None  # the last chunk of a reply that came to its end
-        self._give: Callable[[Chunk], bool] = lambda _: True
-        self._given = False  # the last chunk was handed on already
-        self._refused: PenstockError | None = None  # why what is pushed may not pass any more
-        self._going_on = Continuation() if flight.continues and live is not None else None
+        if flight.continues and live is not None:
+            self._going_on = Continuation()
 
     async def next(self) -> Chunk | None:
         """Give the next chunk; None after the last."""
+        flight = self._flight
         if self.done:
             return None
-        if self._flight.error is not None:
-            return self._ended(self._flight.error)  # its time was over while nobody read
+        if flight.error is not None:
+            return self._ended(flight.error)  # its time was over while nobody read
         try:
-            return await self._line.guard(self._flight, self._step())
+            first = self._chunk
+            if first is None or self._going_on is not None:
+                return await self._line.guard(flight, self._step())
+            self._chunk = None
+            try:  # it was there from the beginning, so that nothing is waited for
+                return self._passing(first)
+            except BaseException as error:
+                self._line.break_off(flight, error)
+                raise
         except PenstockError as error:
             return self._ended(error)
 
@@ -128,12 +139,9 @@ class Flow(Generic[H]):
     async def _step(self) -> Chunk:
         if self._going_on is not None:
             chunk = await self._joined(self._going_on)
-            is_cut = (
-                self._chunk is not None
-            )  # the next target's first chunk waits, and may be its last: it is not this one
+            is_cut = self._chunk is not None  # the next target's first waits, and may be its last: it is not this one
             return chunk if is_cut else self._passing(chunk)
-        first, self._chunk = self._chunk, None
-        return self._passing(await self._read() if first is None else first)
+        return self._passing(await self._read())
 
     async def _joined(self, going_on: Continuation) -> Chunk:
         """Read on, and where the reply breaks off have another target go on with it."""
@@ -190,33 +198,38 @@ class Flow(Generic[H]):
             return self._ended(error)
 
     async def _push(self, pump: Pump) -> Chunk | None:
-        flight = self._flight
+        flight, live = self._flight, self._live
+        assert live is not None, "nothing is pushed without a try"
         if flight.error is not None:
             raise flight.error
         flight.wait()
-        paused = await pump(self._arrived)
+        paused = await pump(self._taking(live))
         flight.waiting = False
         if self._refused is not None:
             raise self._refused
         if not paused and not self.done:
-            raise _unfinished(self._live)
+            raise _unfinished(live)
         return None
 
-    def _arrived(self, chunk: Chunk) -> bool:
-        """Take a chunk that the provider pushes; tell whether it has to pause, or may stop."""
-        assert self._live is not None, "nothing arrives without a try"
-        meter = self._live.meter
-        meter.observe(chunk.events)
-        if meter.ended or meter.error is not None:
-            chunk = self._passing(chunk)
-            self._given = True
-        elif meter.passed > meter.limit:
-            try:
-                self._line.grow(self._flight, self._live)
-            except PenstockError as error:  # which is no business of the provider that called
-                self._refused = error
-                return True
-        return self._give(chunk) or self.done
+    def _taking(self, live: LiveTry) -> Callable[[Chunk], bool]:
+        """Give what takes a chunk that the provider pushes, and tells whether it has to pause, or may stop."""
+        meter, give = live.meter, self._give
+        observe = meter.observe
+
+        def arrived(chunk: Chunk) -> bool:
+            observe(chunk.events)
+            if meter.ended or meter.error is not None:
+                chunk = self._passing(chunk)
+                self._given = True
+            elif meter.passed > meter.limit:
+                try:
+                    self._line.grow(self._flight, live)
+                except PenstockError as error:  # which is no business of the provider that called
+                    self._refused = error
+                    return True
+            return give(chunk) or self.done
+
+        return arrived
 
     def _passing(self, chunk: Chunk) -> Chunk:
         """Let a chunk pass; the last one gets the receipt."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from random import Random
 from time import monotonic, time_ns
 from typing import Any, TypeVar
@@ -42,11 +43,10 @@ from penstock.providers.webhook import Webhook
 from penstock.receipt import Receipt, Status
 from penstock.reply import Chunk, Opening
 from penstock.reservations import Reservations
-from penstock.routing.attempts import Patience
 from penstock.routing.catalog import Catalog, read_catalog
 from penstock.routing.health import Health, HealthSettings
 from penstock.routing.router import Plan, Router
-from penstock.settings import Config
+from penstock.settings import Config, Pins
 from penstock.sharing import Following, Joining, Sharing, Terms
 from penstock.standing import TargetLine
 from penstock.target import Target
@@ -87,7 +87,7 @@ class Gateway:
         now, now_ns = process.clock(), process.wall_ns()
         self.config, self.process = config, process
         self.ledger, self.metrics = process.ledger, process.metrics
-        self.keys, self.identify = process.identity.keys, process.identity.of
+        self.keys, self.identify, self._hashed = process.identity.keys, process.identity.of, process.identity.hashed
         self.in_flight = 0
         self._clock, self._wall_ns = process.clock, process.wall_ns
         kept = {} if before is None else before.kept_providers(config)
@@ -103,21 +103,19 @@ class Gateway:
         self.admission: Admission = Admission(config, now, None if before is None else before.admission)
         self.lobby: Lobby = Lobby(self.admission, config.server, process.clock) if before is None else before.lobby
         self.sharing: Sharing = Sharing(ReplyCache(), process.clock) if before is None else before.sharing
-        self._shares = any(model.cache_s is not None or model.stale_s is not None for model in config.models)
-        self._pins = {feature.name: pins for feature in config.features if (pins := feature.pins) is not None}
-        draining = frozenset(p.name for p in config.providers if p.on_disconnect == "drain")
+        pinned = [(feature.name, pins) for feature in config.features if (pins := feature.pins) is not None]
+        self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
         learnt = self._learnt = process.calibration
         books = Books(process.flusher, self.reservations, self.lobby.leave, self.metrics.observe, learnt, config.hash)
         self._accounts = Accounting(books, self._deadlines, process.clock, self._closed)
         self.settle, self.grow = self._accounts.settle, self._accounts.grow
-        patience = {p.name: Patience(retries=p.retries) for p in config.providers}
-        content_s = {p.name: p.first_byte_s + p.idle_s for p in config.providers}
-        rules, again = Rules(self.health, patience, process.rng, content_s, draining), self._accounts.again
+        rules, again = Rules.of(config.providers, self.health, process.rng), self._accounts.again
         self._line = TargetLine(self.health, config.server, process.clock, self.lobby, self.admission.priority)
         self._driver: Driver[InFlight[Hold]] = Driver(made, rules, self._line, process.clock, again)
         self.resume = self._driver.resume
-        self._drains = Drains(draining, process.clock, self.settle, self.grow)
+        self._drains = Drains(rules.sheltered, process.clock, self.settle, self.grow)
+        self._run = partial(self._drains.pursue, run=self._driver.run) if rules.sheltered else self._driver.run
         self._successor: Gateway | None = None
         self._before, self._idle, self.retired = before, asyncio.Event(), asyncio.Event()
         process.alarms.reload(config, self.reservations.budgets.walk)
@@ -172,15 +170,24 @@ class Gateway:
         flight: InFlight[Hold] = InFlight(self.ledger.new_id(now_ns), now_ns, now, call, who)
         flight.deadline = now + caller.within(self.config.server.deadline_s)
         self.in_flight += 1
-        if self._shares:
-            return await self._shared(flight, caller)
-        return await self.guard(flight, self._steps(flight, caller))
+        try:
+            plan = self._admit(flight, caller)
+            if flight.ticket is None:
+                flight.ticket = await self.lobby.enter(flight.who, plan.model, flight.call, flight.deadline)
+            options = plan.options
+            if (options.cache_s is not None or options.stale_s is not None) and caller.cache != "no-store":
+                flight.key = cache_key(flight.call, flight.who, "\n".join((plan.model, *plan.ids)))
+                flight.cache = "none" if flight.key is None else "miss"
+            if flight.key is None:
+                return await self._onward(flight, plan)
+        except BaseException as error:
+            self.break_off(flight, error)
+            raise
+        return await self._shared(flight, plan, caller)
 
-    async def _shared(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold] | Following:
-        """Give an answer from the cache, or one that is on its way to somebody else, where the route allows it."""
-        plan = await self.guard(flight, self._admit(flight, caller))
-        if flight.key is None:
-            return await self.guard(flight, self._onward(flight, plan))
+    async def _shared(self, flight: InFlight[Hold], plan: Plan, caller: Caller) -> Flow[Hold] | Following:
+        """Give an answer from the cache, or one that is on its way to somebody else."""
+        assert flight.key is not None, "without one nothing can be shared"
         fresh_s = None if caller.cache == "refresh" else plan.options.cache_s
 
         def finish(error: PenstockError | None, theirs: Receipt | None) -> Receipt:
@@ -202,10 +209,6 @@ class Gateway:
         flight.reuse(stored, self.router.find(stored.target), cache, status)
         return Flow(self, flight, structs.replace(stored.opening(flight.id), cache=cache), None, stored.chunk)
 
-    async def _steps(self, flight: InFlight[Hold], caller: Caller) -> Flow[Hold]:
-        """Every step of a call, in order."""
-        return await self._onward(flight, await self._admit(flight, caller))
-
     async def _onward(self, flight: InFlight[Hold], plan: Plan) -> Flow[Hold]:
         """Every step behind admission."""
         call, asked = flight.call, plan
@@ -214,11 +217,12 @@ class Gateway:
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
         try:
-            plan = await self._with_room(flight, plan)
+            if not self._line.has_room(flight, plan.targets):
+                plan = await self._elsewhere(flight, plan)
             await self._accounts.reserve(flight, plan)
             self._accounts.intend(flight, plan.targets[0])
             flight.go(plan.targets, asked.baseline, continues=plan.options.continues)
-            live, chunk = await self._drains.pursue(flight, plan.targets, self._driver.run)
+            live, chunk = await self._run(flight, plan.targets)
         except PenstockError as error:
             return self._last_rung(flight, asked, error)
         flight.waiting = False
@@ -242,52 +246,49 @@ class Gateway:
         """Do some work of a call; whatever it raises ends the call, and comes out as a PenstockError or a cancellation."""
         try:
             return await work
-        except PenstockError as error:
+        except BaseException as error:
+            self.break_off(flight, error)
+            raise
+
+    def break_off(self, flight: InFlight[Hold], error: BaseException) -> None:
+        """Settle a call that something ended while it was worked on; what is to be raised instead of that is raised here."""
+        if isinstance(error, PenstockError):
             flight.fail("error" if flight.intended else "refused", error)
             self.settle(flight)
-            raise
-        except asyncio.CancelledError as error:
+        elif isinstance(error, asyncio.CancelledError):
             is_ours = flight.cut(error)
             self.abandon(flight)
             if is_ours and flight.error is not None:
                 raise flight.error from None
-            raise
-        except Exception as error:
-            defect = self._defect(flight, error)
+        elif isinstance(error, Exception):  # which should not happen: the log has it, the client gets no details
+            log.error("call %s failed", flight.id, exc_info=error)
+            flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
             self.settle(flight)
-            raise defect from error
+            raise (flight.error or error) from error
 
     # -- the steps --
 
-    async def _admit(self, flight: InFlight[Hold], caller: Caller) -> Plan:
-        """Say who pays, what is pinned and where it may go, and wait for the caller's own room."""
+    def _admit(self, flight: InFlight[Hold], caller: Caller) -> Plan:
+        """Say who pays, what is pinned and where it may go, and take the caller's own room, if there is any."""
         call, who, plan = self._planned(flight.call, flight.who, caller)
         flight.call, flight.who = call, who
         flight.ticket = self.admission.try_enter(who, plan.model, call, flight.began)
-        if flight.ticket is None:
-            flight.ticket = await self.lobby.enter(who, plan.model, call, flight.deadline)
-        options = plan.options
-        if (options.cache_s is not None or options.stale_s is not None) and caller.cache != "no-store":
-            flight.key = cache_key(call, who, "\n".join((plan.model, *plan.ids)))
-            flight.cache = "none" if flight.key is None else "miss"
         return plan
 
     def _planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Who, Plan]:
         """Say who pays, what is pinned and where the call may go."""
-        who = self.process.identity.hashed(attribute(who, caller, call))
-        pins = self._pins.get(who.feature) if who.feature is not None else None
-        call = call if pins is None else pin(call, pins)
+        who = self._hashed(attribute(who, caller, call))
+        if who.feature in self._pins:
+            call = pin(call, self._pins[who.feature])
         return call, who, self.router.plan_call(call, who)
 
     async def _fit(self, call: Call, plan: Plan) -> Plan:
         """Leave out what has no room for the call, by a count."""
         return plan.fit(call, {t.id: (await self._learnt.count(call, t)).band[0] for t in plan.targets})
 
-    async def _with_room(self, flight: InFlight[Hold], plan: Plan) -> Plan:
-        """Go where there is room: of itself the plan's targets, else what the route allows. Raises Overloaded."""
+    async def _elsewhere(self, flight: InFlight[Hold], plan: Plan) -> Plan:
+        """Go where the route allows it, as there is no room at the plan's targets, or stand there. Raises Overloaded."""
         line, other = self._line, plan.options.when_busy
-        if line.has_room(flight, plan.targets):
-            return plan
         if other is not None and line.has_room(flight, (instead := self.router.plan(other, Who())).targets):
             with suppress(PenstockError):  # it may not be able to do what is asked
                 return instead if instead.surely_serves(flight.call) else await self._fit(flight.call, instead)
@@ -309,12 +310,6 @@ class Gateway:
             self.settle(flight)
         elif flight.task is not None:
             flight.task.cancel()
-
-    def _defect(self, flight: InFlight[Hold], error: Exception) -> PenstockError:
-        """Log what should not happen, under the call's id; the client gets no details."""
-        log.error("call %s failed", flight.id, exc_info=error)
-        flight.fail("error", Internal("The gateway failed.", hint=f"Its log tells more, under {flight.id}."))
-        return flight.error or Internal("The gateway failed.")
 
     def _closed(self) -> None:
         self.in_flight -= 1

@@ -62,7 +62,7 @@ class Line(Generic[N, R]):
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._queue)
+        return self._queue.size
 
     def waiting_for(self, need: N) -> int:
         """How many wait for one thing."""

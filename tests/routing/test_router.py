@@ -182,6 +182,26 @@ def test_a_team_may_use_its_models_and_nothing_else(router):
             router.plan(name, web)
 
 
+def test_the_route_of_a_call_is_that_of_its_model_for_each_team_however_often_it_is_asked(router):
+    for _ in range(2):
+        for team in (None, "any", "web"):
+            for name in ("fast", "smart", "box/any"):
+                who = Who(team=team)
+                if team == "web" and name != "fast":
+                    with pytest.raises(PermissionDenied):
+                        router.plan_call(asked(name), who)
+                else:
+                    assert router.plan_call(asked(name), who) is router.plan(name, who)
+
+
+def test_routes_of_teams_are_remembered_up_to_a_bound(router):
+    for number in range(DIRECT + 50):
+        router.plan_call(asked(f"box/m{number}"), ANYONE)
+        assert len(router._known) <= DIRECT
+    with pytest.raises(Unsupported):
+        router.plan_call(structs.replace(asked("box/m1"), dialect="gemini", native=("stored",)), ANYONE)
+
+
 @pytest.mark.parametrize("team", ["any", "unheard-of", None])
 def test_a_team_without_a_list_may_use_all(router, team):
     assert router.plan("smart", Who(team=team)).model == "smart"

@@ -78,15 +78,13 @@ class Admission:
                 if not self.may_wait:
                     raise self._refusal(rooms, tokens, None, now)
                 return None
-        return _enter(rooms, tokens, now)
+        return Ticket(tuple([room.enter(tokens, now) for room in rooms]), tokens, now)
 
     def leave(self, ticket: Ticket, tokens: int, now: float) -> bool:
         """Give the places back; `tokens` is what the call really used. Give whether somebody waits for one of them."""
         wanted = False
         for place in ticket.places:
-            room: Room = place[0]
-            room.leave(place, tokens, now - ticket.entered, now)
-            if room.contested:
+            if place[0].leave(place, tokens, now - ticket.entered, now):
                 wanted = True
         return wanted
 
@@ -126,7 +124,9 @@ class Admission:
 
     def give(self, claim: Claim[Room], now: float) -> Ticket | None:
         """Let a call in that has waited; else close the room that it waits for to those behind it, until `begin`."""
-        return None if self.close(claim, now) else _enter(claim.needs, claim.size, now)
+        if self.close(claim, now):
+            return None
+        return Ticket(tuple([room.enter(claim.size, now) for room in claim.needs]), claim.size, now)
 
     def close(self, claim: Claim[Room], now: float) -> bool:
         """Close the room that a call has to wait for to those behind it, until `begin`; give whether there is one."""
@@ -211,10 +211,6 @@ def estimate(call: Call) -> int:
     into = min(len(call.raw) // BYTES_PER_TOKEN, MEDIA_TOKENS) if bound is None else bound // BYTES_PER_TOKEN
     tokens = into + (sampling.max_tokens or 0) * (sampling.n or 1)
     return tokens if tokens > 0 else 1
-
-
-def _enter(rooms: tuple[Room, ...], tokens: int, now: float) -> Ticket:
-    return Ticket(tuple([room.enter(tokens, now) for room in rooms]), tokens, now)
 
 
 def _rooms(kind: Kind, settings: Iterable[TeamSettings | FeatureSettings | ModelSettings], before: Rooms) -> Rooms:

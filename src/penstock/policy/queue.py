@@ -163,12 +163,12 @@ class _Ring(Generic[N, T]):
 
 
 class FairQueue(Generic[N, T]):
-    """At most `bound` entries."""
+    """At most `bound` entries; `size` is how many there are."""
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
         self._seq = 0
-        self._size = 0
+        self.size = 0
         self._all = Crowd()
         self._crowds: dict[N, Crowd] = {}
         self._rings: list[_Ring[N, T]] = [_Ring() for _ in RANKS]
@@ -178,12 +178,12 @@ class FairQueue(Generic[N, T]):
         self._starts = [0] * len(RANKS)
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def push(self, item: T, claim: Claim[N], beside: int = 0) -> tuple[Entry[N, T], Entry[N, T] | None]:
         """Add an entry; give it, and the one that had to go for it. `beside` places are taken elsewhere. Raises Full."""
         dropped = None
-        if self._size + beside >= self.bound:
+        if self.size + beside >= self.bound:
             dropped = self._least_entitled(claim)
             if dropped is None:
                 raise Full
@@ -202,7 +202,7 @@ class FairQueue(Generic[N, T]):
         entry.waits = False
         claim = entry.claim
         entry.lanes.remove(entry)
-        self._size -= 1
+        self.size -= 1
         self._all.remove(entry.rank, claim.flow, 0)
         for need in claim.needs:
             crowd = self._crowds[need]
@@ -244,7 +244,7 @@ class FairQueue(Generic[N, T]):
     def next_expiry(self) -> float:
         """Give the moment when the next entry is too late; inf if none ever is."""
         heap = self._by_deadline
-        if len(heap) > 2 * self._size + SLACK:  # most of them have gone otherwise
+        if len(heap) > 2 * self.size + SLACK:  # most of them have gone otherwise
             heap[:] = [one for one in heap if one[2].waits]
             heapify(heap)
         while heap and not heap[0][2].waits:
@@ -284,7 +284,7 @@ class FairQueue(Generic[N, T]):
     def _add(self, entry: Entry[N, T], claim: Claim[N]) -> None:
         entry.claim, entry.rank, entry.lanes, entry.waits = claim, RANKS[claim.priority], self._lanes_of(claim), True
         entry.lanes.add(entry)
-        self._size += 1
+        self.size += 1
         self._all.add(entry.rank, claim.flow, 0)
         for need in claim.needs:
             crowd = self._crowds.get(need)

@@ -70,8 +70,7 @@ class Window:
         self.used += amount
         self.calls += calls
         slices = self.slices
-        if slices and now - slices[-1].began < GRAIN_S:
-            last = slices[-1]
+        if slices and now - (last := slices[-1]).began < GRAIN_S:
             last.amount += amount
             last.calls += calls
             if now > last.at:  # noqa: PLR1730 - as above
@@ -92,11 +91,15 @@ class Window:
                 self.take(fits, now, 0)
             self.debt = min(self.debt + more - fits, MOST_DEBT * self.limit)
         elif taken.amount > 0:
-            paid = min(self.debt, -more) if self.debt else 0
-            self.debt -= paid
-            back = min(-more - paid, taken.amount)
+            back = min(self._paid(-more) if self.debt else -more, taken.amount)
             taken.amount -= back
             self.used -= back
+
+    def _paid(self, amount: int) -> int:
+        """Pay debts with what comes back; give what is left of it."""
+        paid = min(self.debt, amount)
+        self.debt -= paid
+        return amount - paid
 
     def undo(self, taken: Slice, amount: int, now: float) -> None:
         """Give back a call that took so much: it never was."""

@@ -20,7 +20,7 @@ OUTPUT_BOUND = 131_072
 
 NAME_CHARACTERS = 256
 DIRECT = 1000
-"""Names outside the configuration that are remembered."""
+"""Names outside the configuration that are remembered, and routes of teams."""
 
 
 class LeftOut(Struct, frozen=True):
@@ -96,10 +96,9 @@ class Plan(Struct, frozen=True):
 
     def surely_serves(self, call: Call) -> bool:
         """Tell, without a look at the content, that every target has room for the call."""
-        asked = call.sampling.max_tokens or 1
+        asked, bound = call.sampling.max_tokens or 1, call.input_bound
         if self.output is not None and asked > self.output:
             return False
-        bound = call.input_bound
         if bound is None:
             return self.window is None and self.input is None
         return (self.window is None or bound + asked <= self.window) and (self.input is None or bound <= self.input)
@@ -151,6 +150,7 @@ class Router:
         self._teams = {team.name: frozenset(team.models) for team in config.teams if team.models}
         self._routes = {model.name: self._route(model) for model in config.models}
         self._direct: dict[str, Plan] = {}
+        self._known: dict[tuple[str | None, str], Plan] = {}
 
     @property
     def models(self) -> Mapping[str, Plan]:
@@ -171,8 +171,16 @@ class Router:
 
     def plan_call(self, call: Call, who: Who) -> Plan:
         """Give the route of a call: of its model, without the targets that cannot honour what only its dialect has."""
-        plan = self.plan(call.model, who)
+        plan = self._known.get((who.team, call.model)) or self._learn(call.model, who)
         return plan.speaking(call) if call.native else plan
+
+    def _learn(self, model: str, who: Who) -> Plan:
+        """Give the route of a model as `plan` does, and remember it for this team."""
+        plan = self.plan(model, who)
+        if len(self._known) >= DIRECT:
+            self._known.clear()
+        self._known[who.team, model] = plan
+        return plan
 
     def find(self, name: str) -> Target | None:
         """Give the target of that name, `provider/model`; None where this configuration has no such provider."""
