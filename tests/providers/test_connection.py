@@ -686,8 +686,9 @@ def serve(arrivals: list[list[bytes]], heads: Heads) -> list[tuple[Any, ...]]:
 class Forgetful(Heads):
     """Heads of which none is remembered."""
 
-    def learn(self, data: bytes, fields: Sequence[Header], length: int) -> None:
+    def learn(self, data: bytes, fields: Sequence[Header], length: int) -> bool:
         """Do nothing."""
+        return False
 
 
 REPEATED = [

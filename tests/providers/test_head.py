@@ -1,10 +1,8 @@
 """What a head says, and which heads are remembered."""
 
-from itertools import product
-
 import pytest
 
-from penstock.providers.head import MOST_BYTES, MOST_HEADS, Heads, body, promised, weight
+from penstock.providers.head import MOST_BYTES, MOST_HEADS, MOST_NAMES, PAUSE, Heads, Passed, body, promised, weight
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 FIELDS = [(b"content-length", b"2")]
@@ -17,6 +15,8 @@ FIELDS = [(b"content-length", b"2")]
         ({b"content-length": b"2"}, 200, False, (False, "length", False)),
         ({b"content-length": b"2"}, 429, True, (False, "length", False)),
         ({b"content-length": b"2", b"set-cookie": b"a=b"}, 200, True, (False, "length", False)),
+        ({b"content-length": b"2", b"x-request-id": b"1"}, 200, True, (False, "length", False)),
+        ({b"content-length": b"2", **{b"%d" % n: b"" for n in range(12)}}, 200, True, (False, "length", False)),
         ({b"content-length": b"2", b"content-encoding": b"identity"}, 200, True, (False, "length", False)),
         ({b"content-length": b"2", b"content-type": b"Text/Event-Stream"}, 200, True, (True, "length", False)),
         ({b"transfer-encoding": b"chunked"}, 200, True, (False, "chunked", False)),
@@ -56,7 +56,7 @@ def test_a_head_weighs_what_its_lines_do():
 
 def test_a_head_is_remembered_with_what_it_says_and_the_length_of_its_body():
     heads = Heads()
-    heads.learn(HEAD + b"{}", FIELDS, 2)
+    assert heads.learn(HEAD + b"{}", FIELDS, 2)
     assert heads == {HEAD: (tuple(FIELDS), 2)}
 
 
@@ -72,12 +72,46 @@ def test_a_head_is_remembered_with_what_it_says_and_the_length_of_its_body():
 )
 def test_what_is_more_or_less_than_one_short_head_and_its_body_is_not_remembered(data, length):
     heads = Heads()
-    heads.learn(data, FIELDS, length)
+    assert not heads.learn(data, FIELDS, length)
     assert not heads
 
 
-def test_the_memory_is_bounded():
+def numbered(number):
+    return b"HTTP/1.1 200 OK\r\nx: %d\r\n\r\n" % number
+
+
+def test_the_memory_is_bounded_and_goes_on_where_it_is_of_use():
     heads = Heads()
-    for number, _ in product(range(MOST_HEADS + 1), range(2)):
-        heads.learn(b"HTTP/1.1 200 OK\r\nx: %d\r\n\r\n" % number, (), 0)
+    for number in range(2 * MOST_HEADS + 1):
+        heads.useful = True
+        assert heads.learn(numbered(number), (), 0)
+        assert heads.learn(numbered(number), (), 0)  # by another connection
     assert len(heads) == 1
+
+
+def test_the_memory_pauses_where_no_head_came_again():
+    heads = Heads()
+    taken = [number for number in range(MOST_HEADS + PAUSE + 2) if heads.learn(numbered(number), (), 0)]
+    assert taken == [*range(MOST_HEADS + 1), MOST_HEADS + PAUSE + 1]
+    assert len(heads) == 2
+
+
+def test_only_what_clients_rely_on_is_passed_on():
+    passed = Passed()
+    for _ in range(2):
+        for name in (
+            b"retry-after",
+            b"x-request-id",
+            b"openai-version",
+            b"x-ratelimit-reset-tokens",
+            b"openai-organization",
+        ):
+            assert passed[name]
+        for name in (b"set-cookie", b"x-ratelimit", b"server", b"retry-after-ms", b"authorization"):
+            assert not passed[name]
+
+
+def test_the_names_that_are_remembered_are_bounded():
+    passed = Passed()
+    assert not any(passed[b"x-%d" % number] for number in range(MOST_NAMES + 1))
+    assert len(passed) == 1

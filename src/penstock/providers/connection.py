@@ -21,7 +21,7 @@ from typing import Final, cast
 import httptools
 
 from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Owner, Reply, Sink
-from penstock.providers.head import HEAD_END, MOST_BYTES, OK, Framing, Heads, body, promised, weight
+from penstock.providers.head import HEAD_END, OK, Framing, Heads, body, promised, weight
 from penstock.providers.inflate import Inflate
 
 _BACKLOG_BYTES: Final = 256 * 1024
@@ -52,8 +52,7 @@ class Connection(asyncio.Protocol):
         self.chunks: list[bytes] = []  # of the body: arrived, not taken
         self.on_body = self.chunks.append  # for the parser, without a Python frame in between
         self.alive = True
-        self.due = inf  # when the upstream has been silent, or the connection unused, for too long
-        self.deadline = inf
+        self.due = self.deadline = inf  # due: when the upstream was silent, or the connection unused, for too long
         self._owner = owner
         self._limits = limits
         self._label = label
@@ -62,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self.inflate: Inflate | None = None
         self._known = Heads() if known is None else known
-        self._plain = False  # the head of the reply is worth knowing
+        self._plain = False  # the last head is one that may come again
         self._fields: list[Header] = []
         self._status = 0  # of the reply, once its head is complete
         self._ended = False  # the reply is complete
@@ -169,7 +168,7 @@ class Connection(asyncio.Protocol):
                     self.reply.wake(is_full=True)
         else:
             self._barren += len(data)
-            self._judge(0, self._status)
+            self._judge(0, self._status, self._time())
 
     def _received(self, data: bytes) -> None:
         """Take what completes a reply or a head, or is kept for a reader."""
@@ -179,9 +178,11 @@ class Connection(asyncio.Protocol):
             return
         now = self._time()
         is_first = not reply.first_byte_at and not self._interim
-        if is_first and self._used and (at := data.find(HEAD_END) + 4) <= MOST_BYTES:
+        if is_first and self._plain:
+            at = data.find(HEAD_END) + 4
             known = self._known.get(data[:at])
             if known is not None and len(data) == at + known[1]:  # to parse it would tell nothing new
+                self._known.useful = True
                 reply.status, reply.headers, reply.first_byte_at = OK, known[0], now
                 reply.whole = reply.rest = data[at:]
                 self._settle(reply, now)
@@ -190,16 +191,18 @@ class Connection(asyncio.Protocol):
             reply.first_byte_at = now
         self.due = now + self._idle_s
         self._barren += len(data)
-        before = len(self.chunks)
-        begun = self._status
+        before, begun = len(self.chunks), self._status
         try:
             self._parser.feed_data(data)
         except _UNREADABLE as error:
             if self._broke(error):
                 return
-        self._judge(before, begun)
-        if is_first and self._plain and reply.whole is not None and self.alive:
-            self._known.learn(data, reply.headers, len(reply.whole))
+        if self._ended and self.inflate is None:
+            self._finish(reply, now)
+            if self._plain and self.alive:
+                self._plain = is_first and self._known.learn(data, reply.headers, len(reply.rest))
+        else:
+            self._judge(before, begun, now)
 
     def _broke(self, error: Exception) -> bool:
         """Take in that what arrived cannot be read on; tell whether that ends the exchange."""
@@ -213,14 +216,14 @@ class Connection(asyncio.Protocol):
             self._cut("protocol", f"sent what is not HTTP/1.1: {error}")
         return True
 
-    def _judge(self, before: int, begun: int) -> None:
+    def _judge(self, before: int, begun: int, now: float) -> None:
         """Go on from what was parsed: before it there were so many pieces of the body, and this status."""
         reply = self.reply
         assert reply is not None, "whatever ends a reply within the parser is a fault, which has been seen to"
         if self.inflate is not None and not self._decode(before):
             return
         if self._ended:
-            self._finish(reply)
+            self._finish(reply, now)
         elif self._grow(reply, before) or (self._status and not begun and reply.streamed):
             reply.wake()
 
@@ -301,8 +304,6 @@ class Connection(asyncio.Protocol):
         reply.first_byte_at = 0.0
         self.due = self._time() + self._limits.first_byte_s
 
-    # Ends.
-
     def _grow(self, reply: Reply, before: int) -> bool:
         """Account for the pieces of the body that have arrived; tell whether a reader may take them."""
         new = self.chunks[before:]
@@ -342,7 +343,7 @@ class Connection(asyncio.Protocol):
             self.chunks.append(data)
         return True
 
-    def _finish(self, reply: Reply) -> None:
+    def _finish(self, reply: Reply, now: float) -> None:
         """Let a complete reply go to its reader, if it is what it should be."""
         chunks, limits = self.chunks, self._limits
         if self.inflate is not None and not self.inflate.finished:
@@ -361,7 +362,7 @@ class Connection(asyncio.Protocol):
         self.sink = self.inflate = None
         self._ended = False
         self._status = self._barren = self._held = self._interim = 0
-        self._settle(reply, self._time())
+        self._settle(reply, now)
 
     def _settle(self, reply: Reply, now: float) -> None:
         """Give a reply that has ended to its reader, and the connection to the pool, if it is in step."""
@@ -388,7 +389,7 @@ class Connection(asyncio.Protocol):
             self._cut(kind, f"{how} within its reply")
         elif reply.delimited == "close":
             self._keep = False
-            self._finish(reply)
+            self._finish(reply, inf)
         else:
             self._cut("truncated", f"{how} before the end of its reply")
 

@@ -1,6 +1,6 @@
-"""What the head of a reply says about the rest: how the body ends, whether it streams, how it is packed; and which heads are known.
+"""What the head of a reply says about the rest: how the body ends, whether it streams, how it is packed; what of it is passed on.
 
-Pure. A head that came before, byte for byte, says what it said then: so a server that repeats its heads is not parsed anew for
+Pure, but for what it remembers, within bounds. A head that came before, byte for byte, says what it said then: so a server that repeats its heads is not parsed anew for
 each reply. Place in the line: `connection.py` asks; the parser has checked the form of every head by then.
 
 Source: RFC 9112 section 6 (the length of a body), RFC 9110 section 8.4 (codings).
@@ -17,17 +17,35 @@ HEAD_END: Final = b"\r\n\r\n"
 MOST_BYTES: Final = 512
 """Longer heads are not remembered: they are of services that number their replies, so no two of them are the same."""
 MOST_HEADS: Final = 256
+PAUSE: Final = 4096
+"""Where so many heads came and none of them again, this many replies go by before the next is remembered."""
+_MOST_LINES: Final = 12
 OK: Final = 200
 
 _STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
 _BODILESS: Final = frozenset({204, 304})
-_UNLIKE: Final = frozenset({b"set-cookie", b"content-encoding"})
+MOST_NAMES: Final = 1000
+_PASSED: Final = frozenset(
+    {b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version", b"x-amzn-requestid"}
+)
+_PASSED_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"openai-")
+_UNLIKE: Final = frozenset({b"content-encoding", b"set-cookie", b"x-request-id", b"request-id"})
 _KEEP_ALIVE: Final = re.compile(rb"timeout=(\d{1,6})")
 
 Delimited = Literal["length", "chunked", "close"]
 Framing = Mapping[bytes, bytes]
 """The headers by their names; of two with one name, the last."""
 Refusal = tuple[FaultKind, str]
+
+
+class Passed(dict[bytes, bool]):
+    """Whether clients rely on a header of this name, so that it is passed on to them; remembered, since names repeat."""
+
+    def __missing__(self, name: bytes) -> bool:
+        if len(self) >= MOST_NAMES:
+            self.clear()
+        is_passed = self[name] = name in _PASSED or name.startswith(_PASSED_PREFIXES)
+        return is_passed
 
 
 def weight(fields: Sequence[Header]) -> int:
@@ -45,7 +63,8 @@ def body(framing: Framing, status: int, *, keep: bool) -> tuple[bool, Delimited,
     if b"transfer-encoding" in framing:
         return streamed, "chunked", False
     if keep:
-        return streamed, "length", status == OK and not streamed and framing.keys().isdisjoint(_UNLIKE)
+        plain = status == OK and not streamed and len(framing) <= _MOST_LINES and framing.keys().isdisjoint(_UNLIKE)
+        return streamed, "length", plain
     return streamed, "length" if b"content-length" in framing or status in _BODILESS else "close", False
 
 
@@ -69,14 +88,27 @@ def promised(framing: Framing, version: str) -> tuple[Refusal | None, bytes, int
 
 
 class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
-    """Heads of whole replies that left their connections in step: what they say, and how long the body is."""
+    """Heads of whole replies that left their connections in step: what they say, and how long the body is.
 
-    def learn(self, data: bytes, fields: Sequence[Header], length: int) -> None:
-        """Remember the head of a plain reply that came as these bytes and had a body of that length."""
-        at = data.find(HEAD_END) + len(HEAD_END)
+    `useful` is set by whoever finds one.
+    """
+
+    useful = False
+    pause = 0
+
+    def learn(self, data: bytes, fields: Sequence[Header], length: int) -> bool:
+        """Remember the head of a plain reply that came as these bytes and had a body of that length; False if it is no use."""
+        if self.pause:
+            self.pause -= 1
+            return False
+        at = len(data) - length
         head = data[:at]
-        if at > MOST_BYTES or len(data) != at + length or head in self:
-            return
-        if len(self) >= MOST_HEADS:
-            self.clear()
-        self[head] = tuple(fields), length
+        if at > MOST_BYTES or data.find(HEAD_END) != at - len(HEAD_END):
+            return False
+        if head not in self:
+            if len(self) >= MOST_HEADS:
+                self.clear()
+                self.pause = 0 if self.useful else PAUSE
+                self.useful = False
+            self[head] = tuple(fields), length
+        return True

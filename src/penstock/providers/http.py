@@ -29,6 +29,7 @@ from penstock.errors import (
 from penstock.providers.auth import Header, authority, credential_headers, static_key
 from penstock.providers.exchange import Fault, Limits, Reply
 from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
+from penstock.providers.head import Passed
 from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
 from penstock.providers.pool import Address, Pool, SSLContext, proxy_for, trust_store
 from penstock.receipt import Lane
@@ -39,10 +40,6 @@ from penstock.wire.dialect import Dialect, StreamReader
 from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 
-PASSED_HEADERS = frozenset(
-    {b"retry-after", b"x-request-id", b"request-id", b"openai-processing-ms", b"openai-version", b"x-amzn-requestid"}
-)
-PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"openai-")
 HIDDEN = "the provider's own words quote a credential and are not shown."
 REMEMBERED = 1000
 """Paths of models that are remembered."""
@@ -101,6 +98,7 @@ class HttpProvider:
         self._fixed = _fixed_lines(address.host_header, settings)
         self._routes: dict[_Asked, _Route] = {}
         self._silent: Sequence[Header] = ()  # the headers of a reply, of which there was nothing to pass on
+        self._passed = Passed()
         self._begin = self._pool.begin
 
     async def send(self, call: Call, target: Target, deadline: float) -> "WholeExchange | StreamExchange":
@@ -203,7 +201,8 @@ class HttpProvider:
 
     def _pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
-        passed = [one for one in headers if one[0] in PASSED_HEADERS or one[0].startswith(PASSED_PREFIXES)]
+        is_passed = self._passed
+        passed = [one for one in headers if is_passed[one[0]]]
         if not passed:
             self._silent = headers
             return ()
