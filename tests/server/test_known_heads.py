@@ -33,9 +33,9 @@ def routes(monkeypatch):
     """How often the route of a request was made."""
     made = []
 
-    def count(*parts):
+    def count(*parts, **more):
         made.append(parts)
-        return Route(*parts)
+        return Route(*parts, **more)
 
     monkeypatch.setattr("penstock.server.app.Route", count)
     return made

@@ -49,7 +49,8 @@ class Route(Struct, frozen=True):
     """What a request for a call says beside its body: it follows from the head and the peer, and decides nothing.
 
     digest   of the caller's key, by which it is looked up anew for each call; None for what is no key
-    once     whether the caller wants one answer however often it asks, and `special` whether it says more about the call
+    once     whether the caller wants one answer however often it asks
+    special  whether it asks for a count, or says more about the call
     """
 
     speaks: Dialect
@@ -81,7 +82,9 @@ class App:
             if route is None:
                 await self._look_up(request, responder)
                 return
-            who = self._identify(request, route.caller, route.digest)
+            who = self.gateway.identify(route.caller, route.digest)
+            if who is OPEN_DOOR:
+                _stay_at_home(request)
             if route.once and self.once is not None and self.once.wanted(request):
                 await self._answer_once(route, request, who, responder)
             else:
@@ -106,9 +109,16 @@ class App:
         if request.method != "POST":
             raise _wrong_method(request, "POST")
         asked, fields, caller = endpoint.asked, request.fields or {}, read_caller(request)
-        once = HEADER in fields and asked.operation != "count"
-        speaks = dialect(endpoint.dialect, asked.operation)
-        route = Route(speaks, asked, caller, self.gateway.keys.digest(caller.key), once, not RARE.isdisjoint(fields))
+        counts = asked.operation == "count"
+        speaks, digest = dialect(endpoint.dialect, asked.operation), self.gateway.keys.digest(caller.key)
+        route = Route(
+            speaks,
+            asked,
+            caller,
+            digest,
+            once=HEADER in fields and not counts,
+            special=counts or not RARE.isdisjoint(fields),
+        )
         if request.head is not None:
             request.head.made = route  # all of it follows from the head and the peer
         return route
@@ -125,15 +135,16 @@ class App:
 
     async def _answer(self, route: Route, request: Request, who: Who, to: Responder | Recorder) -> bool:
         """Take a call through the gateway: an answer, embeddings or a count. Say whether it is a complete answer."""
-        speaks, gateway = route.speaks, self.gateway
+        speaks = route.speaks
         call = speaks.read_request(request.body, route.asked)
-        if route.special and request.fields is not None:
-            call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))
-        if route.asked.operation == "count":
-            count = await gateway.count(call, who, route.caller)
-            to.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
-            return True
-        flow = await gateway.begin(call, who, route.caller)
+        if route.special:
+            if request.fields is not None and not RARE.isdisjoint(request.fields):
+                call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))
+            if route.asked.operation == "count":
+                count = await self.gateway.count(call, who, route.caller)
+                to.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
+                return True
+        flow = await self.gateway.begin(call, who, route.caller)
         try:
             if call.stream:
                 return await _stream(speaks, call, flow, to)
@@ -143,15 +154,6 @@ class App:
             return _whole(speaks, call, flow.opening, chunk, to)
         finally:
             flow.close()
-
-    def _identify(self, request: Request, caller: Caller, digest: bytes | None) -> Who:
-        """Say who calls; while there is no key, nobody from a web page. Raises Unauthenticated or PermissionDenied."""
-        who = self.gateway.identify(caller, digest)
-        if who is OPEN_DOOR:
-            origin = request.header(b"origin")
-            host = (request.header(b"host") or b"").decode("latin-1")
-            refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
-        return who
 
     # -- lists of models, and everything else --
 
@@ -179,7 +181,9 @@ class App:
 
     async def _models(self, model: str | None, request: Request, responder: Responder) -> None:
         """List the models that a caller may use, or tell of one."""
-        who = self._identify(request, read_caller(request), None)
+        who = self.gateway.identify(read_caller(request))
+        if who is OPEN_DOOR:
+            _stay_at_home(request)
         speaks = dialect(dialect_at(request.path, request.fields or {}))
         router = self.gateway.router
         plans = [router.plan(name, who) for name in ([model] if model is not None else router.allowed(who))]
@@ -206,6 +210,13 @@ class App:
         responder.send(error.status, headers, speaks.write_error(error))
 
 
+def _stay_at_home(request: Request) -> None:
+    """While there is no key, answer nobody from a web page. Raises PermissionDenied."""
+    origin = request.header(b"origin")
+    host = (request.header(b"host") or b"").decode("latin-1")
+    refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
+
+
 async def _collected(chunk: Chunk | None, flow: Flow[Any] | Following) -> Chunk:
     """Read a reply of several chunks to its end, and put them together."""
     events: tuple[Event, ...] = ()
@@ -221,10 +232,9 @@ def _whole(speaks: Dialect, call: Call, opening: Opening, chunk: Chunk, to: Resp
     """Send a reply that is not streamed, in one piece with its cost. Say whether it is a complete answer."""
     events, raw, receipt = chunk.events, chunk.raw, chunk.receipt
     assert receipt is not None, "a reply has a last chunk, with its receipt"
-    failed = events[-1] if events else None
-    if isinstance(failed, Failed):
-        failed.error.call_id = opening.call_id
-        raise failed.error
+    if events and isinstance(events[-1], Failed):
+        events[-1].error.call_id = opening.call_id
+        raise events[-1].error
     headers = _headers(JSON, opening)
     if receipt.cost_nano_usd is not None:
         headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
