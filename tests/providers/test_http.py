@@ -500,6 +500,18 @@ async def test_a_whole_reply_that_is_closed_or_cannot_be_read_gives_no_more():
         await box.close()
 
 
+@pytest.mark.parametrize("body", [BODY, STREAMED])
+async def test_an_exchange_shows_neither_content_nor_credential(body):
+    async with upstream(whole(REPLY) if body is BODY else [*stream(HELLO, STOP, DONE)]) as one:
+        box = provider(one)
+        exchange = await box.send(CHAT.read_request(body), TARGET, asyncio.get_running_loop().time() + 5)
+        shown = repr(exchange)
+        exchange.close()
+        await box.close()
+    assert "sk-very-secret" not in shown
+    assert "Hello" not in shown
+
+
 async def test_what_is_remembered_of_questions_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "REMEMBERED", 3)
     async with upstream(whole(REPLY)) as one:

@@ -1,10 +1,10 @@
 """One HTTP/1.1 client connection and the reply that it carries: an `asyncio.Protocol` over llhttp.
 
 Writes a complete request with one `write`, parses the reply as it arrives and wakes its reader once per event: for a reply
-that is not a stream when the whole body is there, for a stream at the end of its head and then at each arrival. Every way
-to fail ends as one `Fault`, and a connection goes back to the pool only after a complete reply that leaves it in step. It
-knows bytes only: no dialect, no JSON, no retry (whoever owns retries reads `sent` and `reused`), no redirect followed. HEAD
-and CONNECT are not for it: whether their replies have a body cannot be told from the reply.
+that is not a stream when the whole body is there, for a stream at the end of its head and then at each arrival, which goes
+to its `sink` at once where there is one. A short reply whose head is known (`head.py`) is not parsed. Every way to fail ends
+as one `Fault`, and a connection goes back to the pool only after a complete reply that leaves it in step. It knows bytes only:
+no dialect, no JSON, no retry (see `sent`, `reused`), no redirect followed; HEAD and CONNECT are not for it.
 
 States of a connection: idle (`reply` is None), head (`_status` is 0), body, ended; then idle again, or dropped. Time is kept
 from outside: the sweep of `pool.py` compares `due` and `deadline` with its clock and calls `expire`.

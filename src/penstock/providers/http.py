@@ -99,7 +99,6 @@ class HttpProvider:
         self._routes: dict[_Asked, _Route] = {}
         self._silent: Sequence[Header] = ()  # the headers of a reply, of which there was nothing to pass on
         self._passed = Passed()
-        self._begin = self._pool.begin
 
     async def send(self, call: Call, target: Target, deadline: float) -> "WholeExchange | StreamExchange":
         """Send the call and wait until its reply begins (for one that is not a stream: until it is complete)."""
@@ -115,7 +114,7 @@ class HttpProvider:
         if body is None:
             lane = "translated"
             body, dropped = self._written(route.speaks, call, target)
-        reply = None if self._authority is not None else self._begin(_request(route, call, body), deadline)
+        reply = None if self._authority is not None else self._pool.begin(_request(route, call, body), deadline)
         if reply is None:  # a signature or a connection has to be had first
             reply = await self._ask(route, call, body, target, deadline)
         elif reply.waiter is not None:
@@ -130,9 +129,9 @@ class HttpProvider:
             lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
         headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
         if reply.whole is not None:
-            return WholeExchange(self, route, reply.whole, target.id, lane, dropped, headers)
+            return WholeExchange(self, route.speaks, reply.whole, target.id, lane, dropped, headers, route.own)
         reader = route.speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
-        return StreamExchange(self, route, reply, target.id, lane, dropped, headers, reader, call.stream)
+        return StreamExchange(self, reader, reply, target.id, lane, dropped, headers, route.own, call.stream)
 
     async def count(self, call: Call, target: Target, deadline: float) -> int | None:
         """Ask the provider how many tokens a prompt has; None where it has no such question."""
@@ -201,8 +200,7 @@ class HttpProvider:
 
     def _pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
-        is_passed = self._passed
-        passed = [one for one in headers if is_passed[one[0]]]
+        passed = [one for one in headers if self._passed[one[0]]]
         if not passed:
             self._silent = headers
             return ()
@@ -260,13 +258,16 @@ class WholeExchange(Struct, eq=False):
     """One reply that came in one piece."""
 
     provider: HttpProvider
-    route: _Route
+    speaks: Dialect
     body: bytes | None  # until it is read
     target: str
     lane: Lane
     dropped: tuple[str, ...]
     headers: tuple[Header, ...]
+    own: bool  # provider and caller speak the same
     status: int = 200
+
+    __repr__ = object.__repr__  # shows no content
 
     async def read(self) -> Chunk | None:
         """Give the reply; None after it."""
@@ -275,10 +276,10 @@ class WholeExchange(Struct, eq=False):
             return None
         self.body = None
         if self.lane == "verbatim":
-            events = self.route.speaks.tap_reply(body)
+            events = self.speaks.tap_reply(body)
         else:
-            events = self.route.speaks.read_reply(body)
-            events = events if self.route.own else neutral(events)
+            events = self.speaks.read_reply(body)
+            events = events if self.own else neutral(events)
         if Failed in map(type, events):
             self.provider.shield_events(events)
         return Chunk(events, body if self.lane == "verbatim" else None)
@@ -292,17 +293,19 @@ class StreamExchange(Struct, eq=False):
     """One reply while it comes in."""
 
     provider: HttpProvider
-    route: _Route
+    reader: StreamReader
     reply: Reply
     target: str
     lane: Lane
     dropped: tuple[str, ...]
     headers: tuple[Header, ...]
-    reader: StreamReader
-    asked: bool
+    own: bool
+    asked: bool  # for a stream
     status: int = 200
     done: bool = False
-    ended: bool = False
+    ended: bool = False  # the last event was seen
+
+    __repr__ = object.__repr__
 
     async def read(self) -> Chunk | None:
         """Give what arrived since the last read; None after the end."""
@@ -315,7 +318,7 @@ class StreamExchange(Struct, eq=False):
         except Fault as fault:
             raise failure(fault, self.target) from None
         self.done = data is None
-        return self._hand(_as_it_is, data)
+        return self._hand(lambda chunk: chunk, data)
 
     async def pump(self, give: Callable[[Chunk], bool]) -> bool:
         """Hand each chunk to `give` the moment it arrives, until it says True; False where the reply has no more."""
@@ -333,7 +336,7 @@ class StreamExchange(Struct, eq=False):
         if events and (kind := type(events[-1])) in _LAST:
             self.ended = kind is Ended
             self.provider.shield_events(events)
-        if not self.route.own:
+        if not self.own:
             events = neutral(events)
         return give(Chunk(events, reader.passed if self.lane == "verbatim" else None))
 
@@ -344,10 +347,6 @@ class StreamExchange(Struct, eq=False):
             self.reply.leave()
         else:
             self.reply.close()
-
-
-def _as_it_is(chunk: Chunk) -> Chunk:
-    return chunk
 
 
 def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> bytes:
