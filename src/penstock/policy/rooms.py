@@ -11,8 +11,9 @@ from penstock.call import Limits
 from penstock.errors import RateLimited
 from penstock.policy.rates import NO_LIMIT, Slice, Window
 
-SHARE = 0.05
-"""What the latest call counts for, at least, in the mean time that calls stay."""
+FEW = 20
+SHARE = 1 / FEW
+"""What the latest call counts for, at least, in the mean time that calls stay; fewer calls count for the same each."""
 MARGIN = 1.25
 """Half of all waits are longer than expected: so much longer nearly none is."""
 UNKNOWN_S = 1.0
@@ -85,7 +86,7 @@ class Room:
         """Give a place back; the call used so many tokens. Give whether somebody waits for it."""
         self.inside -= 1
         self.calls += 1
-        self.mean_s += max(SHARE, 1 / self.calls) * (stayed_s - self.mean_s)
+        self.mean_s += (SHARE if self.calls >= FEW else 1 / self.calls) * (stayed_s - self.mean_s)
         _, taken, estimate = place
         if estimate and taken is not None and self.rates is not None and self.most_tokens:
             self.rates.correct(taken, tokens - estimate, now)
