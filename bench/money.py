@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT / "src")]
 import uvloop  # noqa: E402  # as the others
 from msgspec import structs  # noqa: E402  # as the others
 
+from penstock import accounting  # noqa: E402  # needs the path above
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who  # noqa: E402  # needs the path above
 from penstock.config import load  # noqa: E402
 from penstock.execute import LiveTry  # noqa: E402
@@ -34,7 +35,7 @@ from penstock.flow import Flow  # noqa: E402
 from penstock.gateway import Gateway, start  # noqa: E402
 from penstock.inflight import InFlight  # noqa: E402
 from penstock.meter import NEVER, Meter  # noqa: E402
-from penstock.receipt import Receipt, Usage  # noqa: E402
+from penstock.receipt import Receipt, Settled, Usage  # noqa: E402
 from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, UsageReported  # noqa: E402
 from penstock.routing.attempts import Try  # noqa: E402
 from penstock.server.serve import MIDDLE, OLD, YOUNG  # noqa: E402
@@ -65,7 +66,8 @@ ANSWER = Chunk(
     b"{}",
 )
 CALLER = Caller()
-NOTHING = Receipt("", 0, "chat", "fast", "ok", 200)
+NOTHING = Settled("", "ok", None, 0, 11, lambda: Receipt("", 0, "chat", "fast", "ok", 200))
+LABELS = ("web", "fast", "p/m", "ok")
 TARGET_US, TARGET_NS = 25.0, 60.0
 
 
@@ -114,17 +116,17 @@ def without_money(gateway: Gateway) -> None:
         del target
         flight.intended = True
 
-    def settle(flight: InFlight[Any]) -> Receipt:
-        if flight.receipt is None:
-            flight.receipt, now = NOTHING, clock()
+    def settle(flight: InFlight[Any]) -> Settled:
+        if flight.settled is None:
+            flight.settled, now = NOTHING, clock()
             for live in flight.tries:
                 live.end("ok", now, None)
             if flight.ticket is not None:
                 books.leave(flight.ticket, 11, now)
             accounts._deadlines.forget(flight)
-            books.observe(NOTHING)
+            books.count(LABELS, 1, (9, 2), 0, 100, 50)
             accounts._closed()
-        return flight.receipt
+        return flight.settled
 
     accounts.reserve, accounts.intend, gateway.settle = reserve, intend, settle  # type: ignore[method-assign]
 
@@ -195,11 +197,11 @@ async def parts(calls: int) -> dict[str, float]:
         accounts, ledger = gateway._accounts, gateway.ledger
         timed("hold: the ceiling and three budgets", accounts, "_hold")
         timed("intent: made and journalled", accounts, "intend")
-        timed("receipt: made (tries, usage, cost)", InFlight, "close")
-        timed("receipt: packed and journalled", ledger, "settle")
+        timed("row of the receipt: made (usage, cost)", accounting, "settle")
+        timed("row of the receipt: packed and journalled", ledger, "settle_row")
         timed("settlement of the budgets", gateway.reservations, "settle")
-        timed("metrics", gateway.metrics, "observe")
-        accounts._books = structs.replace(accounts._books, observe=gateway.metrics.observe)
+        timed("metrics", gateway.metrics, "count")
+        accounts._books = structs.replace(accounts._books, count=gateway.metrics.count)
         timed("row in the store (SQLite, 512 at a time)", ledger, "flush")
         await make(gateway, calls)
         await gateway.close()

@@ -13,7 +13,7 @@ from penstock.errors import BudgetExhausted
 from penstock.execute import LiveTry
 from penstock.flushing import Flusher
 from penstock.inflight import InFlight
-from penstock.receipt import Receipt, Usage
+from penstock.receipt import Receipt, Settled, Usage
 from penstock.reply import TextDelta, UsageReported
 from penstock.reservations import Reservations
 from penstock.routing.attempts import Try
@@ -32,7 +32,13 @@ def accounts(tmp_path):
     config = load(str(tmp_path / "penstock.toml"), {"PENSTOCK_HOME": str(tmp_path)})
     reservations = Reservations(config, now_ns=0, sums=lambda *_: ())
     books = Books(
-        Flusher(None), reservations, lambda *_: None, lambda _: None, Calibration(list, lambda _: None), "hash"
+        Flusher(None),
+        reservations,
+        lambda *_: None,
+        lambda _: None,
+        lambda *_: None,
+        Calibration(list, lambda _: None),
+        "hash",
     )
     return Accounting(books, None, lambda: 0.0, lambda: None)
 
@@ -77,7 +83,7 @@ class Reply:
         self.accounts = accounts
         target = target or Target(id="a/m", provider="a", model="m", dialect="chat", prices=PRICED)
         self.reservations = reserving(None if room is None else held + room, soft=soft)
-        accounts._books = structs.replace(accounts._books, reservations=self.reservations)
+        accounts._reservations = self.reservations
         call = structs.replace(CALL, input_bound=bound)
         self.flight = InFlight("id", 0, 0.0, call, WEB)
         self.flight.ceiling = held
@@ -239,17 +245,22 @@ def test_a_report_without_an_input_leaves_that_to_the_count():
 def test_a_call_that_cost_more_than_was_held_is_logged_once_per_target_and_counted(accounts, caplog):
     reply = Reply(accounts, 10**9)
     receipt = Receipt("id", 0, "chat", "m", "ok", 200, target="a/m", cost_nano_usd=HELD + 1)
-    accounts._books = structs.replace(accounts._books, flusher=Settled())
+    accounts._books, accounts._ledger = structs.replace(accounts._books, flusher=Flushes()), Flushes.ledger
     accounts._deadlines = Forgetful()
+
+    def book(receipt):
+        reply.flight.settled = Settled("id", "ok", None, receipt.cost_nano_usd, 0, lambda: receipt)
+        accounts._book(reply.flight, None, 0.0)
+
     for _ in range(2):
-        accounts._book(reply.flight, receipt, 0.0)
+        book(receipt)
     assert accounts.outgrown == {"a/m": 2}
     (line,) = [record.message for record in caplog.records]
     assert "cost 0.001000001 USD, more than the 0.001" in line
     assert reply.state == (HELD + 1, 0), "never clipped"
-    accounts._book(reply.flight, structs.replace(receipt, cost_nano_usd=HELD), 0.0)
+    book(structs.replace(receipt, cost_nano_usd=HELD))
     accounts.again(reply.flight)
-    accounts._book(reply.flight, structs.replace(receipt, cost_nano_usd=2 * HELD), 0.0)
+    book(structs.replace(receipt, cost_nano_usd=2 * HELD))
     assert accounts.outgrown == {"a/m": 2}, "two tries were held for"
 
 
@@ -258,7 +269,7 @@ class Ledger:
         pass
 
 
-class Settled:
+class Flushes:
     ledger = Ledger()
 
     def soon(self):

@@ -29,11 +29,11 @@ class Line:
         self.settled = []
 
     def settle(self, flight):
-        if flight.receipt is None:
+        if flight.settled is None:
             error = flight.error
-            flight.receipt = Receipt("id", 0, "chat", "fast", flight.status, 200 if error is None else error.status)
-            self.settled.append(flight.receipt)
-        return flight.receipt
+            flight.settled = Receipt("id", 0, "chat", "fast", flight.status, 200 if error is None else error.status)
+            self.settled.append(flight.settled)
+        return flight.settled
 
     def abandon(self, flight):
         self.settle(flight)
@@ -131,7 +131,7 @@ async def test_chunks_pass_as_they_are_and_the_last_has_the_one_receipt(kind, wa
     assert [(chunk.events, chunk.raw) for chunk in chunks] == [(c.events, c.raw) for c in (ONE, TWO, LAST)]
     assert [chunk.receipt for chunk in chunks] == [None, None, line.settled[0]]
     assert len(line.settled) == 1
-    assert flight.receipt.status == "ok"
+    assert flight.settled.status == "ok"
     assert flow.done
     assert await flow.next() is None
 
@@ -175,7 +175,7 @@ async def test_what_breaks_off_ends_in_one_failure_and_one_receipt(kind, way, en
     assert type(failed.error) is error
     assert chunks[:-1] == [ONE, TWO]
     assert chunks[-1].receipt is line.settled[0]
-    assert flight.receipt.status == "error"
+    assert flight.settled.status == "error"
 
 
 @pytest.mark.parametrize("kind", [Played, Pushed])
@@ -237,7 +237,7 @@ async def test_a_flow_that_is_left_is_settled_as_cancelled_once():
     flow.close()
     flow.close()
 
-    assert flight.receipt.status == "cancelled"
+    assert flight.settled.status == "cancelled"
     assert isinstance(flight.error, ClientClosed)
     assert len(line.settled) == 1
     assert await flow.next() is None
@@ -296,7 +296,7 @@ async def test_a_reply_is_looked_at_when_it_passes_its_limit_and_ends_in_one_fai
     (failed,) = chunks[-1].events
     assert isinstance(failed.error, BudgetExhausted)
     assert chunks[-1].receipt is line.settled[0]
-    assert (flight.receipt.status, flight.receipt.http_status) == ("error", 402)
+    assert (flight.settled.status, flight.settled.http_status) == ("error", 402)
     assert len(line.settled) == 1
 
 
@@ -308,7 +308,7 @@ async def test_a_first_chunk_that_may_not_pass_is_the_one_failure(way):
     (chunk,) = chunks[0] if way is pumped else chunks
 
     assert isinstance(chunk.events[0].error, BudgetExhausted)
-    assert (chunk.receipt, flight.receipt.http_status) == (line.settled[0], 402)
+    assert (chunk.receipt, flight.settled.http_status) == (line.settled[0], 402)
 
 
 @pytest.mark.parametrize("kind", [Played, Pushed])
@@ -320,7 +320,7 @@ async def test_a_reply_that_is_complete_is_not_asked_for_more_money(kind, way):
     await way(flow)
 
     assert line.looked == [3]
-    assert flight.receipt.status == "ok"
+    assert flight.settled.status == "ok"
 
 
 async def test_a_whole_reply_is_never_looked_at():
@@ -328,4 +328,4 @@ async def test_a_whole_reply_is_never_looked_at():
     flow, _, flight = flowing(Chunk((TextDelta("all"), Finished("stop"), Ended()), b"{}"), Played(), line)
     await pulled(flow)
 
-    assert (line.looked, flight.receipt.status) == ([], "ok")
+    assert (line.looked, flight.settled.status) == ([], "ok")

@@ -253,13 +253,13 @@ ENDS = {
 @asynccontextmanager
 async def races(folder, **played):
     async with world(folder, config=RACES, **played) as one:
-        one.settled, settle = [], one.gateway.ledger.settle
+        one.settled, settle = [], one.gateway.ledger._settle
 
-        def settled(receipt):
-            one.settled.append(receipt.id)
-            return settle(receipt)
+        def settled(call_id, *written):
+            one.settled.append(call_id)
+            return settle(call_id, *written)
 
-        with patch.object(one.gateway.ledger, "settle", settled):
+        with patch.object(one.gateway.ledger, "_settle", settled):
             yield one
 
 
@@ -346,7 +346,7 @@ async def test_no_call_outlasts_its_deadline_wherever_it_is(tmp_path, script):
 @stepping
 async def test_a_further_try_that_cannot_be_paid_for_leaves_no_slot(tmp_path):
     async with races(tmp_path, a=Played(worked(UpstreamTimeout("silent"))), b=Played(ANSWER)) as one:
-        first, asked = one.gateway.reservations.hold, []
+        first, asked = one.gateway.reservations.budgets.hold, []
 
         def hold(*about):
             asked.append(about)
@@ -354,7 +354,7 @@ async def test_a_further_try_that_cannot_be_paid_for_leaves_no_slot(tmp_path):
                 raise Overloaded("The budgets of this machine are busy.")
             return first(*about)
 
-        with patch.object(one.gateway.reservations, "hold", hold), pytest.raises(Overloaded):
+        with patch.object(one.gateway.reservations.budgets, "hold", hold), pytest.raises(Overloaded):
             await taken(one, ask(), WEB, Caller())
         assert not idle(one)
 

@@ -79,7 +79,6 @@ def test_an_answered_call_tells_who_what_when_and_how_much():
     flight.tries = [tried(reply=reply, events=events, first_at=101.25)]
     receipt = closed(flight)
 
-    assert receipt is flight.receipt
     assert (receipt.id, receipt.started_ns) == (flight.id, 1_700_000_000_000_000_000)
     assert (receipt.dialect, receipt.model, receipt.streamed) == ("chat", "fast", True)
     assert (receipt.key_id, receipt.team, receipt.feature) == ("key_1", "web", "demo")

@@ -16,14 +16,16 @@ from penstock.calibrating import Calibration
 from penstock.call import Call, Ticket
 from penstock.counting import estimate
 from penstock.deadlines import Deadlines
-from penstock.errors import BudgetExhausted, DeadlineExceeded, LimitError
+from penstock.errors import BudgetExhausted, DeadlineExceeded, LimitError, PenstockError
 from penstock.flushing import Flusher
 from penstock.inflight import InFlight, LiveTry, rough
 from penstock.ledger.limits import ENDLESS, Hold
 from penstock.ledger.records import Intent
+from penstock.ledger.rows import Row
 from penstock.meter import LOOK_BYTES, NEVER, Meter
-from penstock.receipt import Receipt, Usage
+from penstock.receipt import Receipt, Settled, Usage
 from penstock.reservations import Reservations
+from penstock.settlement import COST, INTO, MODEL, OUT, TARGET, TEAM, TOTAL, TTFT, settle
 from penstock.target import TOKENS_PER_RATE, Target, usd
 
 log = logging.getLogger("penstock")
@@ -43,6 +45,9 @@ FEW = 32
 """One part in so many of what has passed is not counted again, as long as there is something to spare."""
 BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to have where nobody has counted it."""
+
+Count = Callable[[tuple[str, str, str, str], int, tuple[int, int], int | None, int, int | None], None]
+"""See `Metrics.count`."""
 
 _NS_PER_DAY = 86_400_000_000_000
 _EPOCH = 719_163
@@ -67,12 +72,13 @@ class Priced(Protocol):
 
 
 class Books(Struct, frozen=True):
-    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them (`observe`)."""
+    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them (`observe`, or `count` where the figures are at hand)."""
 
     flusher: Flusher
     reservations: Reservations
     leave: Callable[[Ticket, int, float], None]
     observe: Callable[[Receipt], None]
+    count: Count
     calibration: Calibration
     config_hash: str
 
@@ -88,6 +94,7 @@ class Accounting:
         closed: Callable[[], None],
     ) -> None:
         self._books = books
+        self._ledger, self._reservations = books.flusher.ledger, books.reservations
         self._deadlines = deadlines
         self._clock = clock
         self._closed = closed
@@ -109,13 +116,13 @@ class Accounting:
         try:
             self._hold(flight, plan, max(count.band[1] for count in counts))
         except BudgetExhausted:
-            self._books.reservations.refuse(flight.who, flight.ceiling, flight.started_ns, flight.call.model)
+            self._reservations.refuse(flight.who, flight.ceiling, flight.started_ns, flight.call.model)
             raise
 
     def again(self, flight: InFlight[Hold]) -> None:
         """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
-        hold, model = self._books.reservations.hold, flight.call.model
-        flight.holds.append(hold(flight.who, flight.ceiling, flight.started_ns, flight.id, model))
+        hold = self._reservations.budgets.hold
+        flight.holds.append(hold(flight.who, flight.ceiling, flight.started_ns, flight.id, flight.call.model))
 
     def grow(self, flight: InFlight[Hold], live: LiveTry) -> None:
         """Look at a reply that flows: hold more where it may come to cost what is held, and say when to look again.
@@ -146,7 +153,7 @@ class Accounting:
         refused: LimitError | None = None
         for ceiling in (max(before + before // 2, spent + step), (spent + small) * SPARE // (SPARE - 1) + 1):
             try:
-                self._books.reservations.grow(hold, ceiling)
+                self._reservations.grow(hold, ceiling)
             except LimitError as error:
                 refused = error
             else:
@@ -165,7 +172,7 @@ class Accounting:
     def _price(self, flight: InFlight[Hold], live: LiveTry, into: int, out: int) -> int:
         """Give the most that so many tokens cost at this target."""
         target, day = live.target, self._today(flight.started_ns)
-        return self._books.reservations.dearest((target,), (target.id,), day, (into, out)) or 0
+        return self._reservations.dearest((target,), (target.id,), day, (into, out)) or 0
 
     def _output_for(self, flight: InFlight[Hold], live: LiveTry, nano_usd: int, into: int) -> int:
         """Give how many output tokens so much money is enough for; below 0 where not even the input is paid by it."""
@@ -176,18 +183,18 @@ class Accounting:
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
         tokens = (input_tokens + TEMPLATE_TOKENS, plan.output_bound(call))
-        return self._books.reservations.dearest(plan.targets, plan.ids, self._today(now_ns), tokens)
+        return self._reservations.dearest(plan.targets, plan.ids, self._today(now_ns), tokens)
 
     def intend(self, flight: InFlight[Hold], target: Target) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost."""
-        who = flight.who
-        self._books.flusher.ledger.intend(
+        who, call = flight.who, flight.call
+        self._ledger.intend(
             Intent(  # by position: see InFlight.close
                 flight.id,
                 flight.started_ns,
-                flight.call.dialect,
-                flight.call.model,
-                flight.call.stream,
+                call.dialect,
+                call.model,
+                call.stream,
                 who.key_id,
                 who.team,
                 who.feature,
@@ -200,40 +207,53 @@ class Accounting:
         )
         flight.intended = True
 
-    def settle(self, flight: InFlight[Hold]) -> Receipt:
-        """Close the call and give its receipt; once, however often it is called."""
-        if flight.receipt is not None:
-            return flight.receipt
-        now, day, books = self._clock(), self._today(flight.started_ns), self._books
-        if (error := flight.error) is not None:
-            error.call_id = flight.id
-            if isinstance(error, DeadlineExceeded) and flight.tries and flight.tries[-1].status == "open":
-                error.worked = flight.tries[-1].sent  # that one was asked and never said no
+    def settle(self, flight: InFlight[Hold]) -> Settled:
+        """Close the call and say how it ended; once, however often it is called."""
+        if flight.settled is not None:
+            return flight.settled
+        now, day = self._clock(), self._today(flight.started_ns)
+        if flight.error is not None:
+            self._name(flight, flight.error)
+        config_hash = self._books.config_hash
         try:
-            flight.close(now, day, _estimate, books.config_hash)
-        finally:  # whatever a provider's exchange or a prompt does on the way
-            receipt = self._book(flight, flight.receipt or flight.close(now, day, _rough, books.config_hash), now)
-        return receipt
+            row = settle(flight, now, day, _estimate, config_hash)
+        except BaseException:  # whatever a provider's exchange or a prompt does on the way
+            self._book(flight, settle(flight, now, day, _rough, config_hash), now)
+            raise
+        return self._book(flight, row, now)
+
+    def _name(self, flight: InFlight[Hold], error: PenstockError) -> None:
+        """Tell an error whose it is, and whether its provider may have worked for it."""
+        error.call_id = flight.id
+        if isinstance(error, DeadlineExceeded) and flight.tries and flight.tries[-1].status == "open":
+            error.worked = flight.tries[-1].sent  # that one was asked and never said no
 
     def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
         flight.ceiling = self.dearest(plan, flight.call, tokens, flight.started_ns)
         self.again(flight)
 
-    def _book(self, flight: InFlight[Any], receipt: Receipt, now: float) -> Receipt:
-        """Write the receipt down, and give back what was reserved."""
-        books, cost = self._books, receipt.cost_nano_usd or 0
-        books.flusher.ledger.settle(receipt)
-        books.reservations.settle(flight.holds, cost)
+    def _book(self, flight: InFlight[Any], row: Row | None, now: float) -> Settled:
+        """Write down how a call ended, and give back what was reserved."""
+        books, settled = self._books, flight.settled
+        assert settled is not None, "a call is booked once it is settled"
+        cost = settled.cost_nano_usd or 0
+        if row is None:
+            self._ledger.settle(settled.receipt)
+            books.observe(settled.receipt)
+        else:
+            self._ledger.settle_row(row, settled)
+            labels, tokens = (row[TEAM], row[MODEL], row[TARGET], "ok"), (row[INTO], row[OUT])
+            books.count(labels, 1, tokens, row[COST], row[TOTAL], row[TTFT])
+        self._reservations.settle(flight.holds, cost)
         if cost > (flight.ceiling or 0):
-            self._note(flight, receipt, cost)
+            self._note(flight, settled.receipt, cost)
         if flight.ticket is not None:
-            books.leave(flight.ticket, receipt.usage.input_tokens + receipt.usage.output_tokens, now)
+            books.leave(flight.ticket, settled.tokens, now)
         self._deadlines.forget(flight)
-        books.observe(receipt)
         books.calibration.settled(flight, now)
         books.flusher.soon()
         self._closed()
-        return receipt
+        return settled
 
     def _note(self, flight: InFlight[Any], receipt: Receipt, cost: int) -> None:
         """Count a call that cost more than was held for all of its tries, and log the first of each target."""

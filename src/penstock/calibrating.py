@@ -56,7 +56,7 @@ class Calibration:
         self._read, self._write = read, write
         self._factors: dict[str, Factor] = {}
         self._met: dict[str, int] = {}  # calls of each target that could have been learnt from
-        self._next_at = 0.0
+        self._next_at: dict[str, float] = {}  # when to learn from a target's calls again
         self._queue: deque[tuple[Call, Target, int]] = deque()
         self._work: asyncio.Task[None] | None = None
         self._changed: set[str] = set()
@@ -69,27 +69,27 @@ class Calibration:
 
         `now` is the loop's seconds.
         """
-        if target.profile.tokenizer is not None or usage is None or usage.source != "provider":
+        if now < self._next_at.get(target.id, now) or target.profile.tokenizer is not None:
             return
-        if target.free or self._closed:
+        if usage is None or usage.source != "provider" or target.free or self._closed:
             return
         met = self._met[target.id] = self._met.get(target.id, 0) + 1
-        if met > FIRST and (met % EVERY or now < self._next_at):
+        if met > FIRST and met % EVERY:
             return
         size = call.input_bound or len(call.raw)
         if size > LONGEST_BYTES or call.native or call.operation != "generate" or len(self._queue) >= WAITING:
             return
-        self._next_at = now + PACE_S
+        if met > FIRST:
+            self._next_at[target.id] = now + PACE_S
         self._queue.append((call, target, usage.input_tokens))
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._learn())
 
     def settled(self, flight: InFlight[Any], now: float) -> None:
         """Take in what was reported for the tries of a call that is over. What was gone on with has not the prompt of the call."""
-        if not flight.continues:
-            for live in flight.tries:
-                if live.target.profile.tokenizer is None:
-                    self.observe(flight.call, live.target, live.meter.usage, now)
+        for live in flight.tries:
+            if live.target.profile.tokenizer is None and not flight.continues:
+                self.observe(flight.call, live.target, live.meter.usage, now)
 
     def corrected(self, count: Count, target: Target) -> Count:
         """Apply what is known of a target to an estimate; other counts stay as they are."""

@@ -14,7 +14,7 @@ from penstock.errors import ClientClosed, PenstockError, UpstreamError, Upstream
 from penstock.event import Event, Failed
 from penstock.execute import LiveTry, name_target
 from penstock.inflight import InFlight
-from penstock.receipt import Receipt
+from penstock.receipt import Receipt, Settled
 from penstock.reply import Chunk, Opening
 
 H = TypeVar("H")
@@ -28,7 +28,7 @@ Pump = Callable[[Callable[[Chunk], bool]], Awaitable[bool]]
 class Line(Protocol[H]):
     """What a flow needs of the gateway."""
 
-    def settle(self, flight: InFlight[H]) -> Receipt:
+    def settle(self, flight: InFlight[H]) -> Settled | Receipt:
         """Close the call, once, and give its receipt."""
         ...
 
@@ -107,7 +107,7 @@ class Flow(Generic[H]):
             await self._run(give, room)
         except asyncio.CancelledError as why:
             flight = self._flight
-            if flight.receipt is None:  # it waited for room
+            if flight.settled is None:  # it waited for room
                 flight.cut(why)
             if not (self.done or flight.error is None or isinstance(flight.error, ClientClosed)):
                 chunk = self._ended(flight.error)
@@ -132,7 +132,7 @@ class Flow(Generic[H]):
     def close(self) -> None:
         """Settle the call if it has not come to its end: nobody reads on."""
         self.done = True
-        if self._flight.receipt is None:
+        if self._flight.settled is None:
             self._flight.cut(GeneratorExit())
             self._line.abandon(self._flight)
 

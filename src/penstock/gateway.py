@@ -107,7 +107,8 @@ class Gateway:
         self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
         learnt = self._learnt = process.calibration
-        books = Books(process.flusher, self.reservations, self.lobby.leave, self.metrics.observe, learnt, config.hash)
+        observe, count = self.metrics.observe, self.metrics.count
+        books = Books(process.flusher, self.reservations, self.lobby.leave, observe, count, learnt, config.hash)
         self._accounts = Accounting(books, self._deadlines, process.clock, self._closed)
         self.settle, self.grow = self._accounts.settle, self._accounts.grow
         rules, again = Rules.of(config.providers, self.health, process.rng), self._accounts.again
@@ -192,7 +193,7 @@ class Gateway:
 
         def finish(error: PenstockError | None, theirs: Receipt | None) -> Receipt:
             flight.follow(error, theirs)
-            return self.settle(flight)
+            return self.settle(flight).receipt
 
         terms, joining = Terms(fresh_s, single=fresh_s is not None), Joining(flight.id, flight.deadline, finish)
         found = await self.sharing.begin(
@@ -297,7 +298,7 @@ class Gateway:
 
     def abandon(self, flight: InFlight[Hold]) -> None:
         """Settle a call that nobody waits for any more, at once or when its reply has been read to the end."""
-        if flight.receipt is None and self._drains.wants(flight):
+        if flight.settled is None and self._drains.wants(flight):
             self._drains.begin(flight)
         else:
             self._drains.give_up(flight)

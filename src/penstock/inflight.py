@@ -14,7 +14,7 @@ from penstock.call import Call, Ticket, Who
 from penstock.errors import SHUTDOWN, ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
 from penstock.event import Ended, Finished, Started, TextDelta
 from penstock.execute import LiveTry, TryStatus
-from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Status, Usage, UsageSource
+from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Settled, Status, Usage, UsageSource
 from penstock.reply import Chunk, Opening
 from penstock.target import Cost, Target, cost
 
@@ -65,7 +65,7 @@ class InFlight(Generic[H]):
     """One call between its admission and its receipt."""
 
     __slots__ = (
-        *("began", "call", "error", "id", "receipt", "started_ns", "status", "tries", "who"),
+        *("began", "call", "error", "id", "settled", "started_ns", "status", "tries", "who"),
         *("cancels", "ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
         *("baseline", "cache", "continues", "key", "lane", "plan", "pursuit", "saved", "stands_for", "stored"),
     )
@@ -80,7 +80,7 @@ class InFlight(Generic[H]):
         self.tries: list[LiveTry] = []
         self.status: Status = "ok"
         self.error: PenstockError | None = None
-        self.receipt: Receipt | None = None
+        self.settled: Settled | None = None
         # what is reserved for it, and its time
         self.ticket: Ticket | None = None
         self.ceiling: int | None = None
@@ -103,6 +103,13 @@ class InFlight(Generic[H]):
         self.lane: Lane | None = None  # and its lane
         self.stored: tuple[Kept, Target | None] | None = None  # an answer of the cache, and who gave it
         self.saved = 0  # what another call paid for the answer that this one shares, in nano-dollars
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it went as nearly every call does: what a target answered was given out, and nothing else."""
+        if self.error is not None or self.status != "ok" or self.stands_for or self.lane is not None:
+            return False
+        return not self.continues and (self.baseline is None or self.baseline is self.tries[-1].target)
 
     def degrade(self, stands_for: str, lane: Lane, cache: str, status: Status = "degraded") -> None:
         """Note what answers instead of a target."""
@@ -177,18 +184,25 @@ class InFlight(Generic[H]):
         ending: TryStatus = "ok" if error is None else "cancelled" if self.status == "cancelled" else "error"
         for live in tries:
             live.end(ending, now, error)
-        rows = tuple([self._attempt(live, day, estimate) for live in tries])
-        last = tries[-1] if tries else None
-        first_at = None if last is None else last.first_at
+        if len(tries) == 1:
+            last: LiveTry | None = tries[0]
+            row = self._attempt(tries[0], day, estimate)
+            rows: tuple[Attempt, ...] = (row,)
+            used, total, cost_status = row.usage or NO_USAGE, row.cost_nano_usd, row.cost_status
+        else:
+            last = tries[-1] if tries else None
+            rows = tuple([self._attempt(live, day, estimate) for live in tries])
+            used, (total, cost_status) = _total(rows), _sum(rows)
+        first_at, exchange, target, finish = None, None, None, None
+        if last is not None:
+            first_at, exchange, target, finish = last.first_at, last.exchange, last.target, last.meter.finish
         if self.continues:  # what came first came from the try that was cut
             first_at = min([live.first_at for live in tries if live.first_at is not None], default=None)
-        exchange = None if last is None else last.exchange
-        stands_for, baseline = self.stands_for, self.baseline
-        total, cost_status = _sum(rows)
-        routed = 0
-        if last is not None and last.target is not baseline and baseline is not None and error is None:
-            routed = 0 if stands_for else _routed(rows[-1], baseline, day)
-        self.receipt = Receipt(
+        stands_for, baseline, routed = self.stands_for, self.baseline, 0
+        if baseline is not None and target is not None and target is not baseline and error is None and not stands_for:
+            routed = _routed(rows[-1], baseline, day)
+        began = self.began
+        return Receipt(
             self.id,
             self.started_ns,
             call.dialect,
@@ -201,15 +215,15 @@ class InFlight(Generic[H]):
             who.feature,
             who.user,
             who.session,
-            stands_for or (None if last is None else last.target.id),
+            stands_for or (None if target is None else target.id),
             None if error is None else error.code,
             None if error is None else _origin(self.status, error),
-            None if last is None else last.meter.finish,
-            _total(rows),
+            finish,
+            used,
             total,
             cost_status,
-            None if first_at is None else int((first_at - self.began) * 1e6),
-            int((now - self.began) * 1e6),
+            None if first_at is None else int((first_at - began) * 1e6),
+            int((now - began) * 1e6),
             self.lane or (None if exchange is None else exchange.lane),
             self.cache,
             None,  # prompt
@@ -219,21 +233,29 @@ class InFlight(Generic[H]):
             0 if error is not None else self.saved if self.stored is None else _spared(*self.stored, day),
             routed,
         )
-        return self.receipt
 
     def _attempt(self, live: LiveTry, day: str, estimate: Estimate) -> Attempt:
-        usage, price = self._billed(live, day, estimate)
-        start, error, began = live.meter.start or NOT_STARTED, live.error, live.began
+        """Say how a try went, what it used and what it costs.
+
+        What it used is what its provider reported; else it is counted, unless the provider surely did not work for it.
+        """
+        meter, target, exchange, error, began = live.meter, live.target, live.exchange, live.error, live.began
+        start, usage = meter.start or NOT_STARTED, meter.usage
+        tier = meter.tier or start.service_tier
+        if usage is None and live.billed:
+            usage = estimate(self, live)
+        price = cost(usage, target, day, tier) if usage is not None else NOTHING_FREE if target.free else NOTHING
+        first_at, ended = live.first_at, live.ended
         return Attempt(
-            live.target.id,
+            target.id,
             live.kind,
             "ok" if live.status == "open" else live.status,
-            _http_status(live),
+            _failed_status(error) if exchange is None else exchange.status,
             None if error is None else error.code,
             None if error is None or error.retry_after_s is None else round(error.retry_after_s * 1000),
             int((began - self.began) * 1e6),
-            None if live.first_at is None else int((live.first_at - began) * 1e6),
-            0 if live.ended is None else int((live.ended - began) * 1e6),
+            None if first_at is None else int((first_at - began) * 1e6),
+            0 if ended is None else int((ended - began) * 1e6),
             usage,
             price.nano_usd,
             price.status,
@@ -241,18 +263,8 @@ class InFlight(Generic[H]):
             start.id,
             start.model,
             start.fingerprint,
-            live.meter.tier or start.service_tier,
+            tier,
         )
-
-    def _billed(self, live: LiveTry, day: str, estimate: Estimate) -> tuple[Usage | None, Cost]:
-        """Say what a try used and costs: as reported; else counted, unless the provider surely did not work for it."""
-        usage = live.meter.usage
-        if usage is None and live.billed:
-            usage = estimate(self, live)
-        if usage is None:
-            return None, NOTHING_FREE if live.target.free else NOTHING
-        start, tier = live.meter.start, live.meter.tier
-        return usage, cost(usage, live.target, day, tier or (None if start is None else start.service_tier))
 
 
 def _spared(stored: Kept, target: Target | None, day: str) -> int:
@@ -270,10 +282,8 @@ def _routed(row: Attempt, baseline: Target, day: str) -> int:
     return 0 if there is None else there - row.cost_nano_usd
 
 
-def _http_status(live: LiveTry) -> int | None:
-    if live.exchange is not None:
-        return live.exchange.status
-    return live.error.status if isinstance(live.error, UpstreamError) else None
+def _failed_status(error: PenstockError | None) -> int | None:
+    return error.status if isinstance(error, UpstreamError) else None
 
 
 def _origin(status: Status, error: PenstockError) -> Literal["client", "gateway", "provider"]:
@@ -286,9 +296,6 @@ def _origin(status: Status, error: PenstockError) -> Literal["client", "gateway"
 
 def _sum(rows: tuple[Attempt, ...]) -> tuple[int | None, CostStatus]:
     """Add up the tries; the worst status is the call's, and one unpriced try leaves the call without a price."""
-    if len(rows) == 1:
-        only = rows[0]
-        return only.cost_nano_usd, only.cost_status
     if not rows:
         return 0, "free"
     worst: CostStatus = max([row.cost_status for row in rows], key=_WORST.index)

@@ -3,6 +3,7 @@
 Values only. Times are microseconds, money integer nano-dollars; no text of a prompt or an answer stands here.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
@@ -105,3 +106,36 @@ class Receipt(Struct, frozen=True):
         """The try that answered; None where something else did: the cache, another call, a fixed text, or nobody."""
         last = self.tries[-1] if self.tries else None
         return last if last is not None and last.status == "ok" and last.target == self.target else None
+
+
+class Settled:
+    """What an answer tells of how its call ended; the whole `receipt` is made once somebody asks for it.
+
+    `error` is its code, `tokens` are those that went in and came out.
+    """
+
+    __slots__ = ("_make", "_receipt", "cost_nano_usd", "error", "id", "status", "tokens")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - as on the receipt
+        status: Status,
+        error: str | None,
+        cost_nano_usd: int | None,
+        tokens: int,
+        make: Callable[[], Receipt],
+    ) -> None:
+        self.id = id
+        self.status = status
+        self.error = error
+        self.cost_nano_usd = cost_nano_usd
+        self.tokens = tokens
+        self._make = make
+        self._receipt: Receipt | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        """All of it."""
+        if self._receipt is None:
+            self._receipt = self._make()
+        return self._receipt

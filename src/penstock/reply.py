@@ -30,7 +30,7 @@ from penstock.event import (
     ToolUseStarted,
     UsageReported,
 )
-from penstock.receipt import Lane, Receipt, Usage
+from penstock.receipt import Lane, Receipt, Settled, Usage
 
 __all__ = (
     "AudioDelta",
@@ -102,12 +102,18 @@ class Chunk(Struct, frozen=True):
     """What arrived at one moment: its meaning, and the provider's bytes on the verbatim lane.
 
     raw       bytes to pass to the client as they are; None where the events have to be written
-    receipt   only on the last chunk of a call, which is settled before that chunk is given out
+    settled   only on the last chunk of a call, which is settled before that chunk is given out: how it ended
     """
 
     events: tuple[Event, ...]
     raw: bytes | None = None
-    receipt: Receipt | None = None
+    settled: Settled | Receipt | None = None
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt, on the last chunk of a call."""
+        settled = self.settled
+        return settled.receipt if isinstance(settled, Settled) else settled
 
 
 class Opening(Struct, frozen=True, gc=False):

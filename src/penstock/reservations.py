@@ -50,14 +50,18 @@ class Reservations:
 
         `ids` are the names of the targets, `day` is ISO, `tokens` are the most that may go in and come out.
         """
+        known = self._ceilings.get(ids) if self._day == day else None
+        of = self._find(targets, ids, day) if known is None else known[0]
+        return None if of is None else most(*tokens, of)
+
+    def _find(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str) -> tuple[Ceiling, ...] | None:
+        """Work out the dearest rates of a plan, and remember them for the day."""
         if self._day != day or len(self._ceilings) >= PLANS:
             self._day = day
             self._ceilings.clear()
-        known = self._ceilings.get(ids)
-        if known is None:
-            known = self._ceilings[ids] = (ceilings(targets, day),)
-        of = known[0]
-        return None if of is None else most(*tokens, of)
+        of = ceilings(targets, day)
+        self._ceilings[ids] = (of,)
+        return of
 
     def hold(self, who: Who, ceiling: int | None, now_ns: int, call_id: str = "", model: str = "") -> Hold:
         """Hold so much in every budget that applies. Raises BudgetExhausted, and Overloaded where budgets are shared.
@@ -80,10 +84,11 @@ class Reservations:
         The first hold books it all, and is settled last: while it is open, a dead worker's call is known as not booked.
         """
         settle = self.budgets.settle
-        for hold in holds[:0:-1]:
-            settle(hold, 0)
-        for hold in holds[:1]:
-            settle(hold, cost_nano_usd)
+        if len(holds) > 1:
+            for hold in holds[:0:-1]:
+                settle(hold, 0)
+        if holds:
+            settle(holds[0], cost_nano_usd)
 
     def close(self) -> None:
         """Let go of the budgets, after the last settlement."""

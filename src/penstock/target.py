@@ -111,6 +111,10 @@ class Cost(Struct, frozen=True, gc=False):
     price_version: str = ""
 
 
+FREE = Cost(0, "free")
+UNPRICED = Cost(None, "unpriced")
+
+
 def price_on(prices: tuple[Price, ...], day: str) -> Price | None:
     """Give the price that holds on an ISO day; before the first known one holds the first."""
     found = None
@@ -145,10 +149,11 @@ def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None
     `service_tier` is what the reply says; one without a price costs as by default, and is estimated.
     """
     if target.free:
-        return Cost(0, "free")
-    price = price_on(target.prices, day)
+        return FREE
+    prices = target.prices
+    price = prices[0] if len(prices) == 1 else price_on(prices, day)
     if price is None:
-        return Cost(None, "unpriced")
+        return UNPRICED
     exact = usage.source == "provider"
     held: Price | ServiceTier = price
     if service_tier is not None:
@@ -156,13 +161,20 @@ def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None
         held, exact = (price, False) if found is None else (found, exact)
     into = usage.input_tokens
     r = rates_for(held, into) if held.tiers else held.rates
-    total = into * r.input + usage.output_tokens * r.output + _differences(usage, r)
-    if usage.image_input_tokens and held.image_input is not None:
-        total += usage.image_input_tokens * (held.image_input - r.input)
-    if usage.image_output_tokens and held.image_output is not None:
-        total += usage.image_output_tokens * (held.image_output - r.output)
-    if total < 0:  # tokens that are of two kinds at once, such as cached pictures, for which there is no rate
-        total, exact = 0, False
+    total = into * r.input + usage.output_tokens * r.output
+    if (  # else all tokens are plain
+        usage.cached_input_tokens
+        or usage.reasoning_tokens
+        or usage.cache_write_tokens
+        or usage.cache_write_1h_tokens
+        or usage.audio_input_tokens
+        or usage.audio_output_tokens
+        or usage.image_input_tokens
+        or usage.image_output_tokens
+    ):
+        total += _differences(usage, held, r)
+        if total < 0:  # tokens that are of two kinds at once, such as cached pictures, for which there is no rate
+            total, exact = 0, False
     off = price.discount_bp
     nano = discounted(total, off) if off else (total + TOKENS_PER_RATE // 2) // TOKENS_PER_RATE
     return Cost(nano, "exact" if exact else "estimated", price.since)
@@ -174,7 +186,7 @@ def discounted(total: int, discount_bp: int) -> int:
     return (total * (BASIS_POINTS - discount_bp) + whole // 2) // whole
 
 
-def _differences(usage: Usage, r: Rates) -> int:
+def _differences(usage: Usage, held: Price | ServiceTier, r: Rates) -> int:
     """Sum up what the parts of input and output cost more or less than plain tokens.
 
     A rate that is not given is that of plain tokens; an hour's cache write without one costs what a short one does.
@@ -193,6 +205,10 @@ def _differences(usage: Usage, r: Rates) -> int:
         more += usage.reasoning_tokens * (r.reasoning - r.output)
     if usage.audio_output_tokens and r.audio_output is not None:
         more += usage.audio_output_tokens * (r.audio_output - r.output)
+    if usage.image_input_tokens and held.image_input is not None:
+        more += usage.image_input_tokens * (held.image_input - r.input)
+    if usage.image_output_tokens and held.image_output is not None:
+        more += usage.image_output_tokens * (held.image_output - r.output)
     return more
 
 

@@ -48,7 +48,7 @@ def test_ids_stay_valid_and_grow_when_the_random_part_of_a_millisecond_is_used_u
     ids = Ids(NoChance())
     ids._random = 0
     made = [ids.new(NOW_NS) for _ in range(3)]
-    ids._random = (1 << 74) - 2
+    ids._random, ids._node = (1 << 26) - 1, (1 << 48) - 2
     made += [ids.new(NOW_NS) for _ in range(2)]
     assert made == sorted(set(made))
     assert all(uuid.UUID(text).version == 7 for text in made)

@@ -310,9 +310,9 @@ class Budgets:
         if not hold.open or not hold.periods:
             return
         hold.open = False
-        cost = max(cost_nano_usd, 0)
+        cost, held = max(0, cost_nano_usd), hold.ceiling_nano_usd
         for period in hold.periods:
-            period.held -= hold.ceiling_nano_usd
+            period.held -= held
             period.spent += cost
             period.calls -= 1
 

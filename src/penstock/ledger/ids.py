@@ -12,7 +12,8 @@ from penstock.errors import NotFound
 _NS_PER_MS = 1_000_000
 _TAIL_BITS = 62
 _TAIL = (1 << _TAIL_BITS) - 1
-_NODE = (1 << 48) - 1
+_NODE_BITS = 48
+_NODE = (1 << _NODE_BITS) - 1
 _VARIANT = 0b10 << _TAIL_BITS
 _START_BITS = 73
 _LIMIT = 1 << 74
@@ -28,33 +29,39 @@ BACKWARD_MS = 10_000
 class Ids:
     """Makes ids for one process. Each is greater than the one before, unless the clock fell back by more than 10 s."""
 
-    __slots__ = ("_bits", "_head", "_head_ms", "_last_ms", "_random")
+    __slots__ = ("_bits", "_head", "_last_ms", "_node", "_random")
 
     def __init__(self, rng: Random) -> None:
         self._bits = rng.getrandbits
         self._last_ms = -1
-        self._head_ms = -1
-        self._head = ""  # the text of `_head_ms`: at load many ids share it
-        self._random = 0
+        self._head = ""  # all of the last id but its node: at load many share it
+        self._node = _NODE  # the last 48 bits of the last id
+        self._random = 0  # the rest of its random bits
 
     def new(self, now_ns: int) -> str:
         """Give a new id; `now_ns` is the wall clock, nanoseconds since the epoch."""
-        ms = now_ns // _NS_PER_MS
-        last = self._last_ms
+        ms, last = now_ns // _NS_PER_MS, self._last_ms
         if ms > last or last - ms > BACKWARD_MS:
-            self._last_ms = ms
-            tail = self._random = self._bits(_START_BITS)
-        else:
-            ms = last
-            tail = self._random = self._random + 1 + self._bits(_STEP_BITS)
-            if tail >= _LIMIT:  # a thousand billion ids within one millisecond
-                ms = self._last_ms = last + 1
-                tail = self._random = self._bits(_START_BITS)
-        if ms != self._head_ms:
-            self._head_ms = ms
-            self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+            return self._begin(ms, self._bits(_START_BITS))
+        node = self._node + 1 + self._bits(_STEP_BITS)
+        if node > _NODE:
+            return self._carry(last, node)
+        self._node = node
+        return f"{self._head}{node:012x}"
+
+    def _carry(self, ms: int, node: int) -> str:
+        """Go on where 48 bits do not suffice."""
+        tail = (self._random << _NODE_BITS) + node
+        if tail >= _LIMIT:  # a thousand billion ids within one millisecond
+            ms, tail = ms + 1, self._bits(_START_BITS)
+        return self._begin(ms, tail)
+
+    def _begin(self, ms: int, tail: int) -> str:
+        """Give the id of these 74 random bits."""
+        self._last_ms, self._random, self._node = ms, tail >> _NODE_BITS, tail & _NODE
         end = _VARIANT | tail & _TAIL
-        return f"{self._head}{tail >> _TAIL_BITS:03x}-{end >> 48:04x}-{end & _NODE:012x}"
+        self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{tail >> _TAIL_BITS:03x}-{end >> _NODE_BITS:04x}-"
+        return f"{self._head}{self._node:012x}"
 
 
 def id_bytes(text: str) -> bytes:

@@ -107,11 +107,11 @@ class Journal:
         if self._end >= self._limit:
             self._roll()
         data = frame(kind, payload, self._seeds)
-        written = self._write(self._fd, data)
-        if written != len(data):
+        size, written = len(data), self._write(self._fd, data)
+        if written != size:
             self._finish(data, written)
-        self._end += len(data)
-        self._written += len(data)
+        self._end += size
+        self._written += size
 
     def _finish(self, data: bytes, written: int) -> None:
         """Write what a short write left over; if that fails, take its beginning back and raise."""

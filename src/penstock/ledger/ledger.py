@@ -27,12 +27,12 @@ from penstock.ledger.background import Background
 from penstock.ledger.ids import Ids
 from penstock.ledger.journal import SEGMENT_BYTES, Disk, Journal, Segment
 from penstock.ledger.reading import read
-from penstock.ledger.records import INTENT, RECEIPT, Intent, pack_intent, pack_receipt
+from penstock.ledger.records import INTENT, RECEIPT, Intent, pack_intent, pack_receipt, pack_row
 from penstock.ledger.recovery import Recovery, recover
 from penstock.ledger.rolling import Roller
 from penstock.ledger.rows import Row
 from penstock.ledger.store import FILE, Store, StoreBusy, checkpoint
-from penstock.receipt import Receipt
+from penstock.receipt import Receipt, Settled
 
 _CHECKPOINT_ROWS = 8192
 _GROUP_COMMIT_S = 0.002
@@ -178,8 +178,15 @@ class Ledger:
 
     def settle(self, receipt: Receipt) -> None:
         """Record how a call ended, once per call; a second receipt of the same id changes nothing. Never raises."""
-        row, payload = pack_receipt(receipt)
-        self._settle(receipt.id, row, payload)
+        self._settle(receipt.id, *pack_receipt(receipt))
+
+    def settle_row(self, row: Row, settled: Settled) -> None:
+        """Record the same as `settle`, of which the row is there already."""
+        payload = pack_row(row)
+        if payload:
+            self._settle(settled.id, row, payload)
+        else:
+            self.settle(settled.receipt)
 
     def _settle(self, call_id: str, row: Row, payload: bytes) -> None:
         try:
@@ -187,8 +194,8 @@ class Ledger:
         except OSError as error:
             self._settle_late((call_id, row, payload), error)
             return
-        number = self._settled = self._settled + 1
-        self._journal.segments[-1].last = number
+        number, segment = self._settled + 1, self._journal.segments[-1]
+        self._settled = segment.last = number
         began = self._open.pop(call_id, None)
         if began is not None:
             began.open -= 1

@@ -105,13 +105,22 @@ def pack_receipt(receipt: Receipt) -> tuple[Row, bytes]:
     """Give the row of a receipt, clipped if it is monstrous, and its payload."""
     try:
         row = row_of(receipt)
-        payload = _encode(row)
+        payload = pack_row(row)
     except (OverflowError, UnicodeEncodeError):
         payload = b""
-    if not 0 < len(payload) <= _CLIP_ABOVE:
+    if not payload:
         row = row_of(clip(receipt, Receipt))
         payload = _encode(row)
     return row, payload
+
+
+def pack_row(row: Row) -> bytes:
+    """Give the payload of a receipt that is a row already; nothing if it is monstrous."""
+    try:
+        payload = _encode(row)
+    except (OverflowError, UnicodeEncodeError):
+        return b""
+    return payload if len(payload) <= _CLIP_ABOVE else b""
 
 
 def unpack_head(payload: bytes) -> Head:

@@ -65,8 +65,9 @@ _OF_TRY: Final = (
 
 _MAY_BE_NEGATIVE = ("routing_saved_nano_usd",)
 
-_MAX_BITS = 53
-_MAX_COUNT = (1 << _MAX_BITS) - 1
+MAX_BITS = 53
+"""Of any figure: what every reader of JSON can hold."""
+_MAX_COUNT = (1 << MAX_BITS) - 1
 _MAX_CHARS = 256
 _MAX_ITEMS = 32
 
@@ -105,7 +106,7 @@ def row_of(r: Receipt) -> Row:
         rest = _encode([_try_array(attempt) for attempt in tries]).decode() if tries else "[]"
     bits = u.input_tokens | u.output_tokens | u.cached_input_tokens | u.reasoning_tokens | r.http_status | r.total_us
     bits |= (cost or 0) | (ttft or 0) | try_started | (try_ttft or 0) | try_total | r.cache_saved_nano_usd
-    if bits >> _MAX_BITS or not -_MAX_COUNT <= r.routing_saved_nano_usd <= _MAX_COUNT:
+    if bits >> MAX_BITS or not -_MAX_COUNT <= r.routing_saved_nano_usd <= _MAX_COUNT:
         return row_of(clip(r, Receipt))
     return (
         bytearray(id_bytes(r.id)),

@@ -149,7 +149,7 @@ class App:
             if call.stream:
                 return await _stream(speaks, call, flow, to)
             chunk = await flow.next()
-            if chunk is None or chunk.receipt is None:
+            if chunk is None or chunk.settled is None:
                 chunk = await _collected(chunk, flow)
             return _whole(speaks, call, flow.opening, chunk, to)
         finally:
@@ -222,25 +222,25 @@ async def _collected(chunk: Chunk | None, flow: Flow[Any] | Following) -> Chunk:
     events: tuple[Event, ...] = ()
     while chunk is not None:
         events += chunk.events
-        if chunk.receipt is not None:
-            return Chunk(events, chunk.raw, chunk.receipt)
+        if chunk.settled is not None:
+            return Chunk(events, chunk.raw, chunk.settled)
         chunk = await flow.next()
     raise AssertionError("a reply has a last chunk, with its receipt")
 
 
 def _whole(speaks: Dialect, call: Call, opening: Opening, chunk: Chunk, to: Responder | Recorder) -> bool:
     """Send a reply that is not streamed, in one piece with its cost. Say whether it is a complete answer."""
-    events, raw, receipt = chunk.events, chunk.raw, chunk.receipt
-    assert receipt is not None, "a reply has a last chunk, with its receipt"
+    events, raw, settled = chunk.events, chunk.raw, chunk.settled
+    assert settled is not None, "a reply has a last chunk, with its receipt"
     if events and isinstance(events[-1], Failed):
         events[-1].error.call_id = opening.call_id
         raise events[-1].error
     headers = _headers(JSON, opening)
-    if receipt.cost_nano_usd is not None:
-        headers.append((b"x-penstock-cost-usd", usd(receipt.cost_nano_usd).encode()))
+    if settled.cost_nano_usd is not None:
+        headers.append((b"x-penstock-cost-usd", usd(settled.cost_nano_usd).encode()))
     body = raw if raw is not None and opening.lane == "verbatim" else speaks.write_reply(fold(events), call)
     to.send(opening.status, headers, body)
-    return receipt.status == "ok"
+    return settled.status == "ok"
 
 
 async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: Responder | Recorder) -> bool:
@@ -254,11 +254,11 @@ async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: 
     def give(chunk: Chunk) -> bool:
         nonlocal status
         data = (chunk.raw or b"") if verbatim else writer.send(chunk.events)
-        if chunk.receipt is None:
+        if chunk.settled is None:
             return write(data)
-        if verbatim and chunk.receipt.error is not None:
+        if verbatim and chunk.settled.error is not None:
             data += writer.send(e for e in chunk.events if isinstance(e, Failed))
-        status = chunk.receipt.status
+        status = chunk.settled.status
         to.finish(data)
         return False
 

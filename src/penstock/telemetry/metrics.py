@@ -25,6 +25,7 @@ SERIES = 2000
 NAMED: Final = frozenset({"team", "feature", "model"})
 """Kinds of budgets of which there are few, so that each may have series of its own."""
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_MICROSECONDS: Final = tuple(round(seconds * 1_000_000) for seconds in SECONDS)
 
 Labels = tuple[str, str, str, str]
 
@@ -44,17 +45,13 @@ class _Series:
 
 
 class _Histogram:
-    """Counts per bucket, and the sum."""
+    """Counts per bucket, and the sum in microseconds."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("counts", "total_us")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(SECONDS) + 1)
-        self.total = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(SECONDS, seconds)] += 1
-        self.total += seconds
+        self.total_us = 0
 
     def buckets(self) -> list[tuple[str, float]]:
         names = [*map(str, SECONDS), "+Inf"]
@@ -159,25 +156,38 @@ class Metrics(Collector):
 
     def observe(self, receipt: Receipt) -> None:
         """Count one call."""
+        target, usage = receipt.target, receipt.usage
         # A model that was refused may be any name that somebody invents: it gets no label.
-        model = "" if receipt.target is None else receipt.model
-        labels = (receipt.team or "", model, receipt.target or "", receipt.status)
-        series = self._series.get(labels)
-        if series is None:
-            if len(self._series) >= SERIES:
-                labels = ("other", "other", "other", receipt.status)
-            series = self._series.setdefault(labels, _Series())
+        labels = (receipt.team or "", "" if target is None else receipt.model, target or "", receipt.status)
+        tokens, cost = (usage.input_tokens, usage.output_tokens), receipt.cost_nano_usd
+        self.count(labels, len(receipt.tries), tokens, cost, receipt.total_us, receipt.ttft_us)
+
+    def count(
+        self, labels: Labels, tries: int, tokens: tuple[int, int], cost: int | None, total_us: int, ttft_us: int | None
+    ) -> None:
+        """Count one call of these labels: team, model, target and status. `tokens` went in and came out."""
+        series = self._series.get(labels) or self._new(labels)
         series.calls += 1
-        series.tries += len(receipt.tries)
-        series.input_tokens += receipt.usage.input_tokens
-        series.output_tokens += receipt.usage.output_tokens
-        if receipt.cost_nano_usd is None:
+        series.tries += tries
+        series.input_tokens += tokens[0]
+        series.output_tokens += tokens[1]
+        if cost is None:
             series.unpriced += 1
         else:
-            series.cost_nano_usd += receipt.cost_nano_usd
-        self._duration.add(receipt.total_us / 1e6)
-        if receipt.ttft_us is not None:
-            self._first.add(receipt.ttft_us / 1e6)
+            series.cost_nano_usd += cost
+        counts = self._duration
+        counts.counts[bisect_left(_MICROSECONDS, total_us)] += 1
+        counts.total_us += total_us
+        if ttft_us is not None:
+            counts = self._first
+            counts.counts[bisect_left(_MICROSECONDS, ttft_us)] += 1
+            counts.total_us += ttft_us
+
+    def _new(self, labels: Labels) -> _Series:
+        """Begin to sum up for labels that are new, or for all that are too many."""
+        if len(self._series) >= SERIES:
+            labels = ("other", "other", "other", labels[-1])
+        return self._series.setdefault(labels, _Series())
 
     def exposition(self) -> bytes:
         """Write everything in Prometheus's text format."""
@@ -224,7 +234,7 @@ class Metrics(Collector):
             ("penstock_call_seconds", "From the start of a call to its receipt.", self._duration),
             ("penstock_first_content_seconds", "From the start of a call to its first content.", self._first),
         ):
-            yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.total)
+            yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.total_us / 1e6)
 
     def _told(self) -> Iterator[Metric]:
         alerts = CounterMetricFamily("penstock_alerts", "Alerts that were given out.", labels=["event", "percent"])

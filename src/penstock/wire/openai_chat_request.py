@@ -105,10 +105,10 @@ def read_request(body: bytes) -> Call:
         limit = said.max_completion_tokens
     if options is not None and bytes(members["stream_options"]) not in _USAGE_ASKED:
         return _read_any(outline)
-    stop = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
     presence, frequency, stream = said.presence_penalty, said.frequency_penalty, said.stream is True
     sampling = Sampling(
-        said.temperature, said.top_p, None, None, limit, stop, said.seed, presence, frequency, (), said.n
+        said.temperature, said.top_p, None, None, limit, stops, said.seed, presence, frequency, (), said.n
     )
     asked, user, size = options is not None, said.user, len(body)
     return Call(NAME, said.model, sampling, Reading(outline), stream, asked, body, None, None, user, (), size)

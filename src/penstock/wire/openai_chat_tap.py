@@ -96,7 +96,7 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     into, out = usage.prompt_tokens, usage.completion_tokens
     given, made = usage.prompt_tokens_details, usage.completion_tokens_details
     cached = usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
-    bare = given is made is None and not cached
+    bare = given is None and made is None and not cached
     counted = (
         Usage(into, out) if bare else _detailed(into, out, cached, given or _NO_DETAILS[0], made or _NO_DETAILS[1])
     )

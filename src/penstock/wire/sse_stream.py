@@ -81,6 +81,7 @@ class MarkedStreamReader(ABC):
     def _template(self, frame: Frame, block: bytes) -> TextTemplate | None:
         """Make a template of a frame if it means a text and nothing else; `block` are its bytes."""
         del frame, block
+        return None
 
     def end(self) -> tuple[Event, ...]:
         """Say what the end of the bytes means: without the end mark the reply was cut short."""

@@ -1,0 +1,191 @@
+"""How a call is written down: the short way to its row and the long way over its receipt come to the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from penstock.call import Call, Content, Sampling, Who
+from penstock.errors import UpstreamFailed
+from penstock.execute import LiveTry
+from penstock.inflight import InFlight
+from penstock.ledger.rows import COLUMNS, receipt_of, row_of
+from penstock.receipt import Usage
+from penstock.reply import Finished, Started, TextDelta, UsageReported
+from penstock.routing.attempts import Try
+from penstock.settlement import COST, INTO, MODEL, OUT, TARGET, TEAM, TOTAL, TTFT, settle
+from penstock.target import Price, Rates, ServiceTier, Target, Tier
+
+DAY, NOW = "2026-11-21", 103.0
+RATES = Rates(150_000_000, 600_000_000, cached_input=75_000_000, reasoning=700_000_000)
+TIERED = Price("2026-01-01", RATES, tiers=(Tier(1_000, Rates(1, 2)),), services=(ServiceTier("flex", Rates(7, 9)),))
+TARGETS = (
+    Target("a/one", "a", "one", "chat", prices=(Price("2026-01-01", RATES),)),
+    Target("a/two", "a", "two", "chat", prices=(Price("2025-01-01", Rates(1, 1)), TIERED)),
+    Target("b/three", "b", "three", "chat", prices=(Price("2026-01-01", RATES, discount_bp=1_250),)),
+    Target("b/four", "b", "four", "chat"),
+    Target("c/five", "c", "five", "chat", free=True),
+)
+NAMES = st.none() | st.text(st.characters(codec="utf-8"), max_size=8)
+AMOUNTS = st.integers(0, 5_000) | st.integers(0, 2**60)
+SOURCES = st.sampled_from(["provider", "counted", "estimated"])
+SECONDS = st.floats(0, 2.5) | st.just(0.0)
+
+
+class Reply:
+    """What is seen of an exchange."""
+
+    def __init__(self, lane="verbatim", dropped=(), status=200):
+        self.lane, self.dropped, self.status = lane, dropped, status
+
+    def close(self):
+        pass
+
+
+def begun(**more):
+    call = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()), **more)
+    who = Who(key_id="key_1", team="web", feature="demo", user="u" * 16, session="s1")
+    return InFlight("019aa7ee-3e80-7000-8000-000000000000", 1_700_000_000_000_000_000, 100.0, call, who)
+
+
+def answered(flight, target=TARGETS[0], *, events=(), began=100.5, first_at=101.0, reply=None):
+    live = LiveTry(Try(target, "first"), began)
+    live.exchange, live.first_at = reply or Reply(), first_at
+    live.meter.observe(events)
+    flight.tries = [live]
+    return flight
+
+
+def estimated(*_):
+    return Usage(30, 4, source="estimated")
+
+
+def settled(flight):
+    return settle(flight, NOW, DAY, estimated, "c0ffee")
+
+
+def of_receipt(flight):
+    return row_of(flight.close(NOW, DAY, estimated, "c0ffee"))
+
+
+@st.composite
+def ordinary(draw):
+    flight = begun(stream=draw(st.booleans()))
+    flight.who = Who(*draw(st.tuples(NAMES, NAMES, NAMES, NAMES, NAMES)))
+    flight.cache = draw(st.sampled_from(["none", "miss"]))
+    usage = Usage(*draw(st.tuples(AMOUNTS, AMOUNTS, AMOUNTS)), reasoning_tokens=draw(AMOUNTS), source=draw(SOURCES))
+    some_text = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=6) | st.just("flex")
+    started = Started(draw(st.text(max_size=4)), draw(st.text(max_size=4)), draw(some_text), draw(some_text))
+    finish = draw(st.sampled_from([(), (Finished("stop"),), (Finished("length"),)]))
+    events = (*draw(st.sampled_from([(), (started,)])), TextDelta("x"), *finish, UsageReported(usage))
+    began, first_at = 100.0 + draw(SECONDS), draw(st.none() | SECONDS.map(lambda s: 100.0 + s))
+    lane = draw(st.sampled_from(["verbatim", "translated"]))
+    target = draw(st.sampled_from(TARGETS))
+    flight.baseline = draw(st.sampled_from([None, target]))
+    return answered(flight, target, events=events, began=began, first_at=first_at, reply=Reply(lane))
+
+
+@given(ordinary())
+def test_the_row_of_an_ordinary_call_is_that_of_its_receipt(flight):
+    made = settled(flight)
+    if made is None:  # figures that have to be clipped
+        assert row_of(flight.settled.receipt) == of_receipt(flight)
+    else:
+        assert made == of_receipt(flight)
+        assert flight.settled.receipt == receipt_of(made)
+
+
+@given(ordinary())
+def test_what_an_answer_tells_is_what_the_receipt_says(flight):
+    settled(flight)
+    told, receipt = flight.settled, flight.settled.receipt
+    tokens = receipt.usage.input_tokens + receipt.usage.output_tokens
+    if told.cost_nano_usd is None or told.cost_nano_usd < 2**53:
+        assert (told.id, told.status, told.error, told.cost_nano_usd, told.tokens) == (
+            *(receipt.id, receipt.status, receipt.error, receipt.cost_nano_usd),
+            tokens,
+        )
+
+
+def test_most_calls_take_the_short_way():
+    reported = UsageReported(Usage(10, 5, 2, reasoning_tokens=3))
+    assert settled(answered(begun(), events=(Started("r"), TextDelta("x"), Finished("stop"), reported))) is not None
+
+
+def test_the_places_of_a_row_are_those_of_its_columns():
+    row = settled(answered(begun(), events=(TextDelta("x"), UsageReported(Usage(10, 5)))))
+    found = [row[place] for place in (TEAM, MODEL, TARGET, INTO, OUT, COST, TTFT, TOTAL)]
+    assert found == ["web", "fast", "a/one", 10, 5, 4_500, 1_000_000, 3_000_000]
+    assert len(row) == len(COLUMNS)
+
+
+def continued(flight):
+    flight.continues = True
+
+
+def failed(flight):
+    flight.fail("error", UpstreamFailed("no"))
+
+
+def excused(flight):
+    flight.degrade("static", "translated", "none")
+
+
+def shared(flight):
+    flight.degrade("a/one", "verbatim", "shared", "ok")
+
+
+def compared(flight):
+    flight.baseline = TARGETS[1]
+
+
+def tried_twice(flight):
+    flight.tries = [*flight.tries, *flight.tries]
+
+
+def never_tried(flight):
+    flight.tries = []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [continued, failed, excused, shared, compared, tried_twice, never_tried],
+    ids=lambda change: change.__name__,
+)
+def test_a_call_that_did_not_go_as_usual_takes_the_long_way(change):
+    flight = answered(begun(), events=(TextDelta("x"), UsageReported(Usage(10, 5))))
+    change(flight)
+    assert settled(flight) is None
+    assert flight.settled.receipt == flight.close(NOW, DAY, estimated, "c0ffee")
+
+
+RARE = {
+    "no usage": ((TextDelta("x"),), {}),
+    "another status": ((UsageReported(Usage(1, 1)),), {"status": 202}),
+    "dropped members": ((UsageReported(Usage(1, 1)),), {"dropped": ("seed",)}),
+    "an empty fingerprint": ((Started("r", fingerprint=""), UsageReported(Usage(1, 1))), {}),
+    "an empty tier": ((Started("r", service_tier=""), UsageReported(Usage(1, 1))), {}),
+    "figures beyond all bounds": ((UsageReported(Usage(2**60, 1)),), {}),
+    **{
+        name: ((UsageReported(replace(Usage(9, 9), **{name: 1})),), {})
+        for name in Usage.__struct_fields__
+        if name.endswith("_tokens")
+        and name not in {"input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"}
+    },
+}
+
+
+@pytest.mark.parametrize("rare", RARE)
+def test_an_answer_of_which_anything_is_rare_takes_the_long_way(rare):
+    events, reply = RARE[rare]
+    flight = answered(begun(), events=events, reply=Reply(**reply))
+    assert settled(flight) is None
+    assert flight.settled.receipt == flight.close(NOW, DAY, estimated, "c0ffee")
+
+
+def test_what_happens_after_the_end_does_not_change_the_receipt():
+    flight = answered(begun(), events=(TextDelta("x"), UsageReported(Usage(10, 5))))
+    settled(flight)
+    failed(flight)
+    assert (flight.settled.receipt.status, flight.settled.receipt.error) == ("ok", None)
+    assert flight.settled.receipt is flight.settled.receipt
