@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +33,7 @@ from penstock.execute import LiveTry  # noqa: E402
 from penstock.flow import Flow  # noqa: E402
 from penstock.gateway import Gateway, start  # noqa: E402
 from penstock.inflight import InFlight  # noqa: E402
-from penstock.meter import NEVER, Meter  # noqa: E402
+from penstock.meter import NEVER  # noqa: E402
 from penstock.receipt import Receipt, Settled, Usage  # noqa: E402
 from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, UsageReported  # noqa: E402
 from penstock.routing.attempts import Try  # noqa: E402
@@ -66,7 +65,7 @@ ANSWER = Chunk(
     b"{}",
 )
 CALLER = Caller()
-NOTHING = Settled("", "ok", None, 0, 11, lambda: Receipt("", 0, "chat", "fast", "ok", 200))
+NOTHING = Settled("", "ok", None, 0, 11, lambda _: Receipt("", 0, "chat", "fast", "ok", 200), None)
 LABELS = ("web", "fast", "p/m", "ok")
 TARGET_US, TARGET_NS = 25.0, 60.0
 
@@ -211,49 +210,32 @@ async def parts(calls: int) -> dict[str, float]:
 # -- a chunk of a stream --
 
 
-class Before(Meter):
-    """As it was before holds grew: characters are counted, and nothing has a limit."""
-
-    __slots__ = ()
-
-    def _keep(self, text: str) -> None:
-        if self.passed < 4_000_000:
-            pieces = self.text
-            pieces.append(text)
-            self.passed += len(text)
-            self.loose += 1
-            if self.loose == 512:
-                pieces[-512:] = ["".join(pieces[-512:])]
-                self.loose = 0
-        else:
-            self.beyond += len(text)
-
-
 class Unchecked(Flow[Any]):
-    """As it was before holds grew."""
+    """As it would be if nothing had a limit."""
 
-    __slots__ = ()
+    def _taking(self, live: LiveTry) -> Callable[[Chunk], bool]:
+        meter, give = live.meter, self._give
+        observe = meter.observe
 
-    def _arrived(self, chunk: Chunk) -> bool:
-        assert self._live is not None
-        meter = self._live.meter
-        meter.observe(chunk.events)
-        if meter.ended or meter.error is not None:
-            chunk = self._passing(chunk)
-            self._given = True
-        return self._give(chunk) or self.done
+        def arrived(chunk: Chunk) -> bool:
+            observe(chunk.events)
+            if meter.ended or meter.error is not None:
+                chunk = self._passing(chunk)
+                self._given = True
+            return give(chunk) or self.done
+
+        return arrived
 
 
-def a_chunk(kind: type[Flow[Any]], meter: type[Meter], chunks: int) -> float:
+def a_chunk(kind: type[Flow[Any]], chunks: int) -> float:
     """Give nanoseconds that a chunk takes through a flow whose hold is large enough."""
     live = LiveTry(Try(Target("p/m", "p", "m", "chat"), "first"), 0.0)
-    live.meter = meter()
     live.meter.watch(NEVER, NEVER, 0)
     flight: InFlight[Any] = InFlight("id", 0, 0.0, CALL, WHO)
     flow = kind(None, flight, Opening("id", "p/m", "verbatim", 1), live, ANSWER)  # type: ignore[arg-type]
     flow._give = lambda _: False
     words = [Chunk((TextDelta(f" word{number % 10}"),), b"data") for number in range(chunks)]
-    arrived: Callable[[Chunk], bool] = MethodType(kind._arrived, flow)
+    arrived = flow._taking(live)
     began = time.process_time_ns()
     for word in words:
         arrived(word)
@@ -274,7 +256,7 @@ def main() -> int:
         missed |= full - bare > TARGET_US
     for name, taken in sorted(uvloop.run(parts(options.calls)).items(), key=lambda each: -each[1]):
         print(f"  {name:45} {taken:6.2f} us")
-    turns = [(a_chunk(Unchecked, Before, 50_000), a_chunk(Flow, Meter, 50_000)) for _ in range(options.rounds)]
+    turns = [(a_chunk(Unchecked, 50_000), a_chunk(Flow, 50_000)) for _ in range(options.rounds)]
     before, after = (statistics.median(column) for column in zip(*turns, strict=True))
     print(f"a chunk of a stream: {before:.0f} ns before, {after:.0f} ns with the check: {after - before:+.0f} ns")
     missed |= after - before > TARGET_NS

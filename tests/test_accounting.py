@@ -249,7 +249,7 @@ def test_a_call_that_cost_more_than_was_held_is_logged_once_per_target_and_count
     accounts._deadlines = Forgetful()
 
     def book(receipt):
-        reply.flight.settled = Settled("id", "ok", None, receipt.cost_nano_usd, 0, lambda: receipt)
+        reply.flight.settled = Settled("id", "ok", None, receipt.cost_nano_usd, 0, lambda _: receipt, None)
         accounts._book(reply.flight, None, 0.0)
 
     for _ in range(2):

@@ -4,7 +4,7 @@ Values only. Times are microseconds, money integer nano-dollars; no text of a pr
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -108,34 +108,24 @@ class Receipt(Struct, frozen=True):
         return last if last is not None and last.status == "ok" and last.target == self.target else None
 
 
-class Settled:
+class Settled(Struct, eq=False):
     """What an answer tells of how its call ended; the whole `receipt` is made once somebody asks for it.
 
-    `error` is its code, `tokens` are those that went in and came out.
+    `error` is its code, `tokens` are those that went in and came out; `make` makes the receipt of `row`.
     """
 
-    __slots__ = ("_make", "_receipt", "cost_nano_usd", "error", "id", "status", "tokens")
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002 - as on the receipt
-        status: Status,
-        error: str | None,
-        cost_nano_usd: int | None,
-        tokens: int,
-        make: Callable[[], Receipt],
-    ) -> None:
-        self.id = id
-        self.status = status
-        self.error = error
-        self.cost_nano_usd = cost_nano_usd
-        self.tokens = tokens
-        self._make = make
-        self._receipt: Receipt | None = None
+    id: str
+    status: Status
+    error: str | None
+    cost_nano_usd: int | None
+    tokens: int
+    make: Callable[[Any], Receipt]
+    row: Any
+    made: Receipt | None = None
 
     @property
     def receipt(self) -> Receipt:
         """All of it."""
-        if self._receipt is None:
-            self._receipt = self._make()
-        return self._receipt
+        if self.made is None:
+            self.made = self.make(self.row)
+        return self.made

@@ -6,7 +6,6 @@ call it is made of the receipt, by `ledger/rows.py`. Both ways give the same row
 Place in the line: `accounting.py` books what comes of it. It reads no clock, and asks nobody but the one who estimates.
 """
 
-from functools import partial
 from typing import Any
 
 from penstock.inflight import NOT_STARTED, Estimate, InFlight, LiveTry
@@ -34,12 +33,14 @@ def settle(flight: InFlight[Any], now: float, day: str, estimate: Estimate, conf
         usage = live.meter.usage
         row = _row(flight, live, usage, now, day, config_hash) if usage is not None and _is_usual(live, usage) else None
         if row is not None:
-            flight.settled = Settled(flight.id, "ok", None, row[COST], row[INTO] + row[OUT], partial(receipt_of, row))
+            flight.settled = Settled(flight.id, "ok", None, row[COST], row[INTO] + row[OUT], receipt_of, row)
             return row
     receipt = flight.close(now, day, estimate, config_hash)
     usage = receipt.usage
-    tokens = usage.input_tokens + usage.output_tokens
-    flight.settled = Settled(receipt.id, receipt.status, receipt.error, receipt.cost_nano_usd, tokens, lambda: receipt)
+    tokens, cost_nano_usd = usage.input_tokens + usage.output_tokens, receipt.cost_nano_usd
+    flight.settled = Settled(
+        receipt.id, receipt.status, receipt.error, cost_nano_usd, tokens, receipt_of, None, receipt
+    )
     return None
 
 
@@ -68,10 +69,10 @@ def _row(flight: InFlight[Any], live: LiveTry, usage: Usage, now: float, day: st
     meter, exchange, target, first_at = live.meter, live.exchange, live.target, live.first_at
     start, who, call = meter.start or NOT_STARTED, flight.who, flight.call
     tier = meter.tier or start.service_tier
-    price = cost(usage, target, day, tier)
-    nano, began, tried, ended = price.nano_usd, flight.began, live.began, live.ended or live.began
     into, out, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
     reasoning = usage.reasoning_tokens
+    price = cost(usage, target, day, tier, cached == reasoning == 0)
+    nano, began, tried, ended = price.nano_usd, flight.began, live.began, live.ended or live.began
     total, started, took = int((now - began) * 1e6), int((tried - began) * 1e6), int((ended - tried) * 1e6)
     ttft = try_ttft = None
     bits = into | out | cached | reasoning | total | started | took | (nano or 0)

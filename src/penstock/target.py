@@ -143,10 +143,11 @@ def service_of(price: Price, service_tier: str | None) -> Price | ServiceTier | 
     return None
 
 
-def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None) -> Cost:
+def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None, is_plain: bool = False) -> Cost:  # noqa: FBT001, FBT002 - by position: for every call
     """Price a usage. Cached, written, audio and image tokens are subsets of input; reasoning, audio and image of output.
 
-    `service_tier` is what the reply says; one without a price costs as by default, and is estimated.
+    `service_tier` is what the reply says; one without a price costs as by default, and is estimated. `is_plain` tells that no
+    token is of a subset.
     """
     if target.free:
         return FREE
@@ -162,7 +163,7 @@ def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None
     into = usage.input_tokens
     r = rates_for(held, into) if held.tiers else held.rates
     total = into * r.input + usage.output_tokens * r.output
-    if (  # else all tokens are plain
+    if not is_plain and (
         usage.cached_input_tokens
         or usage.reasoning_tokens
         or usage.cache_write_tokens

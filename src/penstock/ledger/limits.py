@@ -119,22 +119,17 @@ class Budget:
         return self.limit.scope, self.limit.window, self.limit.zone
 
 
-class Hold:
+class Hold(Struct, eq=False):
     """A reservation of `ceiling_nano_usd` in a period of each of its budgets; `Budgets.settle` ends it.
 
     `record` says where it stands in the file of shared budgets; 0 is nowhere.
     """
 
-    __slots__ = ("budgets", "ceiling_nano_usd", "open", "periods", "record")
-
-    def __init__(
-        self, ceiling_nano_usd: int, budgets: Sequence[Budget], periods: Sequence[Period], record: int = 0
-    ) -> None:
-        self.ceiling_nano_usd = ceiling_nano_usd
-        self.budgets = budgets
-        self.periods = periods
-        self.record = record
-        self.open = True
+    ceiling_nano_usd: int
+    budgets: Sequence[Budget]
+    periods: Sequence[Period]
+    record: int = 0
+    open: bool = True
 
 
 # -- of a configuration --
