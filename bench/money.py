@@ -108,8 +108,9 @@ def without_money(gateway: Gateway) -> None:
     accounts, clock = gateway._accounts, gateway._clock
     books = accounts._books
 
-    async def reserve(flight: InFlight[Any], plan: Any) -> None:
+    def reserve(flight: InFlight[Any], plan: Any) -> bool:
         del flight, plan
+        return True
 
     def intend(flight: InFlight[Any], target: Target) -> None:
         del target

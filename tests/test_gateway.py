@@ -71,6 +71,7 @@ from penstock.reply import (
 from penstock.routing.catalog import read_catalog
 from penstock.target import Profile
 from penstock.tokens.count import count_text
+from penstock.tokens.vocabularies import vocabulary
 from penstock.wire.registry import dialect
 
 NOW_NS = 1_763_754_000_000_000_000  # 2025-11-21T19:40:00Z
@@ -347,6 +348,7 @@ class World:
 @asynccontextmanager
 async def world(folder, *, config=CONFIG, disk=Disk(), **played):  # noqa: B008 - frozen
     """A gateway for the length of a block; at its end nothing is left of any call but its receipt."""
+    vocabulary("o200k")  # whatever loads it later does so in a thread, which knows no clock but the true one
     one = World(folder, config, disk, played)
     try:
         yield one

@@ -1,8 +1,8 @@
 """The money and the memory of a call: what it may cost is held, what it will do is written down, and how it ended is booked.
 
-Place in the line: `gateway.py` calls `reserve` and `intend` before a provider is called, `again` before a try that may cost
-once more, `grow` while a reply flows that may outgrow what is held for it, and `settle` at the end, which runs once for
-every call, whatever happened to it, and never waits.
+Place in the line: `gateway.py` calls `reserve` (else `reserve_counted`) and `intend` before a provider is called, `again`
+before a try that may cost once more, `grow` while a reply flows that may outgrow what is held for it, and `settle` at the
+end, which runs once for every call, whatever happened to it, and never waits.
 """
 
 import logging
@@ -101,16 +101,19 @@ class Accounting:
         self._day = (0, "")
         self.outgrown: dict[str, int] = {}  # calls by target that cost more than was held for them
 
-    async def reserve(self, flight: InFlight[Hold], plan: Priced) -> None:
-        """Hold the dearest end of the plan: by a bound that is surely enough, else by a count. Raises BudgetExhausted."""
+    def reserve(self, flight: InFlight[Hold], plan: Priced) -> bool:
+        """Hold the dearest end of the plan by a bound that is surely enough; tell whether there is one, and room for it."""
         bound = flight.call.input_bound
-        if bound is not None:
-            try:
-                self._hold(flight, plan, bound)
-            except BudgetExhausted:
-                pass  # the bound may be far too high
-            else:
-                return
+        if bound is None:
+            return False
+        try:
+            self._hold(flight, plan, bound)
+        except BudgetExhausted:
+            return False  # the bound may be far too high
+        return True
+
+    async def reserve_counted(self, flight: InFlight[Hold], plan: Priced) -> None:
+        """Hold the dearest end of the plan by a count, which takes longer. Raises BudgetExhausted."""
         counts = [await self._books.calibration.count(flight.call, target) for target in plan.targets]
         flight.counted = counts[0].n
         try:

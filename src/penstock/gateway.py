@@ -220,7 +220,8 @@ class Gateway:
         try:
             if not self._line.has_room(flight, plan.targets):
                 plan = await self._elsewhere(flight, plan)
-            await self._accounts.reserve(flight, plan)
+            if not self._accounts.reserve(flight, plan):
+                await self._accounts.reserve_counted(flight, plan)
             self._accounts.intend(flight, plan.targets[0])
             flight.go(plan.targets, asked.baseline, continues=plan.options.continues)
             live, chunk = await self._run(flight, plan.targets)
