@@ -622,7 +622,7 @@ def feed(pieces: list[bytes]) -> tuple[Any, ...]:
 
     async def run() -> tuple[Any, ...]:
         connection, _, shelf = connection_on()
-        reply = connection.start(b"GET", 1e18, 0.0)
+        reply = connection.start(1e18, 0.0)
         got = b""
         for piece in pieces:
             connection.data_received(piece)
@@ -668,7 +668,7 @@ def serve(arrivals: list[list[bytes]], heads: Heads) -> list[tuple[Any, ...]]:
         for pieces in arrivals:
             if not connection.alive:
                 break
-            reply = connection.start(b"GET", 1e18, 100.0)
+            reply = connection.start(1e18, 100.0)
             waiter = reply.waiter
             for piece in pieces:
                 connection.data_received(piece)
@@ -734,7 +734,7 @@ def test_a_head_that_is_known_gives_what_parsing_it_would(replies: list[tuple[by
 async def test_a_known_reply_is_taken_without_the_parser_and_its_headers_are_the_very_same() -> None:
     connection, _, shelf = connection_on()
     for number in range(4):
-        reply = connection.start(b"GET", 1e18, 0.0)
+        reply = connection.start(1e18, 0.0)
         if number == 3:
             connection._parser = None  # type: ignore[assignment]
         connection.data_received(OK)
@@ -749,9 +749,9 @@ async def test_a_known_reply_is_taken_without_the_parser_and_its_headers_are_the
 async def test_a_known_head_with_another_body_is_parsed(length: int) -> None:
     connection, _, shelf = connection_on()
     for _ in range(2):
-        connection.start(b"GET", 1e18, 0.0)
+        connection.start(1e18, 0.0)
         connection.data_received(OK)
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.data_received(OK[:-2] + b"{" * length)
     assert reply.whole == (b"{{" if length == 3 else None)
     assert (connection.alive, len(shelf.calls)) == (length == 1, 2 if length == 1 else 3)
@@ -762,7 +762,7 @@ async def relayed(
 ) -> tuple[list[bytes], bool, list[bytes], Reply]:
     """What a sink is handed, whether it stopped, and what is left for `read`."""
     connection, _, _ = connection_on()
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.data_received(head)
     handed: list[bytes] = []
 
@@ -849,7 +849,7 @@ async def test_a_body_that_came_compressed_is_for_the_reader_alone() -> None:
 
 async def test_a_sink_that_closes_its_reply_gets_no_more() -> None:
     connection, wire, shelf = connection_on()
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.data_received(SSE)
 
     def sink(_: bytes) -> bool:
@@ -906,7 +906,7 @@ async def test_cancelling_a_relay_closes_the_socket_within_50_ms() -> None:
 def test_no_bytes_can_do_more_than_end_the_exchange(noise: bytes, before: bytes) -> None:
     async def run() -> None:
         connection, wire, shelf = connection_on()
-        reply = connection.start(b"GET", 1e18, 0.0)
+        reply = connection.start(1e18, 0.0)
         connection.data_received(before + noise)
         connection.eof_received()
         assert connection.reply is None
@@ -920,7 +920,7 @@ def test_no_bytes_can_do_more_than_end_the_exchange(noise: bytes, before: bytes)
 
 async def test_an_error_that_no_system_call_made_is_shown_as_it_is() -> None:
     connection, _, _ = connection_on()
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.connection_lost(RuntimeError("unexpected"))
     assert reply.fault is not None
     assert (reply.fault.kind, "unexpected" in reply.fault.detail) == ("reset", True)
@@ -962,7 +962,7 @@ def test_an_ended_connection_and_its_fault_are_freed_without_the_garbage_collect
 
 async def test_a_body_of_tiny_chunks_weighs_no_more_than_its_bytes() -> None:
     connection, _, _ = connection_on()
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.data_received(CHUNKED)
     for _ in range(20):
         connection.data_received(chunk(b"ab") * 5000)
@@ -974,14 +974,14 @@ async def test_a_body_of_tiny_chunks_weighs_no_more_than_its_bytes() -> None:
 async def test_a_trailer_is_no_header_of_this_reply_nor_of_the_next() -> None:
     connection, _, _ = connection_on()
     for _ in range(2):
-        reply = connection.start(b"GET", 1e18, 0.0)
+        reply = connection.start(1e18, 0.0)
         connection.data_received(CHUNKED + b"2\r\nab\r\n0\r\nx-trailer: 1\r\n\r\n")
         assert [name for name, _ in reply.headers] == [b"content-type", b"transfer-encoding"]
 
 
 async def test_broken_tls_within_a_reply_is_named() -> None:
     connection, _, _ = connection_on()
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.connection_lost(ssl.SSLError(1, "[SSL: DECRYPTION_FAILED] bad record mac"))
     assert reply.fault is not None
     assert reply.fault.kind == "tls"
@@ -989,14 +989,14 @@ async def test_broken_tls_within_a_reply_is_named() -> None:
 
 async def test_a_server_that_names_its_keep_alive_time_is_left_a_second_earlier() -> None:
     connection, _, _ = connection_on()
-    connection.start(b"GET", 1e18, 0.0)
+    connection.start(1e18, 0.0)
     connection.data_received(b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=5, max=10\r\ncontent-length: 0\r\n\r\n")
     assert connection.due == pytest.approx(asyncio.get_running_loop().time() + 4, abs=0.1)
 
 
 async def test_a_paused_stream_that_ends_is_read_on_before_its_connection_serves_again() -> None:
     connection, wire, shelf = connection_on()
-    reply = connection.start(b"GET", 1e18, 0.0)
+    reply = connection.start(1e18, 0.0)
     connection.data_received(SSE + chunk(b"x" * 300_000))
     assert wire.calls[-1] == "pause_reading"
     connection.data_received(chunk(b"y" * 1000))  # TLS may still hold decrypted bytes

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from penstock.plugins import UNSENT
 from penstock.providers import pool as module
 from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, Limits
@@ -756,3 +757,51 @@ async def test_after_a_storm_of_cancellations_and_faults_the_counts_add_up() -> 
             assert not pool._waiters
             assert pool._dialing == 0
             assert all(result.kind in {"reset", "closed"} for result in results if isinstance(result, Fault))
+
+
+# -- requests that leave together --
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_beside_others_a_request_leaves_at_the_end_of_the_turn(number: int) -> None:
+    async with upstream(serve_slowly) as up:
+        with closing(up.pool()) as pool:
+            request = b"POST / HTTP/1.1\r\nhost: upstream.test\r\ncontent-length: 2\r\n\r\n{}"
+            await asyncio.gather(
+                *[pool.send(request, deadline=asyncio.get_running_loop().time() + 5) for _ in range(2)]
+            )
+            assert pool.idle == 2
+            replies = [pool.begin(request, asyncio.get_running_loop().time() + 5) for _ in range(number)]
+            assert [reply is not None and reply.unsent for reply in replies] == [False, True][:number]
+            for reply in replies:
+                assert reply is not None
+                if reply.waiter is not None:
+                    await reply.waiter
+                assert (reply.status, reply.unsent) == (200, False)
+
+
+async def test_a_call_that_is_cancelled_before_its_request_leaves_says_so_and_sends_nothing() -> None:
+    asked = []
+
+    async def count(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            asked.append(1)
+            await peer.send(OK)
+
+    async with upstream(count) as up:
+        with closing(up.pool()) as pool:
+            request, deadline = (
+                b"POST / HTTP/1.1\r\nhost: upstream.test\r\ncontent-length: 2\r\n\r\n{}",
+                asyncio.get_running_loop().time() + 5,
+            )
+            await asyncio.gather(*[pool.send(request, deadline=deadline) for _ in range(2)])
+            first = pool.begin(request, deadline)
+            task = asyncio.create_task(pool.send(request, deadline=deadline))
+            asyncio.get_running_loop().call_soon(task.cancel)  # between its first step and the end of that turn
+            with pytest.raises(asyncio.CancelledError) as why:
+                await task
+            assert why.value.args == (UNSENT,)
+            assert first is not None
+            await until(lambda: pool.busy == 0)
+            assert len(asked) == 3

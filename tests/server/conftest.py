@@ -286,7 +286,7 @@ def make_server() -> Callable[..., tuple[Server, list[BaseException]]]:
     def make(handler: Handler = echo, limits: Limits | None = None) -> tuple[Server, list[BaseException]]:
         crashes: list[BaseException] = []
         server = Server(handler, refuse, limits or Limits(), on_crash=crashes.append)
-        server.loop = asyncio.get_running_loop()
+        server.attach(asyncio.get_running_loop())
         return server, crashes
 
     return make

@@ -3,11 +3,12 @@
 import asyncio
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from penstock.server.http11 import Limits, Request, Responder
-from penstock.server.outlet import Outlet
+from penstock.server.outlet import PENDING_BYTES, Outlet
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PIECE = b"x" * 65_536
@@ -241,3 +242,58 @@ async def test_several_may_wait_at_once(serve, waiting):
     await client.send(GET)
     assert len((await client.reply()).body) == 2_000_000
     assert released == list(range(waiting))
+
+
+# -- with other calls under way --
+
+
+@pytest.fixture
+async def busy(held) -> Held:
+    held.server.in_flight = 2
+    return held
+
+
+async def test_alone_a_reply_is_written_at_once(held):
+    held.server.in_flight = 1
+    held.outlet.write(b"one")
+    assert held.transport.written == [b"one"]
+
+
+async def test_beside_others_it_is_written_at_the_end_of_the_turn_in_one_piece(busy):
+    busy.outlet.write(b"one ")
+    busy.outlet.write(b"two")
+    assert busy.transport.written == []
+    busy.server.in_flight = 1
+    busy.outlet.write(b" three")
+    await asyncio.sleep(0)
+    assert busy.transport.written == [b"one two three"]
+    busy.outlet.write(b"four")
+    await asyncio.sleep(0)
+    assert busy.transport.written == [b"one two three", b"four"]
+
+
+async def test_much_does_not_wait(busy):
+    busy.outlet.write(b"x" * 10)
+    busy.outlet.write(b"x" * PENDING_BYTES)
+    assert [len(data) for data in busy.transport.written] == [PENDING_BYTES + 10]
+    await asyncio.sleep(0)
+    assert len(busy.transport.written) == 1
+
+
+@pytest.mark.parametrize("end", ["close", "half_close", "reset"])
+async def test_what_waits_is_written_before_the_end(busy, end):
+    busy.outlet.write(b"the last words")
+    if end == "reset":
+        busy.transport.get_extra_info = lambda _: SimpleNamespace(setsockopt=lambda *_: None)
+    getattr(busy.outlet, end)()
+    assert busy.transport.written == [b"the last words"]
+    await asyncio.sleep(0)
+    assert len(busy.transport.written) == 1
+
+
+async def test_a_client_that_is_gone_gets_nothing_of_what_waits(busy):
+    busy.outlet.write(b"too late")
+    busy.outlet.stop()
+    busy.outlet.write(b"far too late")
+    await asyncio.sleep(0)
+    assert busy.transport.written == []

@@ -34,10 +34,10 @@ class Connection(asyncio.Protocol):
     """One socket to one upstream, with one exchange at a time. The parser calls the methods named `on_...`."""
 
     __slots__ = (
-        *("alive", "chunks", "deadline", "due", "inflate", "loop", "on_body", "reply", "sink"),
+        *("alive", "chunks", "deadline", "due", "inflate", "loop", "on_body", "reply", "sink", "write"),
         *("_barren", "_ended", "_fields", "_first_byte_s", "_held", "_idle_s", "_interim", "_keep"),
         *("_keepalive_s", "_known", "_label", "_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_time"),
-        *("_transport", "_unsent", "_used", "_write"),
+        *("_transport", "_unsent", "_used"),
     )
 
     _transport: asyncio.Transport
@@ -46,9 +46,7 @@ class Connection(asyncio.Protocol):
         """`known` are the heads that all connections to one upstream have seen."""
         self.loop = asyncio.get_running_loop()
         self.reply: Reply | None = None
-        self.sink: Sink | None = (
-            None  # is handed what arrives of a body that did not come compressed, while there is one
-        )
+        self.sink: Sink | None = None  # is handed what arrives, unless that came compressed
         self.chunks: list[bytes] = []  # of the body: arrived, not taken
         self.on_body = self.chunks.append  # for the parser, without a Python frame in between
         self.alive = True
@@ -71,12 +69,14 @@ class Connection(asyncio.Protocol):
         self._keep = True  # the connection may carry another exchange
         self._used = self._paused = self._unsent = False
 
-    def start(self, request: bytes, deadline: float, now: float) -> Reply:
-        """Write a request. The reply's `waiter` resolves when it is whole, when it has begun to stream, or on a fault."""
+    def start(self, deadline: float, now: float) -> Reply:
+        """Await the reply to a request that is about to be written.
+
+        Its `waiter` resolves when it is whole, when it has begun to stream, or on a fault.
+        """
         self.deadline = deadline
         self.due = now + self._first_byte_s
         reply = self.reply = Reply(self, self.loop.create_future())
-        self._write(request)
         return reply
 
     def take(self) -> bytes:
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         """Take hold of the transport; with hardly any room in its buffer, `pause_writing` tells that a request waits there."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=1)  # with 0, TLS pauses on an empty buffer
-        self._write = self._transport.write
+        self.write = self._transport.write
 
     def pause_writing(self) -> None:
         """Note that part of a request waits for the upstream to read."""

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, Self, TypeVar
 
 import msgspec
 
+from penstock.outbox import Outbox
 from penstock.plugins import UNSENT
 
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -115,6 +116,7 @@ class Reply(msgspec.Struct, eq=False):
     rest: bytes = b""  # what was not read when the reply ended
     fault: Fault | None = None
     defect: Exception | None = None  # what the sink raised
+    unsent: bool = False  # the request has not been written yet
 
     def __repr__(self) -> str:
         return f"<Reply {self.status} {'open' if self.connection else 'ended'}>"
@@ -182,6 +184,12 @@ class Reply(msgspec.Struct, eq=False):
         if self.connection is not None:
             self.connection.fail("aborted", "the reply was closed before its end")
 
+    def abandon(self, why: asyncio.CancelledError) -> None:
+        """Let go of the reply since its call was cancelled, which learns if its request had not even gone out."""
+        if self.unsent:
+            why.args = (*why.args, UNSENT)
+        self.close()
+
     def leave(self) -> None:
         """Let go of a stream after its last event: what may still come is the end of its framing.
 
@@ -197,6 +205,31 @@ class Reply(msgspec.Struct, eq=False):
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(is_full)
+
+
+class _Outgoing(msgspec.Struct, eq=False):
+    """A request that is written at the end of this turn of the loop."""
+
+    reply: Reply
+    request: bytes
+    write: Callable[[bytes], None]
+
+    def flush(self) -> None:
+        """Write it, unless nobody awaits its reply any more."""
+        reply, waiter = self.reply, self.reply.waiter
+        if reply.connection is not None and not (waiter is not None and waiter.cancelled()):
+            reply.unsent = False
+            self.write(self.request)
+
+
+def depart(reply: Reply, request: bytes, write: Callable[[bytes], None], outbox: Outbox | None) -> Reply:
+    """Write the request of this reply; with an `outbox` at the end of this turn of the loop, together with others."""
+    if outbox is None:
+        write(request)
+    else:
+        reply.unsent = True
+        outbox.add(_Outgoing(reply, request, write))
+    return reply
 
 
 async def unsent(work: Awaitable[T]) -> T:

@@ -120,8 +120,8 @@ class HttpProvider:
         elif reply.waiter is not None:
             try:
                 await reply.waiter
-            except CancelledError:
-                reply.close()
+            except CancelledError as why:
+                reply.abandon(why)
                 raise
         if reply.whole is None or reply.status != 200:
             await self._judge(reply, target.id, route.speaks)

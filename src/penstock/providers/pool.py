@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from penstock.providers.address import Address, Proxy, proxy_for, unopened
 from penstock.providers.connection import Connection
-from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, unsent
+from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, depart, unsent
 from penstock.providers.head import Heads
 from penstock.providers.sweep import Sweep
 
@@ -80,14 +80,9 @@ class Pool:
 
         None, and nothing is sent, where `send` has more to do than that.
         """
-        if not self._idle or self._dialer.forward is not None:
+        if not self._idle or self._dialer.forward is not None or (now := self._time()) >= deadline:
             return None
-        now = self._time()
-        if now >= deadline:
-            return None
-        if self._sweep.slow:
-            self._sweep.hurry()
-        return self._idle.pop().start(request, deadline, now)
+        return self._start(self._idle.pop(), request, deadline, now)
 
     async def send(self, request: bytes, *, deadline: float) -> Reply:
         """Send a complete request (head and body, origin-form target) and give its reply.
@@ -104,18 +99,24 @@ class Pool:
             if now >= deadline:
                 self.release(connection)
                 raise Fault("deadline", "the time for the call was over before it was sent", sent=False)
-            if self._sweep.slow:
-                self._sweep.hurry()
-            reply = connection.start(request, deadline, now)
+            reply = self._start(connection, request, deadline, now)
         if reply.waiter is not None:
             try:
                 await reply.waiter
-            except asyncio.CancelledError:
-                reply.close()
+            except asyncio.CancelledError as why:
+                reply.abandon(why)
                 raise
         if reply.fault is not None and not reply.streamed:
             raise reply.fault.copy()
         return reply
+
+    def _start(self, connection: Connection, request: bytes, deadline: float, now: float) -> Reply:
+        if self._sweep.slow:
+            self._sweep.hurry()
+        is_alone = len(self._connections) - len(self._idle) <= 1
+        return depart(
+            connection.start(deadline, now), request, connection.write, None if is_alone else self._sweep.outbox
+        )
 
     def close(self) -> None:
         """End every connection at once; what is under way, or waits, ends with the fault "aborted"."""

@@ -2,11 +2,13 @@
 
 A send costs no timer of its own: the sweep compares the clock with the limits of every connection and waiter, each 25 ms
 while anything is under way, each half second while connections are only kept, and not at all without any. It decides nothing:
-the pool knows what is late. Place in the line: `pool.py` asks for it.
+the pool knows what is late. It also has the loop's outbox, since there is one of each. Place in the line: `pool.py` asks for it.
 """
 
 import asyncio
 from typing import Final, Protocol, Self
+
+from penstock.outbox import Outbox
 
 _NAME: Final = "penstock_sweep"
 _BUSY_S: Final = 0.025
@@ -27,10 +29,11 @@ class Swept(Protocol):
 class Sweep:
     """The sweep of one event loop."""
 
-    __slots__ = ("_loop", "_pools", "_timer", "slow", "time")
+    __slots__ = ("_loop", "_pools", "_timer", "outbox", "slow", "time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.time = loop.time
+        self.outbox = Outbox(loop)
         self.slow = True  # or without a timer
         self._loop = loop
         self._pools: set[Swept] = set()

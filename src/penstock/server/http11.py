@@ -182,7 +182,7 @@ class Connection(Reading, asyncio.Protocol):
     def _continue(self) -> None:
         if not self._busy:
             self._waits = False
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     @property
     def _busy(self) -> bool:
@@ -347,6 +347,7 @@ class Connection(Reading, asyncio.Protocol):
     def expel(self) -> bool:
         """End at once; return whether a call was cut."""
         if self._task is None or self._responder is None:
+            self._outlet.flush()
             self.transport.abort()
             return False
         self._task.cancel(SHUTDOWN)
@@ -386,7 +387,7 @@ class Server(Sessions):
         socks: Sequence[Socket] = (),
     ) -> None:
         """Listen; `port` tells which one port 0 has become. Bound sockets may take the place of host and port."""
-        self.loop = asyncio.get_running_loop()
+        self.attach(asyncio.get_running_loop())
         options: dict[str, Any] = {"backlog": _BACKLOG, "ssl": ssl}
         if ssl is not None:
             options |= {"ssl_handshake_timeout": self.limits.header_s, "ssl_shutdown_timeout": GRACE_S}

@@ -7,16 +7,25 @@ client that reads nothing for the time allowed counts as gone. Knows nothing of 
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
+from penstock.outbox import Outbox
 from penstock.server.request import Limits
+
+PENDING_BYTES: Final = 65_536
+"""More than this does not wait for the end of a turn."""
 
 
 class Clock(Protocol):
-    """What a connection needs of the server: its limits, its loop, and the time, which may be one sweep old."""
+    """What a connection needs of the server: its limits, its loop, and the time, which may be one sweep old.
+
+    With more than one request `in_flight`, what is written goes to the `outbox`.
+    """
 
     limits: Limits
     loop: asyncio.AbstractEventLoop
+    outbox: Outbox
+    in_flight: int
     now: float
     draining: bool  # shutting down
 
@@ -27,6 +36,7 @@ class Outlet:
     __slots__ = (
         "_clock",
         "_deadline",
+        "_pending",
         "_relief",
         "_reset",
         "_unsent",
@@ -34,13 +44,11 @@ class Outlet:
         "draining",
         "gone",
         "transport",
-        "write",
     )
 
     def __init__(self, clock: Clock, transport: asyncio.Transport, reset: tuple[int, int, bytes]) -> None:
         """Write to `transport`; `reset` is the socket option with which a close sends RST."""
         self.transport = transport
-        self.write: Callable[[bytes], None] = transport.write  # does nothing for a client that is gone
         self.gone = False  # nothing written arrives any more, or may be written
         self.congested = False  # more than the high-water mark is unsent
         self.draining = clock.draining  # the reply being written is the last
@@ -48,7 +56,27 @@ class Outlet:
         self._reset = reset
         self._relief: asyncio.Future[None] | None = None  # here the handler waits while congested
         self._deadline = 0.0  # by then something must have been read; zero: none
+        self._pending = b""  # written in this turn of the loop, and not handed to the transport yet
         self._unsent = 0
+
+    def write(self, data: bytes) -> None:
+        """Send this after what was written before; nothing for a client that is gone."""
+        if self._pending:
+            self._pending += data
+            if len(self._pending) > PENDING_BYTES:
+                self.flush()
+        elif not self.gone:
+            if self._clock.in_flight > 1:
+                self._pending = data
+                self._clock.outbox.add(self)
+            else:
+                self.transport.write(data)
+
+    def flush(self) -> None:
+        """Hand what was written to the transport."""
+        data, self._pending = self._pending, b""
+        if data and not self.gone:
+            self.transport.write(data)
 
     def soon(self, flush: Callable[[], None]) -> None:
         """Call `flush` at the end of this turn of the loop."""
@@ -95,25 +123,28 @@ class Outlet:
         return True
 
     def stop(self) -> None:
-        """Write nothing more."""
+        """Write nothing more, and let go of what has not been sent."""
         self.gone = True
-        self.write = _nowhere
+        self._pending = b""
         self._relieve()
 
     def close(self) -> None:
         """Close once everything written has been read, or the client stops reading."""
+        self.flush()
         self.stop()
         self.watch()
         self.transport.close()
 
     def half_close(self) -> None:
         """End our side once everything written is sent."""
+        self.flush()
         self.stop()
         self.watch()
         self.transport.write_eof()
 
     def reset(self) -> None:
         """Close at once, so that the client sees an error rather than an end."""
+        self.flush()
         self.stop()
         self.transport.get_extra_info("socket").setsockopt(*self._reset)
         self.transport.abort()
@@ -122,7 +153,3 @@ class Outlet:
         self.congested = False
         if self._relief is not None and not self._relief.done():
             self._relief.set_result(None)
-
-
-def _nowhere(_: bytes) -> None:
-    """Write to a client that is gone."""

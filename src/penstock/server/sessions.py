@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Final, Protocol
 
+from penstock.outbox import Outbox
 from penstock.server.request import DEFAULTS, Limits
 
 TURN: Final = 32
@@ -70,6 +71,7 @@ class Sessions:
         self.now = 0.0  # as of the last sweep
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
+        self.outbox: Outbox
         self._listeners: Iterable[Closable] = ()
         self._connections: set[Session] = set()
         self._met = 0  # connections so far
@@ -80,6 +82,10 @@ class Sessions:
         self._since = 0.0  # it was scheduled
         self._sweeping = False
         self._empty: asyncio.Future[None] | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take up the loop in which all of it runs."""
+        self.loop, self.outbox = loop, Outbox(loop)
 
     @property
     def connections(self) -> int:
