@@ -21,16 +21,16 @@ class Sender(Protocol):
 class Outbox:
     """Those who write at the end of this turn of the loop."""
 
-    __slots__ = ("_call_soon", "_senders")
+    __slots__ = ("_loop", "_senders")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self._call_soon = loop.call_soon
+        self._loop = loop
         self._senders: list[Sender] = []
 
     def add(self, sender: Sender) -> None:
         """Let somebody write at the end of this turn; once, until then."""
         if not self._senders:
-            self._call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._senders.append(sender)
 
     def _flush(self) -> None:
