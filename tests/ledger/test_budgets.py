@@ -15,7 +15,7 @@ from msgspec import structs
 from penstock.call import Limits, Who
 from penstock.errors import BudgetExhausted, InvalidRequest
 from penstock.ledger.budgets import Budgets, Each, Limit, Scope
-from penstock.ledger.limits import ENDLESS, limits_in, limits_of_key
+from penstock.ledger.limits import ENDLESS, WALLETS, Wallet, limits_in, limits_of_key
 from penstock.ledger.periods import from_ns, to_ns, zone_of
 from penstock.ledger.records import pack_receipt
 from penstock.ledger.shared_budgets import SharedBudgets
@@ -914,3 +914,83 @@ def test_a_walk_gives_what_states_give():
 
     assert sorted(budgets.walk(WALKED_NS), key=repr) == sorted(budgets.states(WALKED_NS), key=repr)
     assert len(list(budgets.walk(WALKED_NS))) == 2001
+
+
+# -- what is remembered of a caller --
+
+VISITORS = [
+    *(
+        Who(key, team, feature, user)
+        for key in ("k1", "k2")
+        for team in ("web", None)
+        for feature in ("invoices", None)
+        for user in ("ann", None)
+    ),
+    Who(),
+]
+VISITORS_LIMITS = [None, Limits(day_nano_usd=150), Limits(day_nano_usd=60, month_nano_usd=200), Limits(month_nano_usd=90)]
+PLACES = [
+    Limit(WEB, "day", 120),
+    Limit(WEB, "month", 300),
+    Limit(INVOICES, "day", 90, soft=True),
+    Limit(Scope("model", "big"), "day", 70),
+]
+VISITS = st.one_of(
+    st.tuples(
+        st.just("hold"), st.integers(0, len(VISITORS) - 1), st.integers(0, 60) | st.none(), st.sampled_from(["big", "m"])
+    ),
+    st.tuples(st.just("settle"), st.integers(0, 30), st.integers(0, 60)),
+    st.tuples(st.just("grow"), st.integers(0, 30), st.integers(0, 90)),
+    st.tuples(st.just("wait"), st.integers(0, 9)),
+    st.tuples(st.just("limit"), st.sampled_from(["k1", "k2"]), st.integers(0, len(VISITORS_LIMITS) - 1)),
+    st.tuples(st.just("look")),
+)
+
+
+def played(steps):
+    """Everything that budgets said and how they stood."""
+    budgets = Budgets(PLACES, now_ns=NOW, each=Each(BudgetSettings(day_nano_usd=100)))
+    now, held, said, limits = NOW, [], [], {"k1": None, "k2": None}
+    for step, *how in steps:
+        try:
+            if step == "hold":
+                who = structs.replace(VISITORS[how[0]], limits=limits.get(VISITORS[how[0]].key_id))
+                held.append(hold(budgets, who, how[1], now, how[2]))
+            elif step == "settle" and held:
+                budgets.settle(held.pop(how[0] % len(held)), how[1])
+            elif step == "grow" and held:
+                budgets.grow(held[how[0] % len(held)], how[1])
+            elif step == "wait":
+                now += how[0] * HOUR
+            elif step == "limit":
+                limits[how[0]] = VISITORS_LIMITS[how[1]]
+        except BudgetExhausted as error:
+            said.append(str(error))
+        said.append(
+            budgets.states(now) if step == "look" else [(each.ceiling_nano_usd, len(each.periods)) for each in held]
+        )
+    return said, budgets.states(now)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(VISITS, min_size=5, max_size=60))
+def test_what_is_remembered_of_a_caller_changes_nothing(steps):
+    remembering = played(steps)
+    with patch.object(Wallet, "fits", lambda *_: False):
+        assert played(steps) == remembering
+
+
+def test_a_caller_that_comes_again_is_not_looked_up_again():
+    budgets = Budgets(PLACES, now_ns=NOW, each=Each())
+    first = hold(budgets, VISITORS[0], 1, NOW)
+    with patch.object(budgets, "_applying", None):
+        again = hold(budgets, VISITORS[0], 1, NOW)
+    assert again.budgets is first.budgets
+    assert spent(budgets)[0] == (0, 2)
+
+
+def test_callers_are_remembered_within_bounds():
+    budgets = Budgets(PLACES, now_ns=NOW, each=Each())
+    for number in range(WALLETS + 10):
+        budgets.settle(hold(budgets, Who(f"key {number}", "web"), 1, NOW), 0)
+    assert len(budgets._wallets) <= WALLETS

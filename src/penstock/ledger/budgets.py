@@ -19,6 +19,7 @@ from typing import Final
 from penstock.call import Limits, Who
 from penstock.ledger.limits import (
     UTC,
+    WALLETS,
     WINDOWS,
     Budget,
     BudgetState,
@@ -28,11 +29,12 @@ from penstock.ledger.limits import (
     Period,
     Scope,
     ScopeKind,
+    Wallet,
     exhausted,
     limits_in,
     limits_of_key,
-    no_price,
     outgrown,
+    unpriced,
 )
 from penstock.ledger.periods import Window, bounds, zone_of
 from penstock.ledger.store import Span, Sums
@@ -110,6 +112,7 @@ class Budgets:
         self._counts_keys = each is not None or bool(self._keys)
         self._counts_users = bool(self._users) or any(self._limits_of_user(""))
         self._most, self._crowded = SINGLES, False
+        self._wallets: dict[tuple[str | None, ...], Wallet] = {}
         self._earlier: dict[Count, tuple[int, dict[str, int]]] = {} if before is None else {**before._earlier}  # noqa: SLF001 - of the same class
         self._begin(now_ns, sums, before)
 
@@ -214,6 +217,7 @@ class Budgets:
         for each in (self._keys, self._users):
             for idle in [name for name, single in each.items() if single.is_idle(now_ns)]:
                 del each[idle]
+        self._wallets.clear()
         self._most = max(SINGLES, 2 * (len(self._keys) + len(self._users)))
         self._crowded = False
 
@@ -249,7 +253,18 @@ class Budgets:
         `now_ns` is when the call started, `model` the name that it asks for. A ceiling of None, no price being known,
         fits into no hard budget; a soft one lets the call pass, and counts it as nothing.
         """
-        budgets = self._applying(who, model, now_ns)
+        names = (who.team, who.feature, who.key_id, who.user, model)
+        wallet = self._wallets.get(names)
+        if wallet is not None and ceiling_nano_usd is not None and wallet.fits(ceiling_nano_usd, who.limits, now_ns):
+            for period in wallet.periods:
+                period.held += ceiling_nano_usd
+                period.calls += 1
+            return Hold(ceiling_nano_usd, wallet.budgets, wallet.periods)
+        return self._hold(who, ceiling_nano_usd, now_ns, names)
+
+    def _hold(self, who: Who, ceiling_nano_usd: int | None, now_ns: int, names: tuple[str | None, ...]) -> Hold:
+        """Do as `hold`, and remember in which budgets the calls of these names count."""
+        budgets = self._applying(who, names[-1] or "", now_ns)
         if not budgets:
             return self._free
         if ceiling_nano_usd is None:
@@ -265,6 +280,9 @@ class Budgets:
         for period in periods:
             period.held += ceiling_nano_usd
             period.calls += 1
+        if len(self._wallets) >= WALLETS:
+            self._wallets.clear()
+        self._wallets[names] = Wallet(budgets, periods, who.limits)
         return Hold(ceiling_nano_usd, budgets, periods)
 
     def refuse(self, who: Who, ceiling_nano_usd: int | None, now_ns: int, model: str = "") -> None:
@@ -355,14 +373,6 @@ class Budgets:
 def _state(budget: Budget, now_ns: int) -> BudgetState:
     period = budget.period if now_ns < budget.period.end_ns else budget.roll(now_ns)
     return BudgetState(budget.limit, period.spent, period.held, period.end_ns, period.start_ns, period.refused)
-
-
-def unpriced(budgets: Iterable[Budget]) -> int:
-    """Give what to hold for a call without a price: nothing, or raise `BudgetExhausted` where a hard budget applies."""
-    for budget in budgets:
-        if not budget.limit.soft:
-            raise no_price(budget.limit)
-    return 0
 
 
 def sum_up(budgets: list[Budget], sums: SumUp) -> None:

@@ -7,7 +7,7 @@ that a limit that is set in the middle of a day knows what was spent in it.
 Money is integer nano-dollars. Never reads a clock nor touches a disk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -119,6 +119,33 @@ class Budget:
         return self.limit.scope, self.limit.window, self.limit.zone
 
 
+WALLETS = 4096
+"""Kinds of callers whose budgets are remembered together."""
+
+
+class Wallet:
+    """What a caller's calls count in, as it was found for one of them, and holds until the first of the periods is over."""
+
+    __slots__ = ("_end_ns", "_limits", "_walls", "budgets", "periods")
+
+    def __init__(self, budgets: Sequence[Budget], periods: Sequence[Period], limits: Limits | None) -> None:
+        """`limits` are those of the caller's key."""
+        self.budgets = budgets
+        self.periods = periods
+        self._end_ns = min(period.end_ns for period in periods)
+        self._limits = limits
+        self._walls = tuple([(p, b.wall) for p, b in zip(periods, budgets, strict=True) if b.wall < ENDLESS])
+
+    def fits(self, nano_usd: int, limits: Limits | None, now_ns: int) -> bool:
+        """Tell whether all of this still holds and there is room for so much; if not, whoever asks has to look closer."""
+        if now_ns >= self._end_ns or limits is not self._limits:
+            return False
+        for period, wall in self._walls:  # noqa: SIM110 - a loop costs less than a generator
+            if period.spent + period.held + nano_usd > wall:
+                return False
+        return True
+
+
 class Hold(Struct, eq=False):
     """A reservation of `ceiling_nano_usd` in a period of each of its budgets; `Budgets.settle` ends it.
 
@@ -178,6 +205,14 @@ def no_price(limit: Limit) -> BudgetExhausted:
         f"The {limit.window} budget of {scope.kind} {scope.name!r} cannot be kept: no price is known for this model.",
         hint='Give it one: [prices."provider/model"] with input and output in USD per million tokens.',
     )
+
+
+def unpriced(budgets: Iterable[Budget]) -> int:
+    """Give what to hold for a call without a price: nothing, or raise `BudgetExhausted` where a hard budget applies."""
+    for budget in budgets:
+        if not budget.limit.soft:
+            raise no_price(budget.limit)
+    return 0
 
 
 def exhausted(budgets: Sequence[Budget], ceiling_nano_usd: int, now_ns: int) -> BudgetExhausted:

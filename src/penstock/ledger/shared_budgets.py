@@ -21,9 +21,9 @@ from pathlib import Path
 from penstock.call import Who
 from penstock.errors import Overloaded
 from penstock.ledger.balances import HELD, MOST, SPENT, Balances, Key
-from penstock.ledger.budgets import Budgets, Count, sum_of_each, sum_up, unpriced
+from penstock.ledger.budgets import Budgets, Count, sum_of_each, sum_up
 from penstock.ledger.ids import id_bytes
-from penstock.ledger.limits import Budget, Each, Hold, Limit, Period, Scope, exhausted
+from penstock.ledger.limits import Budget, Each, Hold, Limit, Period, Scope, exhausted, unpriced
 from penstock.ledger.periods import Window, bounds
 from penstock.ledger.processes import PATIENCE_S
 from penstock.ledger.store import Span
