@@ -194,6 +194,7 @@ class Budgets:
                 () if self._each is None else limits_of_key(key_id, who.limits, self._zones.get(who.team or "", UTC))
             )
             return self._add(self._keys, key_id, Single(self._make(limits, now_ns), who.team, who.limits))
+        self._wallets.clear()  # they know the walls of before
         if not single.fixed:
             zone = single.budgets[0].limit.zone
             for budget, limit in zip(single.budgets, limits_of_key(key_id, who.limits, zone), strict=True):
