@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from penstock import calibrating
-from penstock.calibrating import EVERY, FIRST, LONGEST_BYTES, PACE_S, WAITING, Calibration
+from penstock.calibrating import BEGIN, EVERY, FIRST, LONGEST_BYTES, PACE_S, WAITING, Calibration
 from penstock.call import Call, Content, Image, Message, Sampling, Text, Tool
 from penstock.errors import InvalidRequest
 from penstock.ledger.store import StoreBusy
@@ -169,8 +169,16 @@ async def test_after_the_first_calls_only_some_are_counted_again(learning, monke
         return count_call(*arguments[:2])
 
     monkeypatch.setattr(calibrating, "count_prompt", count)
-    await teach(learning, 1.2, FIRST + 10 * EVERY)
-    assert len(counted) == FIRST + 10
+    await teach(learning, 1.2, BEGIN + FIRST + 10 * EVERY)
+    assert len(counted) == BEGIN + FIRST + 10
+
+
+async def test_a_few_calls_do_not_make_a_process_load_a_vocabulary(learning, monkeypatch):
+    monkeypatch.setattr(calibrating, "is_ready", lambda _: False)
+    await teach(learning, 1.2, BEGIN)
+    assert learning._factors == {}
+    await teach(learning, 1.2, 1)
+    assert learning._factors[CLAUDE.id].seen == 1
 
 
 async def test_many_calls_at_once_are_counted_again_at_a_steady_pace(learning, monkeypatch):
@@ -181,7 +189,7 @@ async def test_many_calls_at_once_are_counted_again_at_a_steady_pace(learning, m
         return count_call(*arguments[:2])
 
     monkeypatch.setattr(calibrating, "count_prompt", count)
-    learning._met[CLAUDE.id] = FIRST
+    learning._met[CLAUDE.id] = BEGIN + FIRST
     for number in range(200 * EVERY):
         learning.observe(call(), CLAUDE, Usage(500), number * PACE_S / 1_000)
         await learnt(learning)
@@ -310,14 +318,14 @@ async def test_the_band_holds_what_a_provider_bills_in_at_least_95_of_100_calls(
 
 async def test_a_call_that_is_not_learnt_from_costs_microseconds(learning, capsys):
     asked, usage = call(), Usage(500)
-    learning._met[CLAUDE.id] = FIRST + EVERY * 10 + 1
+    learning._met[CLAUDE.id] = BEGIN + FIRST + EVERY * 10 + 1
     for target, most_us in ((GPT, 2), (CLAUDE, 5)):
         times = []
         for _ in range(200):
             began = perf_counter()
             learning.observe(asked, target, usage, 0.0)
             times.append(perf_counter() - began)
-            learning._met[CLAUDE.id] = FIRST + EVERY * 10 + 1
+            learning._met[CLAUDE.id] = BEGIN + FIRST + EVERY * 10 + 1
         middle = sorted(times)[100] * 1e6
         with capsys.disabled():
             print(f"\nobserve of a call that teaches nothing, {target.id}: {middle:.2f} us")

@@ -1,7 +1,7 @@
 """Learns from the usage that providers report how far estimates are off, and corrects the next ones by it.
 
 Only where a prompt is estimated, since its model's vocabulary is not public: calls to all others pass by one check. Of the
-rest some are counted once more after their end, beside the line: the first calls of each model, then now and then one.
+rest some are counted once more after their end, beside the line: a number of calls of each model, then now and then one.
 Factors outlive the process; with several workers the one that has seen most of a model is believed.
 
 Place in the line: behind the settlement (`settled`), and before every decision that needs a count (`count`).
@@ -19,10 +19,13 @@ from penstock.inflight import InFlight
 from penstock.receipt import Usage
 from penstock.target import Target
 from penstock.tokens.calibrate import ENOUGH, Factor, corrected, observe
-from penstock.tokens.count import CallCount, Count
+from penstock.tokens.count import CallCount, Count, is_ready
+
+BEGIN = 20
+"""Calls of a model from which nothing is learnt, unless the vocabulary for it is loaded already: it takes 40 MB."""
 
 FIRST = 50
-"""Calls of a model that are all learnt from."""
+"""Calls of a model that are then all learnt from."""
 
 EVERY = 20
 """From then on one in so many is."""
@@ -74,12 +77,12 @@ class Calibration:
         if usage is None or usage.source != "provider" or target.free or self._closed:
             return
         met = self._met[target.id] = self._met.get(target.id, 0) + 1
-        if met > FIRST and met % EVERY:
+        if (met > BEGIN + FIRST and met % EVERY) or (met <= BEGIN and not is_ready(target.profile)):
             return
         size = call.input_bound or len(call.raw)
         if size > LONGEST_BYTES or call.native or call.operation != "generate" or len(self._queue) >= WAITING:
             return
-        if met > FIRST:
+        if met > BEGIN + FIRST:
             self._next_at[target.id] = now + PACE_S
         self._queue.append((call, target, usage.input_tokens))
         if self._work is None or self._work.done():
