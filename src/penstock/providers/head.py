@@ -1,7 +1,8 @@
 """What the head of a reply says about the rest: how the body ends, whether it streams, how it is packed; what of it is passed on.
 
-Pure, but for what it remembers, within bounds. A head that came before, byte for byte, says what it said then: so a server that repeats its heads is not parsed anew for
-each reply. Place in the line: `connection.py` asks; the parser has checked the form of every head by then.
+Pure, but for what it remembers, within bounds. A head that came before, byte for byte, says what it said then: so a server
+that repeats its heads is not parsed anew for each reply. Place in the line: `connection.py` asks; the parser has checked the
+form of every head by then.
 
 Source: RFC 9112 section 6 (the length of a body), RFC 9110 section 8.4 (codings).
 """
