@@ -72,7 +72,10 @@ class Priced(Protocol):
 
 
 class Books(Struct, frozen=True):
-    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them (`observe`, or `count` where the figures are at hand)."""
+    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them.
+
+    `observe` counts a receipt, `count` a call of which the figures are at hand.
+    """
 
     flusher: Flusher
     reservations: Reservations

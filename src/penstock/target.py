@@ -143,7 +143,13 @@ def service_of(price: Price, service_tier: str | None) -> Price | ServiceTier | 
     return None
 
 
-def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None, is_plain: bool = False) -> Cost:  # noqa: FBT001, FBT002 - by position: for every call
+def cost(
+    usage: Usage,
+    target: Target,
+    day: str,
+    service_tier: str | None = None,
+    is_plain: bool = False,  # noqa: FBT001, FBT002 - by position: for every call
+) -> Cost:
     """Price a usage. Cached, written, audio and image tokens are subsets of input; reasoning, audio and image of output.
 
     `service_tier` is what the reply says; one without a price costs as by default, and is estimated. `is_plain` tells that no
