@@ -235,12 +235,8 @@ class Accounting:
             error.worked = flight.tries[-1].sent  # that one was asked and never said no
 
     def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
-        """Hold the dearest end for so many tokens of input: `dearest` and `again` in one."""
-        call, started_ns, reservations = flight.call, flight.started_ns, self._reservations
-        limits = (tokens + TEMPLATE_TOKENS, plan.output_bound(call))
-        ceiling = reservations.dearest(plan.targets, plan.ids, self._today(started_ns), limits)
-        flight.ceiling = ceiling
-        flight.holds.append(reservations.budgets.hold(flight.who, ceiling, started_ns, flight.id, call.model))
+        flight.ceiling = self.dearest(plan, flight.call, tokens, flight.started_ns)
+        self.again(flight)
 
     def _book(self, flight: InFlight[Any], row: Row | None, now: float) -> Settled:
         """Write down how a call ended, and give back what was reserved."""

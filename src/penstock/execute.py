@@ -9,7 +9,6 @@ that back how the target did.
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping
-from math import inf
 from random import Random
 from types import MappingProxyType
 from typing import Generic, Literal, Protocol, TypeVar
@@ -43,7 +42,6 @@ from penstock.routing.health import Ending, Health, Slot
 from penstock.settings import ProviderSettings
 from penstock.shelter import Sheltered
 from penstock.target import Target
-from penstock.time_limit import TimeLimit
 
 TryStatus = Literal["open", "ok", "error", "cancelled"]
 
@@ -325,16 +323,15 @@ class Driver(Generic[P]):
 
     async def _begin_soon(self, live: LiveTry, pursuit: P) -> Chunk:
         """Do as `_begin`, but give a target up that only trickles while another one stands ready."""
-        limit_s = self._rules.content_s.get(live.target.provider, inf)
-        limit = TimeLimit(limit_s)
+        limit_s = self._rules.content_s.get(live.target.provider)
+        limit = asyncio.timeout(limit_s)
         try:
-            chunk = await self._begin(live, pursuit)
-        except BaseException as error:
-            if limit.lift() and isinstance(error, asyncio.CancelledError):
-                raise UpstreamTimeout(f"{live.target.id} gave no content within {limit_s:g} s.") from None
-            raise
-        limit.lift()
-        return chunk
+            async with limit:
+                return await self._begin(live, pursuit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise UpstreamTimeout(f"{live.target.id} gave no content within {limit_s:g} s.") from None
 
     async def _begin(self, live: LiveTry, pursuit: P) -> Chunk:
         """Send, and read until there is content; what came before it (a role, an id) goes along."""

@@ -11,7 +11,7 @@ from penstock.ledger.budgets import Budgets, SumUp
 from penstock.ledger.limits import Hold, each_of, limits_of
 from penstock.ledger.shared_budgets import SharedBudgets
 from penstock.settings import Config
-from penstock.target import TOKENS_PER_RATE, Ceiling, Target, ceilings, most
+from penstock.target import Ceiling, Target, ceilings, most
 
 PLANS = 1000
 """Plans of which the dearest rates are remembered."""
@@ -52,12 +52,7 @@ class Reservations:
         """
         known = self._ceilings.get(ids) if self._day == day else None
         of = self._find(targets, ids, day) if known is None else known[0]
-        if of is None:
-            return None
-        if len(of) == 1:  # as `most` has it
-            ((into, out),) = of
-            return -(-(tokens[0] * into + tokens[1] * out) // TOKENS_PER_RATE)
-        return most(*tokens, of)
+        return None if of is None else most(*tokens, of)
 
     def _find(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str) -> tuple[Ceiling, ...] | None:
         """Work out the dearest rates of a plan, and remember them for the day."""

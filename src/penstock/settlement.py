@@ -9,7 +9,7 @@ Place in the line: `accounting.py` books what comes of it. It reads no clock, an
 from typing import Any
 
 from penstock.inflight import NOT_STARTED, Estimate, InFlight, LiveTry
-from penstock.ledger.rows import COLUMNS, MAX_BITS, Row, receipt_of
+from penstock.ledger.rows import COLUMNS, MAX_BITS, Row, has_more, receipt_of
 from penstock.receipt import Settled, Usage
 from penstock.target import cost
 
@@ -52,16 +52,7 @@ def _is_usual(live: LiveTry, usage: Usage) -> bool:
     start = meter.start
     if meter.tier == "" or (start is not None and (start.fingerprint == "" or start.service_tier == "")):
         return False
-    return not (
-        usage.cache_write_tokens
-        or usage.cache_write_1h_tokens
-        or usage.audio_input_tokens
-        or usage.audio_output_tokens
-        or usage.accepted_prediction_tokens
-        or usage.rejected_prediction_tokens
-        or usage.image_input_tokens
-        or usage.image_output_tokens
-    )
+    return not has_more(usage)
 
 
 def _row(flight: InFlight[Any], live: LiveTry, usage: Usage, now: float, day: str, config_hash: str) -> Row | None:
@@ -71,7 +62,7 @@ def _row(flight: InFlight[Any], live: LiveTry, usage: Usage, now: float, day: st
     tier = meter.tier or start.service_tier
     into, out, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
     reasoning = usage.reasoning_tokens
-    price = cost(usage, target, day, tier, cached == reasoning == 0)
+    price = cost(usage, target, day, tier)
     nano, began, tried, ended = price.nano_usd, flight.began, live.began, live.ended or live.began
     total, started, took = int((now - began) * 1e6), int((tried - began) * 1e6), int((ended - tried) * 1e6)
     ttft = try_ttft = None

@@ -143,17 +143,10 @@ def service_of(price: Price, service_tier: str | None) -> Price | ServiceTier | 
     return None
 
 
-def cost(
-    usage: Usage,
-    target: Target,
-    day: str,
-    service_tier: str | None = None,
-    is_plain: bool = False,  # noqa: FBT001, FBT002 - by position: for every call
-) -> Cost:
+def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None) -> Cost:
     """Price a usage. Cached, written, audio and image tokens are subsets of input; reasoning, audio and image of output.
 
-    `service_tier` is what the reply says; one without a price costs as by default, and is estimated. `is_plain` tells that no
-    token is of a subset.
+    `service_tier` is what the reply says; one without a price costs as by default, and is estimated.
     """
     if target.free:
         return FREE
@@ -169,7 +162,7 @@ def cost(
     into = usage.input_tokens
     r = rates_for(held, into) if held.tiers else held.rates
     total = into * r.input + usage.output_tokens * r.output
-    if not is_plain and (
+    if (  # else all tokens are plain
         usage.cached_input_tokens
         or usage.reasoning_tokens
         or usage.cache_write_tokens

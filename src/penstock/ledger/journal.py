@@ -17,16 +17,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from zlib import crc32
 
 from msgspec import Struct
 
 from penstock.ledger.records import (
     HEAD,
-    MAGIC,
     Seeds,
     frame,
-    pack_frame,
     pack_head,
     seeds_of,
 )
@@ -109,8 +106,7 @@ class Journal:
         """Record an intent or a receipt. Raises `OSError` if that could not be done; then nothing of it is there."""
         if self._end >= self._limit:
             self._roll()
-        # as `frame` does, without a call
-        data = pack_frame(MAGIC, kind, len(payload), crc32(payload, self._seeds[kind])) + payload
+        data = frame(kind, payload, self._seeds)
         size, written = len(data), self._write(self._fd, data)
         if written != size:
             self._finish(data, written)

@@ -29,9 +29,8 @@ SCHEMA = 1
 HEAD, INTENT, RECEIPT = 0, 1, 2
 MAX_PAYLOAD: Final = 1 << 20
 
-MAGIC: Final = b"\xa7P"
+_MAGIC = b"\xa7P"
 _FRAME = struct.Struct("<2sBII")
-pack_frame = _FRAME.pack
 _CLIP_ABOVE = 16 * 1024
 
 Seeds = tuple[int, int, int]
@@ -174,7 +173,7 @@ def seeds_of(segment: str) -> Seeds:
 
 def frame(kind: int, payload: bytes, seeds: Seeds) -> bytes:
     """Give the record as it stands in the file."""
-    return _FRAME.pack(MAGIC, kind, len(payload), zlib.crc32(payload, seeds[kind])) + payload
+    return _FRAME.pack(_MAGIC, kind, len(payload), zlib.crc32(payload, seeds[kind])) + payload
 
 
 def _end_of(data: bytes, at: int, seeds: Seeds) -> int:
@@ -184,7 +183,7 @@ def _end_of(data: bytes, at: int, seeds: Seeds) -> int:
         return 0
     magic, kind, length, crc = _FRAME.unpack_from(data, at)
     end: int = start + length
-    if magic != MAGIC or kind > RECEIPT or length > MAX_PAYLOAD or end > len(data):
+    if magic != _MAGIC or kind > RECEIPT or length > MAX_PAYLOAD or end > len(data):
         return 0
     return end if zlib.crc32(memoryview(data)[start:end], seeds[kind]) == crc else 0
 
@@ -195,7 +194,7 @@ def _unfinished(data: bytes, at: int) -> bool:
     if start > len(data):
         return True
     magic, kind, length, _ = _FRAME.unpack_from(data, at)
-    return bool(magic == MAGIC and kind <= RECEIPT and length <= MAX_PAYLOAD and start + length > len(data))
+    return bool(magic == _MAGIC and kind <= RECEIPT and length <= MAX_PAYLOAD and start + length > len(data))
 
 
 def parse(data: bytes, seeds: Seeds, *, whole: bool, limit: int | None = None) -> Parsed:
@@ -219,7 +218,7 @@ def parse(data: bytes, seeds: Seeds, *, whole: bool, limit: int | None = None) -
 
 
 def _next_record(data: bytes, start: int, seeds: Seeds) -> int:
-    at = data.find(MAGIC, start)
+    at = data.find(_MAGIC, start)
     while at >= 0 and not _end_of(data, at, seeds):
-        at = data.find(MAGIC, at + 1)
+        at = data.find(_MAGIC, at + 1)
     return at

@@ -180,8 +180,9 @@ def _try_array(attempt: Attempt) -> tuple[Any, ...]:
     return flat if usage is None else (*flat[:_TRY_USAGE], astuple(usage), *flat[_TRY_USAGE + 1 :])
 
 
-def _more(r: Receipt, u: Usage) -> str:
-    if not (
+def has_more(u: Usage) -> bool:
+    """Tell whether a usage has figures without a column."""
+    return bool(
         u.cache_write_tokens
         or u.cache_write_1h_tokens
         or u.audio_input_tokens
@@ -190,8 +191,11 @@ def _more(r: Receipt, u: Usage) -> str:
         or u.rejected_prediction_tokens
         or u.image_input_tokens
         or u.image_output_tokens
-        or r.dropped
-    ):
+    )
+
+
+def _more(r: Receipt, u: Usage) -> str:
+    if not (r.dropped or has_more(u)):
         return ""
     rare = _More(
         cache_write_tokens=u.cache_write_tokens,
