@@ -1,8 +1,9 @@
 """Decides what to try next: the one owner of retries and fallbacks.
 
-A generator of moves, which is not even made where the first try succeeds, as it nearly always does. It yields `Try` (call this target), `Wait` (so many seconds) or `Queue` (stand in line for room at any
-of these targets), is sent the outcome of each, and returns when there is nothing left to try. It never waits, calls or reads
-a clock itself: its driver (`execute.py`) does, so that the whole policy is tested as tables.
+A generator of moves, which is not even made where the first try succeeds, as it nearly always does. It yields `Try` (call
+this target), `Wait` (so many seconds) or `Queue` (stand in line for room at any of these targets), is sent the outcome of
+each, and returns when there is nothing left to try. It never waits, calls or reads a clock itself: its driver (`execute.py`)
+does, so that the whole policy is tested as tables.
 
 Strategy. The first target in the plan's order that may be called now. After a failure whose class says `retry`, the same one
 again: at most `retries` times, as long as its retry budget has a token, after a full-jitter backoff (uniform between 0 and

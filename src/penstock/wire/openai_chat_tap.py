@@ -81,7 +81,8 @@ _ENDS: Final[Mapping[str, Finished]] = MappingProxyType(
         "content_filter": Finished("content_filter", "content_filter"),
     }
 )
-_NO_DETAILS: Final = (_Given(), _Made())
+_NONE_GIVEN: Final = _Given()
+_NONE_MADE: Final = _Made()
 
 
 def tap_reply(body: bytes) -> tuple[Event, ...]:
@@ -97,9 +98,7 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     given, made = usage.prompt_tokens_details, usage.completion_tokens_details
     cached = usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
     bare = given is None and made is None and not cached
-    counted = (
-        Usage(into, out) if bare else _detailed(into, out, cached, given or _NO_DETAILS[0], made or _NO_DETAILS[1])
-    )
+    counted = Usage(into, out) if bare else _detailed(into, out, cached, given or _NONE_GIVEN, made or _NONE_MADE)
     if counted is None or into + out != usage.total_tokens:
         return read_reply(body)
     started = Started(reply.id, reply.model, reply.created or None, reply.system_fingerprint, reply.service_tier)
