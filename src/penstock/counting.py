@@ -23,8 +23,12 @@ from penstock.tokens.sample import by_bytes, call_by_bytes, sampled, sampled_cal
 INLINE_BYTES = 16_384
 """A prompt up to here is counted at once, which takes a millisecond or three; a longer one beside the loop."""
 
-THREADS = 2
-"""Prompts that are counted at the same time. More would not be quicker: the engine works under the interpreter's lock."""
+THREADS = 1
+"""Long prompts that are counted at the same time.
+
+More would not be quicker, since the engine holds the interpreter's lock while it counts, and each would make the loop wait
+for one more slice of its text. The price: a long prompt waits while another one is counted.
+"""
 
 SETTLED_BYTES = 32_768
 """Up to here prompt and answer are counted whole when a call ends, which takes a few milliseconds each at the worst."""
@@ -38,7 +42,7 @@ UNLIKELY = 1_000_000_000
 
 @lru_cache(maxsize=1)
 def _aside() -> ThreadPoolExecutor:
-    """Give the threads that count: few, since each makes the loop wait for one slice of its text."""
+    """Give the threads that count beside the loop."""
     return ThreadPoolExecutor(THREADS, "count")
 
 
