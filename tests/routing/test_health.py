@@ -1,8 +1,18 @@
 """What is known of targets: verdicts, slots, breakers, limits, and what a reload keeps."""
 
-import pytest
+from collections import deque
 
-from penstock.routing.health import MOST_TARGETS, Health, HealthSettings
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.routing.allowance import Allowance
+from penstock.routing.breaker import Breaker
+from penstock.routing.concurrency import AdaptiveLimit
+from penstock.routing.health import MOST_TARGETS, Health, HealthSettings, _Known
+from penstock.routing.latency import Latency
+from penstock.routing.rate import Rate
+from penstock.routing.retry_budget import RetryBudget
 from penstock.target import Target
 
 ONE = Target(id="a/one", provider="a", model="one", dialect="chat")
@@ -452,3 +462,85 @@ def test_leaving_tells_once_whether_it_opened_the_breaker():
     told = [slot.leave(0.1, "failed") for slot in slots[:5]]
     assert told == [False] * 4 + [True]
     assert [slot.leave(0.2, "failed") for slot in slots] == [False] * 6
+
+
+# -- the short way and the general one --
+
+
+def held(one):
+    """Everything that a thing holds, as values."""
+    if isinstance(one, (Health, _Known, Allowance, Breaker, AdaptiveLimit, RetryBudget, Latency, Rate)):
+        return {name: held(getattr(one, name)) for name in type(one).__slots__ if name != "is_plain"}
+    if isinstance(one, dict):
+        return {name: held(value) for name, value in one.items()}
+    return tuple(one) if isinstance(one, deque) else one
+
+
+TRIES = st.lists(
+    st.tuples(
+        st.floats(0.0, 3.0),  # until it comes
+        st.sampled_from([ONE, OTHER, TWO]),
+        st.sampled_from([0.5, 5.0, 100.0]),  # left
+        st.integers(0, 300),
+        st.none() | st.floats(0.0, 20.0),  # to the first content
+        st.sampled_from(["ok", "ok", "ok", "ok", "ok", "failed", "limited", "timeout", "rejected", "cancelled"]),
+        st.integers(0, 12),  # how many others begin before it ends
+        st.booleans(),  # as a probe or a retry, whatever the verdict
+    ),
+    max_size=150,
+)
+RULES = st.builds(
+    HealthSettings,
+    st.sampled_from([1, 2, 5, 1000]),
+    st.none() | st.integers(30, 600),
+    st.none() | st.integers(300, 6000),
+    st.sampled_from([1.0, 5.0]),
+    st.none() | st.just(4.0),
+)
+
+
+@settings(deadline=None)
+@given(TRIES, RULES)
+def test_the_short_way_leaves_everything_as_the_general_one_does(tries, rules):
+    short, general = (Health({"a": rules, "b": HealthSettings()}, 0.0) for _ in range(2))
+    for one in general._providers.values():
+        one.is_plain = False  # nothing ends the short way
+    now, open_slots = 0.0, []
+    for gap, target, left_s, tokens, first_s, ending, later, forced in tries:
+        now += gap
+        for place, (due, slots, ended) in reversed(list(enumerate(open_slots))):
+            if due <= 0:
+                del open_slots[place]
+                told = [slot.leave(now, ended, tokens, tokens * 2, 1.0) for slot in slots]
+                assert told[0] == told[1]
+            else:
+                open_slots[place] = (due - 1, slots, ended)
+        assert held(short) == held(general)
+        assert short.is_full(target, now) == general.is_full(target, now)
+        verdict_now = general.verdict(target, now, left_s)
+        if forced and verdict_now != "full":
+            assert short.verdict(target, now, left_s) == verdict_now
+            slots = [one.enter(target, now, tokens) for one in (short, general)]
+            assert short.may_retry(target, now) == general.may_retry(target, now)
+        else:
+            slots = [short.enter_at_once(target, now, left_s, tokens)]
+            slots.append(general.enter(target, now, tokens) if verdict_now == "go" else None)
+            if slots[0] is None or slots[1] is None:
+                assert slots == [None, None]
+                continue
+        assert slots[0].probe == slots[1].probe
+        if first_s is not None:
+            for slot in slots:
+                slot.first(now + first_s)
+        open_slots.append((later, slots, ending))
+        assert held(short) == held(general)
+
+
+def test_a_slot_that_was_left_in_good_order_is_left_once():
+    health = make()
+    slot = health.enter_at_once(ONE, 0.0, LEFT_S, 0)
+    assert not slot.leave(1.0, "ok")
+    before = held(health)
+    assert not slot.leave(9.0, "ok")
+    assert not slot.leave(9.0, "failed")
+    assert held(health) == before

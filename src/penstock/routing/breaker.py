@@ -27,13 +27,13 @@ BreakerState = Literal["closed", "open", "half_open"]
 class Breaker:
     """The breaker of one target.
 
-    Tries are told apart by the number that `begin` gives. `opened_at` is None while the breaker is closed, `openings` counts
-    how often it opened.
+    Tries are told apart by the number that `begin` gives, which is how many `began` until then. `opened_at` is None while the
+    breaker is closed, `openings` counts how often it opened.
     """
 
     __slots__ = (
-        *("next_probe_at", "opened_at", "openings"),
-        *("_answered", "_began", "_changed_at", "_failed", "_neutral", "_outcomes", "_probes", "_row"),
+        *("began", "next_probe_at", "opened_at", "openings"),
+        *("_answered", "_changed_at", "_failed", "_neutral", "_outcomes", "_probes", "_row"),
     )
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Breaker:
         self.next_probe_at = 0.0
         self.opened_at: float | None = None
         self.openings = 0
-        self._began = 0  # tries, ever
+        self.began = 0
         self._changed_at = 0  # as many had begun when it last opened or closed
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=WINDOW)  # when, and whether it failed
         self._row = 0  # failures since the last answer
@@ -56,8 +56,8 @@ class Breaker:
 
     def begin(self) -> int:
         """Note that a try begins, and give its number."""
-        self._began += 1
-        return self._began
+        self.began += 1
+        return self.began
 
     def begin_probe(self, now: float, probe_s: float) -> bool:
         """Tell whether the try that just began is the probe of this interval."""
@@ -74,9 +74,9 @@ class Breaker:
 
     def answer(self, now: float, number: int) -> None:
         """Note that a try was answered: its first content came, or another sign that the target works."""
-        if number <= self._changed_at:
-            return
-        if self.opened_at is not None:
+        if number <= self._changed_at or self.opened_at is not None:
+            if number <= self._changed_at:
+                return
             self.opened_at = None
             self._outcomes.clear()
             self._change()
@@ -123,7 +123,7 @@ class Breaker:
                 return
 
     def _change(self) -> None:
-        self._changed_at = self._began
+        self._changed_at = self.began
         self._answered = self._failed = self._neutral = 0
         self._probes = 0
         self._row = 0

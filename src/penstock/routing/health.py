@@ -14,12 +14,14 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from penstock.routing.allowance import HELD_S, Allowance, HealthSettings
 from penstock.routing.breaker import Breaker, BreakerState
 from penstock.routing.concurrency import AdaptiveLimit
 from penstock.routing.latency import Latency
-from penstock.routing.rate import Rate
 from penstock.routing.retry_budget import CAPACITY, RetryBudget
 from penstock.target import Target
+
+__all__ = ("Ending", "Health", "HealthSettings", "Slot", "TargetState", "Verdict")
 
 MOST_TARGETS: Final = 2000
 COOLING_S: Final = 60.0
@@ -31,7 +33,6 @@ FEWEST_TOKENS: Final = 32
 """A shorter answer says nothing about its speed."""
 
 _ROUND_TRIP_S: Final = 1.0  # until one is known
-_HELD_S: Final = 1.0  # as well
 _LONGEST_ROUND_TRIP_S: Final = 10.0
 _WEIGHT: Final = 0.1
 _LOOKS: Final = 16
@@ -47,20 +48,6 @@ caller wrote (4xx), or nothing at all."""
 
 _FAILURES: Final[frozenset[Ending]] = frozenset({"failed", "timeout"})
 _COOLING: Final = _FAILURES | {"limited"}  # no caller may keep others away by what it writes
-
-
-class HealthSettings(Struct, frozen=True):
-    """What a provider may be asked for: calls at once, requests and tokens per minute, and when it counts as slow.
-
-    `probe_s` is the interval at which an open breaker lets a probe through. With `slow_s` a first content that comes later
-    is a failure, and so is an answer that streams too slowly to be read.
-    """
-
-    concurrency: int = 1000
-    rpm: int | None = None
-    tpm: int | None = None
-    probe_s: float = 5.0
-    slow_s: float | None = None
 
 
 class TargetState(Struct, frozen=True):
@@ -84,47 +71,12 @@ class TargetState(Struct, frozen=True):
     ttft_p95_s: float | None
 
 
-class _Provider:
-    """The room of one provider."""
-
-    __slots__ = ("concurrency", "held_s", "in_flight", "is_rated", "probe_s", "requests", "slow_s", "tokens")
-
-    def __init__(self, settings: HealthSettings, now: float) -> None:
-        self.in_flight = 0
-        self.held_s = _HELD_S
-        self.requests: Rate | None = None
-        self.tokens: Rate | None = None
-        self.change(settings, now)
-
-    def change(self, settings: HealthSettings, now: float) -> None:
-        """Take over other settings; what is in flight and used stays so."""
-        self.concurrency = settings.concurrency
-        self.probe_s = settings.probe_s
-        self.slow_s = settings.slow_s
-        self.requests = _changed(self.requests, settings.rpm, now)
-        self.tokens = _changed(self.tokens, settings.tpm, now)
-        self.is_rated = not (self.requests is None and self.tokens is None)
-
-    def take(self, tokens: int) -> None:
-        """Take one request and so many tokens of the rates, whether they are there or not."""
-        if self.requests is not None:
-            self.requests.take(1.0)
-        if self.tokens is not None:
-            self.tokens.take(tokens)
-
-    def rate_wait_s(self, now: float) -> float:
-        """Give the seconds until the rates allow one more; the tokens only have to be out of debt."""
-        requests, tokens = self.requests, self.tokens
-        wait_s = 0.0 if requests is None else requests.wait_s(now)
-        return wait_s if tokens is None else max(wait_s, tokens.wait_s(now))
-
-
 class _Known:
     """What is known of one target. `used` is set by every try and taken back by whoever looks for room."""
 
     __slots__ = ("breaker", "budget", "cooling_until", "held_s", "latency", "limit", "provider", "target", "used")
 
-    def __init__(self, target: Target, provider: _Provider) -> None:
+    def __init__(self, target: Target, provider: Allowance) -> None:
         self.target = target
         self.provider = provider
         self.breaker = Breaker()
@@ -132,7 +84,7 @@ class _Known:
         self.budget = RetryBudget()
         self.latency = Latency()
         self.cooling_until = -inf
-        self.held_s = _HELD_S
+        self.held_s = HELD_S
         self.used = True
 
     def verdict(self, now: float, left_s: float) -> Verdict:
@@ -214,9 +166,27 @@ class Slot(Struct, eq=False):
 
         `output_tokens` is what came out, as far as it came as fast as the target could; `tokens` is what it used in all.
         """
-        if not self._held:
-            return False
+        known = self._known
+        provider, breaker, limit = known.provider, known.breaker, known.limit
+        has_opened = False
+        if ending != "ok" or self.probe or not (provider.is_plain and self._held):
+            if not self._held:
+                return False
+            has_opened = self._judge(now, ending, output_tokens, tokens, retry_after_s)
+        elif self._first_at is None:  # it came, and nothing else matters; of a stream that was noted when it began
+            breaker.answer(now, self._number)
+            if limit.most < provider.concurrency:
+                limit.grow(provider.concurrency)
         self._held = False
+        limit.in_flight -= 1
+        provider.in_flight -= 1
+        held_s = now - self._began
+        known.held_s += _WEIGHT * (held_s - known.held_s)
+        provider.held_s += _WEIGHT * (held_s - provider.held_s)
+        return has_opened
+
+    def _judge(self, now: float, ending: Ending, output_tokens: int, tokens: int, retry_after_s: float | None) -> bool:
+        """Note what an ending says of the target, whatever it is, before the room is given back. Give as `leave` does."""
         known = self._known
         provider, breaker = known.provider, known.breaker
         openings = breaker.openings
@@ -229,11 +199,6 @@ class Slot(Struct, eq=False):
             known.limit.grow(provider.concurrency)
         if self.probe:
             breaker.end_probe(self._number)
-        known.limit.in_flight -= 1
-        provider.in_flight -= 1
-        held_s = now - self._began
-        known.held_s += _WEIGHT * (held_s - known.held_s)
-        provider.held_s += _WEIGHT * (held_s - provider.held_s)
         if provider.tokens is not None:
             provider.tokens.take(tokens - self._tokens)
         return breaker.openings != openings
@@ -271,17 +236,17 @@ class Health:
 
     def __init__(self, providers: Mapping[str, HealthSettings], now: float, before: "Health | None" = None) -> None:
         """Begin; `before` is what this takes the place of, whose tries in flight go on counting."""
-        old: dict[str, _Provider] = {}
+        old: dict[str, Allowance] = {}
         known: dict[str, _Known] = {}
         if before is not None:
             old, known = before._providers, before._known  # noqa: SLF001 - another one of this class
-        self._providers: dict[str, _Provider] = {}
+        self._providers: dict[str, Allowance] = {}
         for name, settings in providers.items():
             if name in old:
                 old[name].change(settings, now)
                 self._providers[name] = old[name]
             else:
-                self._providers[name] = _Provider(settings, now)
+                self._providers[name] = Allowance(settings, now)
         self._known: dict[str, _Known] = {name: one for name, one in known.items() if one.target.provider in providers}
 
     def verdict(self, target: Target, now: float, left_s: float) -> Verdict:
@@ -289,9 +254,27 @@ class Health:
         return (self._known.get(target.id) or self._add(target)).verdict(now, left_s)
 
     def enter_at_once(self, target: Target, now: float, left_s: float, tokens: int) -> Slot | None:
-        """Take the room of one try where the verdict is "go", as it nearly always is; None where it is another one."""
+        """Take the room of one try where the verdict is "go", as it nearly always is; None where it is another one.
+
+        Where nothing but room matters, which is nearly always as well, it does what `verdict` and `enter` would, in one go.
+        """
         known = self._known.get(target.id) or self._add(target)
-        return known.enter(now, tokens) if known.verdict(now, left_s) == "go" else None
+        provider, limit, breaker, expected_s = known.provider, known.limit, known.breaker, known.latency.median_s
+        if (
+            breaker.opened_at is not None
+            or now < known.cooling_until
+            or (expected_s is not None and expected_s > left_s)
+            or provider.is_rated
+            or known.budget.tenths < CAPACITY
+        ):
+            return known.enter(now, tokens) if known.verdict(now, left_s) == "go" else None
+        if limit.in_flight + 1 > limit.most or provider.in_flight >= provider.concurrency:
+            return None
+        known.used = True
+        limit.in_flight += 1
+        provider.in_flight += 1
+        breaker.began = number = breaker.began + 1
+        return Slot(known, now, tokens, number, False)
 
     def is_full(self, target: Target, now: float) -> bool:
         """Tell whether a target has no room, whatever else may be said of it; quicker than `verdict`."""
@@ -357,15 +340,6 @@ class Health:
             one.used = False
             known[name] = one
         del known[next(iter(known))]
-
-
-def _changed(rate: Rate | None, per_minute: int | None, now: float) -> Rate | None:
-    if per_minute is None:
-        return None
-    if rate is None:
-        return Rate(per_minute, now)
-    rate.change(per_minute, now)
-    return rate
 
 
 def _state(known: _Known, now: float) -> TargetState:

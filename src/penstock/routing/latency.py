@@ -19,16 +19,16 @@ _LONG: Final = 0.01  # the last hundred or so
 
 
 class Latency:
-    """Times to first content of one target, in seconds."""
+    """Times to first content of one target, in seconds. `median_s` is theirs, once it is known, however old it is."""
 
-    __slots__ = ("_at", "_count", "_long_s", "_median_s", "_short_s", "_times")
+    __slots__ = ("_at", "_count", "_long_s", "_short_s", "_times", "median_s")
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._times: deque[float] = deque(maxlen=KEPT)
         self._at = 0.0
         self._count = 0
-        self._median_s: float | None = None
+        self.median_s: float | None = None
         self._short_s = 0.0
         self._long_s = 0.0
 
@@ -38,7 +38,7 @@ class Latency:
         if count == 0 or now - self._at > STALE_S:
             count = 0
             self._times.clear()
-            self._median_s = None
+            self.median_s = None
             self._short_s = self._long_s = ttft_s
         self._at = now
         self._count = count = count + 1
@@ -46,11 +46,11 @@ class Latency:
         self._short_s += _SHORT * (ttft_s - self._short_s)
         self._long_s += _LONG * (ttft_s - self._long_s)
         if count >= ENOUGH and count % EVERY == ENOUGH % EVERY:
-            self._median_s = sorted(self._times)[len(self._times) // 2]
+            self.median_s = sorted(self._times)[len(self._times) // 2]
 
     def expected_s(self, now: float) -> float | None:
         """Give the time to first content that may be expected; None where too little is known."""
-        return self._median_s if now - self._at <= STALE_S else None
+        return self.median_s if now - self._at <= STALE_S else None
 
     def mean_s(self) -> float | None:
         """Give the mean over a longer time; None without any."""
