@@ -345,8 +345,11 @@ class Limits(Struct, frozen=True, gc=False):
         return Limits(rpm, tpm, concurrency, self.day_nano_usd, self.month_nano_usd)
 
 
-class Who(Struct, frozen=True):
-    """Who is calling, after admission. `user` is a keyed hash; the plain id is never kept. `limits` are the key's own."""
+class Who(Struct, frozen=True, dict=True):
+    """Who is calling, after admission. `user` is a keyed hash; the plain id is never kept. `limits` are the key's own.
+
+    One value stands for one caller for as long as its key stays as it is, so what follows from it may be kept beside it.
+    """
 
     key_id: str | None = None
     team: str | None = None
@@ -355,6 +358,11 @@ class Who(Struct, frozen=True):
     session: str | None = None
     admin: bool = False
     limits: Limits | None = None
+
+    @cached_property
+    def features(self) -> "dict[str | None, Who]":
+        """Who this caller is when it calls for a feature; for admission to fill, and to keep small."""
+        return {}
 
 
 class Ticket(Struct, frozen=True):

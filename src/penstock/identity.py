@@ -28,14 +28,22 @@ class Identity:
         self._wall_ns = wall_ns
 
     def of(self, caller: Caller, digest: bytes | None = None) -> Who:
-        """Give the owner of a key, the `digest` of which may be known already. Raises Unauthenticated."""
-        keys, now = self.keys, self._clock()
+        """Give the owner of a key, the `digest` of which may be known already. Raises Unauthenticated.
+
+        It is the same value each time, until a key changes.
+        """
+        now = self._clock()
         if now - self._seen > KEYS_S:
             self._seen = now
-            keys.refresh()
-        key = keys.found(keys.digest(caller.key) if digest is None else digest, self._wall_ns())
-        if key is not None:
-            return Who(key.id, key.team, key.feature, None, None, key.admin, key.limits)
+            self.keys.refresh()
+        who = self.keys.lasting.get(digest)
+        return self._look_up(caller, digest) if who is None else who
+
+    def _look_up(self, caller: Caller, digest: bytes | None) -> Who:
+        keys = self.keys
+        who = keys.owner(keys.digest(caller.key) if digest is None else digest, self._wall_ns())
+        if who is not None:
+            return who
         if keys.empty:
             return OPEN_DOOR
         if caller.key is None:

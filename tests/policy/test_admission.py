@@ -5,11 +5,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from penstock.call import Call, Caller, Content, Limits, Sampling, Who
+from penstock.call import Call, Caller, Content, Limits, Sampling, Ticket, Who
 from penstock.errors import InvalidRequest, PermissionDenied, RateLimited
 from penstock.policy import admission as module
 from penstock.policy.admission import FREE, MEDIA_TOKENS, Admission, attribute, estimate
@@ -626,3 +626,157 @@ def test_names_that_cannot_be_shown_are_refused(bad):
         attribute(WEB, Caller(feature=bad), call())
     with pytest.raises(InvalidRequest, match="session"):
         attribute(WEB, Caller(session=bad), call())
+
+
+def test_a_caller_is_the_same_value_for_the_same_feature():
+    first = attribute(WEB, Caller(feature="a"), call())
+    assert (
+        attribute(WEB, Caller(feature="a"), call(feature="b")) is attribute(WEB, Caller(), call(feature="a")) is first
+    )
+    assert attribute(WEB, Caller(feature="b"), call()).feature == "b"
+    assert attribute(WEB, Caller(feature="a", session="s"), call()).session == "s"
+    assert attribute(Who(key_id="k", team="other"), Caller(feature="a"), call()).team == "other"
+
+
+def test_only_so_many_features_of_a_caller_are_remembered_and_none_that_is_refused():
+    who = Who(key_id="k")
+    for number in range(1000):
+        assert attribute(who, Caller(feature=f"f{number}"), call()).feature == f"f{number}"
+        with pytest.raises(InvalidRequest):
+            attribute(who, Caller(feature="x" * 200), call())
+        assert len(who.features) <= module.FEATURES
+    assert not any(len(name or "") > 128 for name in who.features)
+
+
+NAMES = st.none() | st.sampled_from(["", "a", "b", "a\nb", "x" * 129])
+
+
+def written_out(who, caller, asked):
+    """Do what `attribute` does, without any memory."""
+    feature = caller.feature or asked.feature
+    if who.feature is not None:
+        if feature is not None and feature != who.feature:
+            raise PermissionDenied("another feature")
+        feature = who.feature
+    session, user = caller.session or asked.session, caller.user or asked.user
+    if feature is session is user is None:
+        return who
+    if any(name is not None and (len(name) > 128 or not name.isprintable()) for name in (feature, session)):
+        raise InvalidRequest("unfit")
+    return Who(who.key_id, who.team, feature, user, session, who.admin, who.limits)
+
+
+@given(
+    st.lists(st.tuples(NAMES, NAMES, NAMES, NAMES, NAMES, NAMES), max_size=12),
+    st.sampled_from([None, "a", "a\nb"]),
+    st.booleans(),
+)
+def test_who_is_remembered_is_who_would_be_made(requests, bound, admin):
+    who = Who("k", "web", bound, admin=admin, limits=Limits(rpm=1))
+    for *of_caller, feature, session, user in requests:
+        caller, asked = Caller(None, *of_caller), call(feature=feature, session=session, user=user)
+        told = []
+        for way in (attribute, written_out):
+            try:
+                told.append(way(who, caller, asked))
+            except (PermissionDenied, InvalidRequest) as error:
+                told.append(type(error))
+        assert told[0] == told[1]
+
+
+# -- the short way and the general one --
+
+
+class General(Admission):
+    """Looks whether a call fits everywhere, and then enters everywhere, a room at a time."""
+
+    def try_enter(self, who, model, call, now):
+        rooms = self._rooms_of(who, model, now)
+        if not rooms:
+            return FREE
+        tokens = estimate(call)
+        if any(room.contested or not room.fits(tokens, now) for room in rooms):
+            if not self.may_wait:
+                raise self._refusal(rooms, tokens, None, now)
+            return None
+        return Ticket(tuple(room.enter(tokens, now) for room in rooms), tokens, now)
+
+    def leave(self, ticket, tokens, now):
+        return True in [place[0].leave(place, tokens, now - ticket.entered, now) for place in ticket.places]
+
+
+def counters(room):
+    """Everything that the rooms of an admission hold."""
+    found = {}
+    for kind in (room.teams, room.features, room.models, room.keys):
+        for name, one in kind.items():
+            rates = one.rates
+            slices = [] if rates is None else [(s.amount, s.calls, s.at, s.began) for s in rates.slices]
+            counted = None if rates is None else (rates.used, rates.calls, rates.debt, slices)
+            found[one.kind, name] = (one.inside, one.calls, one.mean_s, one.contested, counted)
+    return found
+
+
+SOME = st.builds(
+    dict,
+    rpm=st.none() | st.integers(1, 30),
+    tpm=st.none() | st.integers(1, 3000),
+    concurrency=st.none() | st.integers(1, 6) | st.just(1),
+)
+VISITS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [0.0, 0.01, 0.1, 0.15, 0.3, 1.0, 20.0, 59.8, 61.0, -0.01]
+        ),  # the clock of one loop may not, and this may
+        st.sampled_from([WEB, Who("k2", "web", limits=Limits(rpm=9, tpm=900)), Who(), Who("k", "web", "f")]),
+        st.sampled_from(["m", "other"]),
+        st.integers(0, 4000),  # bytes
+        st.none() | st.integers(1, 800),
+        st.integers(0, 6),  # how many others come before it leaves
+        st.integers(0, 2000),  # tokens that it used
+        st.sampled_from(["leave"] * 6 + ["undo", "wait", "wait"]),
+    ),
+    max_size=80,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(VISITS, SOME, SOME, SOME, st.booleans())
+def test_the_short_way_leaves_everything_as_the_general_one_does(visits, of_team, of_feature, of_model, patient):
+    made = config(
+        (TeamSettings(name="web", **of_team),),
+        (FeatureSettings(name="f", **of_feature),),
+        (ModelSettings(name="m", targets=("a/m",), **of_model),),
+        queue=100 if patient else 0,
+    )
+    both, now, inside = [Admission(made, 0.0), General(made, 0.0)], 0.0, []
+    for gap, who, model, size, most, stays, used, end in visits:
+        now += gap
+        for one in [one for one in inside if one[0] <= 0]:
+            inside.remove(one)
+            told = [
+                room.undo(ticket, now) if one[3] == "undo" else room.leave(ticket, one[2], now)
+                for room, ticket in zip(both, one[1], strict=True)
+            ]
+            assert told[0] == told[1]
+        inside = [(left - 1, *rest) for left, *rest in inside]
+        assert counters(both[0]) == counters(both[1])
+        asked, tickets = call(max_tokens=most, input_bound=size), []
+        if end == "wait":  # somebody waits, or nobody any more
+            for room in both:
+                room.begin() if room.contested else room.close(room.claim(who, model, asked, now, inf), now)
+        for room in both:
+            try:
+                tickets.append(room.try_enter(who, model, asked, now))
+            except RateLimited as error:
+                tickets.append((error.message, error.retry_after_s))
+        ticket, other = tickets
+        if isinstance(ticket, Ticket):
+            assert (len(ticket.places), ticket.tokens, ticket.entered) == (len(other.places), other.tokens, now) or (
+                ticket is other is FREE
+            )
+            assert [place[2] for place in ticket.places] == [place[2] for place in other.places]
+            inside.append((stays, tickets, used, end))
+        else:
+            assert ticket == other
+        assert counters(both[0]) == counters(both[1])

@@ -1,6 +1,8 @@
 """The counters of one limit."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from penstock.call import Limits
 from penstock.policy.rooms import Room
@@ -154,3 +156,47 @@ def test_tokens_that_were_not_counted_are_not_corrected():
     other.leave(place, 1000, 1.0, 1.0)
     other.limit(Limits(rpm=9, tpm=100))
     assert other.fits(100, 1.0)
+
+
+MOMENTS = st.lists(st.sampled_from([0.0, 0.1, 0.15, 0.3, 59.8, 60.0]), min_size=1, max_size=30)
+
+
+def counted(one):
+    rates = one.rates
+    if rates is None:
+        return one.inside
+    return one.inside, rates.used, rates.calls, rates.debt, [(s.amount, s.calls, s.at, s.began) for s in rates.slices]
+
+
+@given(MOMENTS, st.none() | st.integers(1, 9), st.none() | st.integers(1, 90), st.integers(1, 60))
+@example([0.0, 59.9, 0.15], 5, None, 1)
+@example([0.0, 59.9, 0.15], None, 50, 10)
+def test_to_try_is_to_look_and_to_enter(gaps, rpm, tpm, tokens):
+    tried, entered, now = room(rpm=rpm, tpm=tpm), room(rpm=rpm, tpm=tpm), 0.0
+    for gap in gaps:
+        now += gap
+        place = tried.try_enter(tokens, now)
+        if entered.fits(tokens, now):
+            assert place is not None
+            assert place[2] == entered.enter(tokens, now)[2]
+            assert place[1] is (None if tried.rates is None else tried.rates.slices[-1])
+        else:
+            assert place is None
+        assert counted(tried) == counted(entered)
+
+
+def test_nobody_pushes_in_where_somebody_waits():
+    one = room(rpm=5)
+    assert one.try_enter(1, 0.0) is not None
+    one.contested = True
+    assert one.try_enter(1, 0.0) is None
+    assert one.inside == 1
+
+
+def test_a_full_room_is_tried_in_vain():
+    one = room(concurrency=1, tpm=10)
+    place = one.try_enter(4, 0.0)
+    assert one.try_enter(4, 0.0) is None
+    one.leave(place, 4, 0.1, 0.1)
+    assert one.try_enter(7, 0.2) is None
+    assert one.try_enter(6, 0.2) is not None

@@ -171,13 +171,18 @@ def _make_pepper(path: Path) -> None:
 
 
 class Keyring:
-    """Every key by its hash. `find` is for the request path; the rest reads or writes the store."""
+    """Every key by its hash. `lasting` and `owner` are for the request path; the rest reads or writes the store.
+
+    `lasting` has who calls with the keys that work until somebody changes one, by their hash, as they were asked for.
+    """
 
     def __init__(self, store: Store, pepper: bytes) -> None:
         self._store = store
         self._key_hash = blake2b(key=pepper, digest_size=32, person=b"penstock-key")
         self._user_hash = blake2b(key=pepper, digest_size=8, person=b"penstock-user")
         self._keys: dict[bytes, Key] = {}
+        self.lasting: dict[bytes | None, Who] = {}
+        self._owners: dict[bytes, Who] = {}  # of those that end as well
         self._data_version = -1
         self._keys_version = -1
         self.refresh()
@@ -195,6 +200,18 @@ class Keyring:
         """Give the key of this digest, if it works now."""
         found = None if digest is None else self._keys.get(digest)
         return found if found is not None and found.works(now_ns) else None
+
+    def owner(self, digest: bytes | None, now_ns: int) -> Who | None:
+        """Give who calls with the key of this digest, if it works now: the same value each time, until a key changes."""
+        key = self.found(digest, now_ns)
+        if key is None or digest is None:
+            return None
+        who = self._owners.get(digest)
+        if who is None:
+            who = self._owners[digest] = Who(key.id, key.team, key.feature, None, None, key.admin, key.limits)
+            if key.expires_ns is None:
+                self.lasting[digest] = who
+        return who
 
     def digest(self, key: str | None) -> bytes | None:
         """Give by what a key is looked up; None for what is no key."""
@@ -231,6 +248,8 @@ class Keyring:
 
     def _read(self, version: int) -> None:
         self._keys = {row[1]: _key(row) for row in self._store.key_rows()}
+        self.lasting.clear()
+        self._owners.clear()
         self._keys_version = version
 
     # -- managing --

@@ -35,6 +35,8 @@ MEDIA_TOKENS = 2000
 NAME_CHARACTERS = 128
 KEY_ROOMS = 1024
 """Keys with limits that may be remembered before those that are idle are forgotten."""
+FEATURES = 64
+"""Features for which one key calls of which it is remembered who that is."""
 KNOWN = 4096
 """Callers and what they ask for of which the rooms are remembered."""
 
@@ -69,10 +71,13 @@ class Admission:
 
     def try_enter(self, who: Who, model: str, call: Call, now: float) -> Ticket | None:
         """Take a place wherever a limit applies; None where it has to wait. Raises RateLimited where nobody may wait."""
-        rooms = self._rooms_of(who, model, now)
+        known = self._known.get((who.key_id, who.team, who.feature, model))
+        rooms = known[1] if known is not None and known[0] is who.limits else self._rooms_of(who, model, now)
         if not rooms:
             return FREE
         tokens = estimate(call)
+        if len(rooms) == 1 and (place := rooms[0].try_enter(tokens, now)) is not None:
+            return Ticket((place,), tokens, now)
         for room in rooms:
             if room.contested or not room.fits(tokens, now):
                 if not self.may_wait:
@@ -82,8 +87,12 @@ class Admission:
 
     def leave(self, ticket: Ticket, tokens: int, now: float) -> bool:
         """Give the places back; `tokens` is what the call really used. Give whether somebody waits for one of them."""
+        places = ticket.places
+        if len(places) == 1:
+            room: Room = places[0][0]
+            return room.leave(places[0], tokens, now - ticket.entered, now)
         wanted = False
-        for place in ticket.places:
+        for place in places:
             if place[0].leave(place, tokens, now - ticket.entered, now):
                 wanted = True
         return wanted
@@ -209,8 +218,7 @@ def estimate(call: Call) -> int:
     """Guess how many tokens a call will take, in and out: at least 1, so that debts keep out everybody."""
     bound, sampling = call.input_bound, call.sampling
     into = min(len(call.raw) // BYTES_PER_TOKEN, MEDIA_TOKENS) if bound is None else bound // BYTES_PER_TOKEN
-    tokens = into + (sampling.max_tokens or 0) * (sampling.n or 1)
-    return tokens if tokens > 0 else 1
+    return into + (sampling.max_tokens or 0) * (sampling.n or 1) or 1
 
 
 def _rooms(kind: Kind, settings: Iterable[TeamSettings | FeatureSettings | ModelSettings], before: Rooms) -> Rooms:
@@ -235,7 +243,22 @@ def attribute(who: Who, caller: Caller, call: Call) -> Who:
     A key that is bound to a feature decides the feature; another one named by the request is refused, since somebody
     else would pay. `user` is taken as it is; the gateway hashes it before it is kept.
     """
-    feature = caller.feature or call.feature
+    feature, session, user = caller.feature or call.feature, caller.session or call.session, caller.user or call.user
+    if not (session is user is None):
+        return _attributed(who, feature, session, user)
+    if feature is who.feature is None:
+        return who
+    known = who.features.get(feature)
+    if known is None:
+        known = _attributed(who, feature, None, None)
+        if len(who.features) >= FEATURES:  # a client may name any
+            who.features.clear()
+        who.features[feature] = known
+    return known
+
+
+def _attributed(who: Who, feature: str | None, session: str | None, user: str | None) -> Who:
+    """Add a feature, a session and a user to a key's identity, as far as the key allows."""
     if who.feature is not None:
         if feature is not None and feature != who.feature:
             raise PermissionDenied(
@@ -243,10 +266,6 @@ def attribute(who: Who, caller: Caller, call: Call) -> Who:
                 hint="Leave the feature out or use another key.",
             )
         feature = who.feature
-    session = caller.session or call.session
-    user = caller.user or call.user
-    if feature is session is user is None:
-        return who
     if feature is not None and (len(feature) > NAME_CHARACTERS or not feature.isprintable()):
         raise _unfit("feature")
     if session is not None and (len(session) > NAME_CHARACTERS or not session.isprintable()):

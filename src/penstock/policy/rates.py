@@ -82,8 +82,7 @@ class Window:
 
     def correct(self, taken: Slice, more: int, now: float) -> None:
         """Count `more` (or less, if negative) of what was taken. What has left the window is not given back."""
-        slices = self.slices
-        if slices and slices[0].at + MINUTE_S <= now:
+        if self.slices and self.slices[0].at + MINUTE_S <= now:
             self.pass_on(now)
         if more > 0:
             fits = min(more, max(0, self.limit - self.used))

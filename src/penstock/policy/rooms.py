@@ -9,7 +9,7 @@ from typing import Literal
 
 from penstock.call import Limits
 from penstock.errors import RateLimited
-from penstock.policy.rates import NO_LIMIT, Slice, Window
+from penstock.policy.rates import GRAIN_S, MINUTE_S, NO_LIMIT, Slice, Window
 
 FEW = 20
 SHARE = 1 / FEW
@@ -74,6 +74,34 @@ class Room:
         """Whether a call of so many tokens finds room now."""
         rates = self.rates
         return self.inside < self.concurrency and (rates is None or rates.fits(tokens, now))
+
+    def try_enter(self, tokens: int, now: float) -> Place | None:
+        """Take a place if there is room and nobody waits for it; else None.
+
+        Within the grain in which the last call came, which is nearly always, it does what `fits` and `enter` would, in one go.
+        """
+        rates = self.rates
+        if self.contested or self.inside >= self.concurrency:
+            return None
+        if (
+            rates is None
+            or not (slices := rates.slices)
+            or now - (last := slices[-1]).began >= GRAIN_S
+            or slices[0].at + MINUTE_S <= now
+            or rates.calls >= rates.most_calls
+            or rates.used + tokens > rates.limit
+        ):
+            return self.enter(tokens, now) if self.fits(tokens, now) else None
+        if tokens > self.most_tokens:  # noqa: PLR1730 - quicker than min(), and this is done for every call
+            tokens = self.most_tokens
+        self.inside += 1
+        rates.used += tokens
+        rates.calls += 1
+        last.amount += tokens
+        last.calls += 1
+        if now > last.at:  # noqa: PLR1730 - as above
+            last.at = now
+        return self, last, tokens
 
     def enter(self, tokens: int, now: float) -> Place:
         """Take a place."""
