@@ -266,6 +266,56 @@ async def test_a_cancelled_reader_leaves_the_rest_to_close():
     assert [receipt.status for receipt in line.settled] == ["cancelled"]
 
 
+class Passing(Pushed):
+    """Passes its texts on by itself, if that is asked for."""
+
+    say = None
+
+    async def pump(self, give):
+        while (chunk := await self.read()) is not None:
+            text = chunk.events[0].text if chunk is not LAST else ""
+            if (self.say is None or not text or self.say(text, chunk.raw) is None) and give(chunk):
+                return True
+        return False
+
+
+class Out:
+    """Where bytes go."""
+
+    congested = False
+
+    def __init__(self):
+        self.bytes = []
+
+    def write(self, data):
+        self.bytes.append(data)
+
+
+async def test_bytes_pass_by_themselves_where_there_is_a_way_out_for_them_and_nobody_has_to_look():
+    out = Out()
+    flow, line, flight = flowing(ONE, Passing(TWO, TWO, LAST))
+    flow.outflow = lambda: out
+    chunks, _ = await pumped(flow)
+    assert [chunk.events for chunk in chunks] == [ONE.events, LAST.events]
+    assert (out.bytes, flight.tries[0].meter.text) == ([b"2", b"2"], ["one", "two", "two"])
+    assert chunks[-1].receipt is line.settled[0]
+
+
+@pytest.mark.parametrize("outflow", [None, lambda: None])
+async def test_without_a_way_out_every_chunk_is_given(outflow):
+    flow, _, _ = flowing(ONE, Passing(TWO, LAST))
+    flow.outflow = outflow
+    chunks, _ = await pumped(flow)
+    assert [chunk.events for chunk in chunks] == [ONE.events, TWO.events, LAST.events]
+
+
+async def test_a_provider_that_passes_nothing_on_by_itself_is_asked_for_nothing_more():
+    flow, _, _ = flowing(ONE, Pushed(TWO, LAST))
+    flow.outflow = Out
+    chunks, _ = await pumped(flow)
+    assert [chunk.events for chunk in chunks] == [ONE.events, TWO.events, LAST.events]
+
+
 # -- money that a reply outgrows --
 
 

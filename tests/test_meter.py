@@ -119,6 +119,54 @@ def test_a_chunk_of_many_events_is_seen_as_many_chunks_of_one(events, whole, wat
     assert seen(at_once) == seen(one_by_one) == seen(in_two)
 
 
+class Out:
+    """Keeps what passes; full from so many pieces on."""
+
+    def __init__(self, room=1 << 62):
+        self.passed, self.room = [], room
+
+    congested = property(lambda self: len(self.passed) >= self.room)
+
+    def write(self, data):
+        self.passed.append(data)
+
+
+@given(
+    st.lists(st.sampled_from(("a", "é", "日本", "\ud800", "x" * 700, "x" * 1_500_000)), max_size=12),
+    st.sampled_from((0, 3, 900, NEVER)),
+    st.booleans(),
+)
+def test_a_text_that_passes_by_itself_is_seen_as_any_other(texts, most, is_worn):
+    """A meter that is nearly full of pieces, or not, and one that lets more or less pass."""
+    short, long, out = metered(TextDelta("begun")), metered(TextDelta("begun")), Out()
+    for meter in (short, long):
+        meter.watch(NEVER, NEVER, 0)
+        for _ in range(505 if is_worn else 0):
+            meter.observe((TextDelta("y"),))
+        meter.limit = meter.passed + most
+    say, taken = short.passing(out), 0
+    for text in texts:
+        if say(text, text.encode("utf-8", "surrogatepass")) is None:
+            short.observe((TextDelta(text),))
+        else:
+            taken += 1
+            assert not short.passed > short.limit, "or somebody would have to look"
+        long.observe((TextDelta(text),))
+        assert seen(short) == seen(long)
+    assert len(out.passed) == taken
+    assert taken or not texts or most < 1_500_000 or is_worn or texts[0] == "x" * 1_500_000
+
+
+def test_what_passes_by_itself_says_whether_there_is_room_for_more():
+    say = metered(TextDelta("a")).passing(Out())
+    assert say("b", b"b") is None, "nobody has looked yet"
+    meter, out = metered(TextDelta("a")), Out(2)
+    meter.watch(NEVER, NEVER, 0)
+    say = meter.passing(out)
+    assert [say("b", b"B"), say("c", b"C")] == [False, True]
+    assert (meter.text, out.passed) == (["a", "b", "c"], [b"B", b"C"])
+
+
 def test_a_reply_in_one_piece_is_seen_at_once():
     meter = metered(*WHOLE)
     assert (meter.begun, meter.ended, meter.start, meter.finish) == (True, True, WHOLE[0], "stop")

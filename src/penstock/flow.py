@@ -7,13 +7,14 @@ no bytes; place in the line: what `gateway.py` gives out.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from penstock.continuation import Continuation
 from penstock.errors import ClientClosed, PenstockError, UpstreamError, UpstreamGarbled
 from penstock.event import Event, Failed
 from penstock.execute import LiveTry, name_target
 from penstock.inflight import InFlight
+from penstock.meter import Outflow, Say
 from penstock.receipt import Receipt, Settled
 from penstock.reply import Chunk, Opening
 
@@ -23,6 +24,13 @@ T = TypeVar("T")
 
 Pump = Callable[[Callable[[Chunk], bool]], Awaitable[bool]]
 """Hands chunks on until it is told to pause (True) or there are no more (False)."""
+
+
+@runtime_checkable
+class Passes(Protocol):
+    """An exchange that is pumped and passes bytes on by itself where they bring a text and nothing else: it tells `say`."""
+
+    say: Say | None
 
 
 class Line(Protocol[H]):
@@ -64,6 +72,8 @@ class Flow(Generic[H]):
     _refused: PenstockError | None = None  # why what is pushed may not pass any more
     _going_on: Continuation | None = None
     _give: Callable[[Chunk], bool]
+    outflow: Callable[[], Outflow | None] | None = None
+    """Gives where the bytes of a chunk may go as they came, None where they may not; set by whoever can tell."""
 
     def __init__(
         self, line: Line[H], flight: InFlight[H], opening: Opening, live: LiveTry | None, chunk: Chunk
@@ -203,6 +213,10 @@ class Flow(Generic[H]):
         if flight.error is not None:
             raise flight.error
         flight.wait()
+        exchange: object = live.exchange
+        outflow = None if self.outflow is None else self.outflow()
+        if outflow is not None and isinstance(exchange, Passes):
+            exchange.say = live.meter.passing(outflow)
         paused = await pump(self._taking(live))
         flight.waiting = False
         if self._refused is not None:

@@ -4,7 +4,8 @@ A meter belongs to one try. It never changes an event and never decides; what it
 when more has passed than was foreseen (`passed > limit`), so that the accounts can hold more money before more passes.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from penstock.errors import PenstockError
 from penstock.receipt import Usage
@@ -45,6 +46,19 @@ NEVER = 1 << 62
 
 _WHOLE: Final = 4
 """Events that are told of a reply that came in one piece and whose text nobody needs: start, finish, usage, end."""
+
+
+class Outflow(Protocol):
+    """Where bytes go."""
+
+    congested: bool
+
+    def write(self, data: bytes) -> None:
+        """Send them."""
+
+
+Say = Callable[[str, bytes], bool | None]
+"""Takes a text and the bytes that it came in."""
 
 
 class Meter:
@@ -142,6 +156,25 @@ class Meter:
                     self._full += 1
             else:
                 self.beyond += size
+
+    def passing(self, outflow: Outflow) -> Say:
+        """Give what takes in a text as `observe` does and sends the bytes that it came in on their outflow; tells whether that is full.
+
+        None, and nothing done, where there is more to do than that: see `limit`.
+        """
+        assert self.begun, "what is passed on goes on with an answer"
+        texts, write = self.text, outflow.write
+
+        def say(text: str, data: bytes) -> bool | None:
+            passed = self.passed + (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
+            if passed > self.limit or passed > KEEP_BYTES or len(texts) >= self._full - 1:
+                return None
+            self.passed = passed
+            texts.append(text)
+            write(data)
+            return outflow.congested
+
+        return say
 
     def _observe_whole(self, start: Event, finish: Event, told: Event, end: Event) -> bool:
         """Take in the only chunk of a reply, as `_observe_other` would one event after the other; or give False."""

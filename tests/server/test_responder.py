@@ -116,6 +116,31 @@ async def test_the_head_of_a_stream_goes_out_with_its_first_piece(written):
     ]
 
 
+async def test_whole_chunks_go_out_as_they_are_between_the_head_of_a_chunked_stream_and_its_end(written):
+    assert written.reply.outflow() is None
+    written.reply.start(200, [])
+    assert written.reply.outflow() is None, "the head has to go out first"
+    written.reply.write(b"ab")
+    outflow = written.reply.outflow()
+    outflow.write(b"3\r\ncde\r\n")
+    written.reply.write(b"f")
+    written.reply.finish()
+    assert written.blocks[1:] == [b"3\r\ncde\r\n", b"1\r\nf\r\n", b"0\r\n\r\n"]
+    assert (outflow.congested, written.reply.outflow()) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("head_only", "old", "headers"), [(True, False, []), (False, True, []), (False, False, [(b"content-length", b"9")])]
+)
+async def test_no_chunks_go_out_where_a_reply_has_none(written, head_only, old, headers):
+    reply = Responder(written.outlet, True, head_only, old)
+    reply.start(200, headers)
+    reply.write(b"ab")
+    await asyncio.sleep(0)
+    reply.write(b"cd")
+    assert reply.outflow() is None
+
+
 async def test_a_stream_with_one_piece_is_one_write(written):
     written.reply.start(200, [])
     written.reply.finish(b"ab")

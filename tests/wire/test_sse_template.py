@@ -298,6 +298,79 @@ def test_a_template_reads_its_text_and_nothing_else() -> None:
     assert made.read(b'data: {"a":"' + b"x" * MAX_FRAME_BYTES + b'"}\n\n') is None
 
 
+def in_chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+SAID = b'data: {"a":"y"}\n\n'
+FILLED = b'data: {"a":"y","b":"mm"}\n\n'
+
+
+def short_ways() -> tuple[list[tuple[str, bytes]], list[Any]]:
+    """Give what was told to two templates, of a text and of one with noise, and what reads chunks with them."""
+    told: list[tuple[str, bytes]] = []
+    plain = template(b'data: {"a":"x"}\n\n', frame(b'{"a":"x"}'), (6, 7))
+    filled = template(b'data: {"a":"x","b":"n"}\n\n', frame(b'{"a":"x","b":"n"}'), (6, 7), (14, 15))
+    assert plain is not None
+    assert filled is not None
+    return told, [
+        made.in_chunk(lambda text, data: told.append((text, data)) or len(told) == 3) for made in (plain, filled)
+    ]
+
+
+def test_an_event_that_is_a_chunk_is_told_and_taken_as_it_is() -> None:
+    told, (plain, filled) = short_ways()
+    long = in_chunk(SAID.replace(b"y", b"\\u00e9" * 900))
+    chunks = in_chunk(SAID), in_chunk(FILLED), long
+    assert [plain(chunks[0]), filled(chunks[1]), plain(long)] == [False, False, True]
+    assert told == list(zip(("y", "y", "é" * 900), chunks, strict=True))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        b"\r\n",
+        *(event for event in (SAID, FILLED)),
+        *(in_chunk(b""), in_chunk(SAID * 2), in_chunk(FILLED * 2), in_chunk(SAID) * 2, in_chunk(FILLED) * 2),
+        *(in_chunk(SAID)[:-1], in_chunk(SAID)[1:], in_chunk(SAID) + b"\r\n", in_chunk(SAID)[:-2] + b"\n\n"),
+        *(
+            in_chunk(SAID.replace(b"}", b"]")),
+            in_chunk(SAID.replace(b"a", b"b")),
+            in_chunk(SAID.replace(b'"}', b'"} ')),
+        ),
+        *(in_chunk(SAID.replace(b"y", bad)) for bad in (b"", b"\xff", b"\n", b'"', b"\\", b"\x01")),
+        *(in_chunk(FILLED.replace(b"mm", bad)) for bad in (b"", b"\xff", b"\n", b'"', b"\\", b"\x01")),
+        *(
+            b"%b\r\n%b\r\n" % (size, SAID)
+            for size in (b"10", b"12", b"011", b"0x11", b"+11", b" 11", b"11 ", b"11;a", b"")
+        ),
+        b"%x\r\n%b\r\n" % (1 << 24, SAID),
+        b"0000000011\r\n%b\r\n" % SAID,
+        b"0\r\n\r\n",
+    ],
+)
+def test_what_is_not_one_such_chunk_is_told_to_nobody(other: bytes) -> None:
+    assert in_chunk(SAID).startswith(b"11\r\n")
+    told, ways = short_ways()
+    assert [way(other) for way in ways] == [None, None]
+    assert told == []
+
+
+def test_a_text_that_is_refused_counts_for_nothing_and_one_that_is_taken_for_its_block() -> None:
+    for taken, length in ((None, 3), (False, 8), (True, 8)):
+        reader = MessagesStreamReader()
+        reader.feed(START + message(b'"one"'))
+        assert reader.short_way(lambda *_, taken=taken: taken) is None, "until it has been of use"
+        reader.feed(message(b'""'))
+        reader.feed(message(b'"one"'))
+        reader._spoken.length = 3
+        way = reader.short_way(lambda *_, taken=taken: taken)
+        assert way is not None
+        assert way(in_chunk(message(b'"three"'))) is taken
+        assert reader._spoken.length == length
+
+
 def test_noise_has_to_be_a_string() -> None:
     made = template(b'data: {"a":"x","b":"n"}\n\n', frame(b'{"a":"x","b":"n"}'), (6, 7), (14, 15))
     assert isinstance(made, NoisyTemplate)

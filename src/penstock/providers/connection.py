@@ -2,9 +2,9 @@
 
 Writes a complete request with one `write`, parses the reply as it arrives and wakes its reader once per event: for a reply
 that is not a stream when the whole body is there, for a stream at the end of its head and then at each arrival, which goes
-to its `sink` at once where there is one. A short reply whose head is known (`head.py`) is not parsed. Every way to fail ends
-as one `Fault`, and a connection goes back to the pool only after a complete reply that leaves it in step. It knows bytes only:
-no dialect, no JSON, no retry (see `sent`, `reused`), no redirect followed; HEAD and CONNECT are not for it.
+to its `sink` at once where there is one. A short reply whose head is known (`head.py`) is not parsed, nor is a chunk that the
+`short` way takes. Every way to fail ends as one `Fault`; a connection goes back to the pool only after a complete reply that
+leaves it in step. It knows bytes only: no dialect, no JSON, no retry (see `sent`, `reused`), no redirect; no HEAD, no CONNECT.
 
 States of a connection: idle (`reply` is None), head (`_status` is 0), body, ended; then idle again, or dropped. Time is kept
 from outside: the sweep of `pool.py` compares `due` and `deadline` with its clock and calls `expire`.
@@ -14,13 +14,13 @@ Source: RFC 9112 (framing), RFC 9110 (semantics). Place in the line: `pool.py` o
 
 import asyncio
 import ssl
-import zlib
+from collections import deque
 from math import inf
 from typing import Final, cast
 
 import httptools
 
-from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Owner, Reply, Sink
+from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, ShortWay, Sink
 from penstock.providers.head import HEAD_END, OK, Framing, Heads, body, promised, weight
 from penstock.providers.inflate import Inflate
 
@@ -34,10 +34,11 @@ class Connection(asyncio.Protocol):
     """One socket to one upstream, with one exchange at a time. The parser calls the methods named `on_...`."""
 
     __slots__ = (
-        *("alive", "chunks", "deadline", "due", "inflate", "loop", "on_body", "reply", "sink", "write"),
+        *("alive", "chunks", "deadline", "due", "guide", "inflate", "loop", "on_body", "on_chunk_complete"),
+        *("on_chunk_header", "reply", "short", "sink", "write"),
         *("_barren", "_ended", "_fields", "_first_byte_s", "_held", "_idle_s", "_interim", "_keep"),
         *("_keepalive_s", "_known", "_label", "_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_time"),
-        *("_transport", "_unsent", "_used"),
+        *("_transport", "_unsent", "_used", "_within"),
     )
 
     _transport: asyncio.Transport
@@ -47,8 +48,12 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.reply: Reply | None = None
         self.sink: Sink | None = None  # is handed what arrives, unless that came compressed
+        self.guide: Guide | None = None  # knows what may pass without being parsed
+        self.short: ShortWay | None = None  # is handed what arrives next, between two chunks
         self.chunks: list[bytes] = []  # of the body: arrived, not taken
         self.on_body = self.chunks.append  # for the parser, without a Python frame in between
+        self._within = deque((False, True))  # whether the parser is within a chunk: it turns this at both ends of each
+        self.on_chunk_header = self.on_chunk_complete = self._within.rotate
         self.alive = True
         self.due = self.deadline = inf  # due: when the upstream was silent, or the connection unused, for too long
         self._owner = owner
@@ -81,9 +86,8 @@ class Connection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """Give what has arrived, and let more come."""
-        chunks = self.chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
+        data = b"".join(self.chunks)
+        self.chunks.clear()
         self._held = 0
         if self._paused:
             self._paused = False
@@ -126,7 +130,7 @@ class Connection(asyncio.Protocol):
             if reply.streamed:
                 reply.rest = b"".join(self.chunks)
             self.chunks.clear()
-            self.sink = self.inflate = self.reply = reply.connection = None
+            self.sink = self.guide = self.short = self.inflate = self.reply = reply.connection = None
             reply.wake()
 
     # Called by the transport.
@@ -146,7 +150,14 @@ class Connection(asyncio.Protocol):
         self._unsent = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, then finish, feed or refuse the reply."""
+        """Parse what has arrived, then finish, feed or refuse the reply; what the short way takes need not be parsed."""
+        if self.short is not None:
+            if (is_full := self.short(data)) is not None:
+                self.due = self._time() + self._idle_s
+                if is_full:
+                    self._fill()
+                return
+            self.short = None
         sink = self.sink
         if sink is None:
             self._received(data)
@@ -163,12 +174,18 @@ class Connection(asyncio.Protocol):
             chunks.clear()
             self._barren = 0
             if sink(piece):
-                self.sink = None
-                if self.reply is not None:
-                    self.reply.wake(is_full=True)
+                self._fill()
+            elif self.guide is not None and not self._within[0] and data.endswith(b"\n"):  # not within a size either
+                self.short = self.guide()
         else:
             self._barren += len(data)
             self._judge(0, self._status, self._time())
+
+    def _fill(self) -> None:
+        """Hand on nothing more for now."""
+        self.sink = self.guide = self.short = None
+        if self.reply is not None:
+            self.reply.wake(is_full=True)
 
     def _received(self, data: bytes) -> None:
         """Take what completes a reply or a head, or is kept for a reader."""
@@ -179,8 +196,7 @@ class Connection(asyncio.Protocol):
         now = self._time()
         is_first = not reply.first_byte_at and not self._interim
         if is_first and self._plain:
-            at = data.find(HEAD_END) + 4
-            known = self._known.get(data[:at])
+            known = self._known.get(data[: (at := data.find(HEAD_END) + 4)])
             if known is not None and len(data) == at + known[1]:  # to parse it would tell nothing new
                 self._known.useful = True
                 reply.status, reply.headers, reply.first_byte_at = OK, known[0], now
@@ -220,9 +236,10 @@ class Connection(asyncio.Protocol):
         """Go on from what was parsed: before it there were so many pieces of the body, and this status."""
         reply = self.reply
         assert reply is not None, "whatever ends a reply within the parser is a fault, which has been seen to"
-        if self.inflate is not None and not self._decode(before):
-            return
-        if self._ended:
+        refused = None if self.inflate is None else self.inflate.unpack(self.chunks, before)
+        if refused is not None:
+            self._cut(*refused)
+        elif self._ended:
             self._finish(reply, now)
         elif self._grow(reply, before) or (self._status and not begun and reply.streamed):
             reply.wake()
@@ -306,8 +323,7 @@ class Connection(asyncio.Protocol):
 
     def _grow(self, reply: Reply, before: int) -> bool:
         """Account for the pieces of the body that have arrived; tell whether a reader may take them."""
-        new = self.chunks[before:]
-        limits = self._limits
+        new, limits = self.chunks[before:], self._limits
         if not new:
             if self._barren > limits.head_bytes:
                 self._cut("too_large", f"sent more than {limits.head_bytes} bytes of headers or chunk framing")
@@ -327,22 +343,6 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
         return True
 
-    def _decode(self, before: int) -> bool:
-        """Replace the compressed pieces that have arrived with what they say; tell whether the reply goes on."""
-        pieces = b"".join(self.chunks[before:])
-        del self.chunks[before:]
-        try:
-            data = self.inflate.feed(pieces) if self.inflate and pieces else b""
-        except OverflowError:
-            self._cut("too_large", f"sent a body of more than {self._limits.reply_bytes} bytes, compressed")
-            return False
-        except zlib.error:
-            self._cut("encoding", "sent a body that is not compressed as its content-encoding says")
-            return False
-        if data:
-            self.chunks.append(data)
-        return True
-
     def _finish(self, reply: Reply, now: float) -> None:
         """Let a complete reply go to its reader, if it is what it should be."""
         chunks, limits = self.chunks, self._limits
@@ -359,7 +359,7 @@ class Connection(asyncio.Protocol):
         if self._paused and self._keep:
             self._paused = False
             self._transport.resume_reading()
-        self.sink = self.inflate = None
+        self.sink = self.guide = self.short = self.inflate = None
         self._ended = False
         self._status = self._barren = self._held = self._interim = 0
         self._settle(reply, now)

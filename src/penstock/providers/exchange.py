@@ -34,6 +34,13 @@ our own side. "closed" means before the end of the head, "truncated" before the 
 Sink = Callable[[bytes], bool]
 """Is handed what arrives of a body; True where it wants no more for now."""
 
+ShortWay = Callable[[bytes], bool | None]
+"""As a `Sink`, for bytes as they come off the wire, the framing of HTTP included; None, and nothing done, where it does not
+plainly know them."""
+
+Guide = Callable[[], ShortWay | None]
+"""Gives what may take the next bytes, which begin a chunk; None where they have to be parsed."""
+
 LINGER_S = 0.25
 """How long a connection waits for the last bytes of a stream that was read to its last event."""
 
@@ -87,6 +94,7 @@ class Source(Protocol):
     chunks: list[bytes]
     loop: asyncio.AbstractEventLoop
     sink: "Sink | None"
+    guide: "Guide | None"
 
     @property
     def inflate(self) -> object:
@@ -159,9 +167,10 @@ class Reply(msgspec.Struct, eq=False):
             raise self.fault.copy()
         return None
 
-    async def relay(self, sink: Sink) -> bool:
+    async def relay(self, sink: Sink, guide: Guide | None = None) -> bool:
         """Hand what arrives to `sink`, at once and without a turn of the loop, until it says True or the body ends; say which.
 
+        A `guide` may take what comes in chunks before that is parsed.
         What has arrived before, what ended the body, and a body that came compressed, is for `read`. A cancelled relay ends
         the connection, and so does what the sink raises, which comes out here.
         """
@@ -170,6 +179,7 @@ class Reply(msgspec.Struct, eq=False):
             return False
         waiter = self.waiter = connection.loop.create_future()
         connection.sink = sink
+        connection.guide = guide if self.delimited == "chunked" else None
         try:
             is_full: bool = await waiter
         except (asyncio.CancelledError, GeneratorExit):

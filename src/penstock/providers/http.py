@@ -39,6 +39,7 @@ from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader
 from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
+from penstock.wire.sse_template import Say
 
 HIDDEN = "the provider's own words quote a credential and are not shown."
 REMEMBERED = 1000
@@ -304,6 +305,7 @@ class StreamExchange(Struct, eq=False):
     status: int = 200
     done: bool = False
     ended: bool = False  # the last event was seen
+    say: Say | None = None  # is told a text that is pushed, and passes its bytes on
 
     __repr__ = object.__repr__
 
@@ -322,8 +324,9 @@ class StreamExchange(Struct, eq=False):
 
     async def pump(self, give: Callable[[Chunk], bool]) -> bool:
         """Hand each chunk to `give` the moment it arrives, until it says True; False where the reply has no more."""
-        hand = partial(self._hand, give)
-        while not await self.reply.relay(hand):
+        hand, say, knows = partial(self._hand, give), self.say, getattr(self.reader, "short_way", None)
+        guide = None if knows is None or say is None or self.lane != "verbatim" else partial(knows, say)
+        while not await self.reply.relay(hand, guide):
             chunk = await self.read()  # what had arrived before, came compressed, or is the end
             if chunk is None or give(chunk):
                 return chunk is not None
@@ -336,8 +339,7 @@ class StreamExchange(Struct, eq=False):
         if events and (kind := type(events[-1])) in _LAST:
             self.ended = kind is Ended
             self.provider.shield_events(events)
-        if not self.own:
-            events = neutral(events)
+        events = events if self.own else neutral(events)
         return give(Chunk(events, reader.passed if self.lane == "verbatim" else None))
 
     def close(self) -> None:

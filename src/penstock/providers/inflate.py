@@ -7,7 +7,7 @@ Source: RFC 9110 section 8.4.1; RFC 1950 (zlib), RFC 1951 (raw deflate), RFC 195
 """
 
 import zlib
-from typing import Final
+from typing import Final, Literal
 
 CODINGS: Final = frozenset({b"gzip", b"x-gzip", b"deflate"})
 """The content codings, in lower case, that can be decoded here."""
@@ -38,6 +38,20 @@ class Inflate:
     def finished(self) -> bool:
         """Whether the end of the compressed body has been seen; an empty body is finished too."""
         return self._stream.eof if self._stream else not self._begun
+
+    def unpack(self, pieces: list[bytes], before: int) -> tuple[Literal["too_large", "encoding"], str] | None:
+        """Replace the pieces from that one on with what they say; where they say nothing that can be used, give why."""
+        packed = b"".join(pieces[before:])
+        del pieces[before:]
+        try:
+            data = self.feed(packed) if packed else b""
+        except OverflowError:
+            return "too_large", f"sent a body of more than {self._limit} bytes, compressed"
+        except zlib.error:
+            return "encoding", "sent a body that is not compressed as its content-encoding says"
+        if data:
+            pieces.append(data)
+        return None
 
     def feed(self, piece: bytes) -> bytes:
         """Decode the next piece of the body; the result may be empty."""

@@ -262,6 +262,8 @@ async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: 
         to.finish(data)
         return False
 
+    if verbatim and isinstance(flow, Flow) and isinstance(to, Responder):
+        flow.outflow = to.outflow
     await flow.pump(give, to.drained)
     return status == "ok"
 

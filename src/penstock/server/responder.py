@@ -94,6 +94,10 @@ class Responder(msgspec.Struct, eq=False):
             self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._framing == _CHUNKED else self._plain(data))
         return self._outlet.congested
 
+    def outflow(self) -> Outlet | None:
+        """Give where whole chunks, framing and all, may be written to until the end; None where pieces have to be framed."""
+        return self._outlet if self._flows else None
+
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body and the end mark, as one write."""
         if not self.started or self.finished:

@@ -6,6 +6,7 @@ the frame that fails. Place in the line: behind `anthropic_messages.py`; `anthro
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Raw, Struct
@@ -41,7 +42,7 @@ from penstock.wire.anthropic_messages_usage import OF_USAGE, WireUsage, neutral_
 from penstock.wire.framing import MAX_FRAME_BYTES, Frame
 from penstock.wire.signatures import take
 from penstock.wire.sse_stream import MarkedStreamReader
-from penstock.wire.sse_template import TextTemplate, template
+from penstock.wire.sse_template import Say, TextTemplate, template
 
 
 class _Delta(Struct, gc=False):
@@ -126,6 +127,17 @@ class MessagesStreamReader(MarkedStreamReader):
             self._spoken.length += sum([len(text.text) for text in texts])
             return texts
         return self._feed(data)
+
+    def short_way(self, say: Say) -> Callable[[bytes], bool | None] | None:
+        """See `MarkedStreamReader.short_way`; the text counts for its block."""
+
+        def said(text: str, data: bytes) -> bool | None:
+            is_full = say(text, data)
+            if is_full is not None:
+                self._spoken.length += len(text)
+            return is_full
+
+        return super().short_way(said)
 
     def _template(self, frame: Frame, block: bytes) -> TextTemplate | None:
         """Make a template where nothing is told but text of a block of text that is open; tried out with a longer text."""

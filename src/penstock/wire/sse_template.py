@@ -7,6 +7,7 @@ from quote to quote. Everything else is for the full reader, as is an empty text
 Pure. Place in the line: beside `framing.py`, under the stream readers whose events repeat.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 from msgspec import DecodeError, Meta
@@ -18,7 +19,14 @@ from penstock.wire.framing import MAX_FRAME_BYTES, Frame
 MAX_TEMPLATE_BYTES: Final = 8192
 """A longer event is no word of a stream of words, and is not kept."""
 
+_CRLF: Final = b"\r\n"
+_SIZE_BYTES: Final = 8
+"""Of the size of a chunk, its line end included: six digits at the most."""
+
 _STRING: Final = Decoder(Annotated[str, Meta(min_length=1)]).decode
+
+Say = Callable[[str, bytes], bool | None]
+"""Is told a text and the bytes that it came in; None where it does not take it."""
 
 Place = tuple[int, int]
 """Where a string stands in the data of a frame, without its quotes."""
@@ -48,6 +56,30 @@ class TextTemplate:
         except (DecodeError, UnicodeDecodeError):
             return None
 
+    def in_chunk(self, say: Say) -> Callable[[bytes], bool | None]:
+        """Give what reads bytes that are one such event in a chunk of its own (RFC 9112, 7.1), its size as most servers write it.
+
+        It gives what `say` gives, who is told the text; None, and tells nobody, for any other bytes.
+        """
+        head, tail, start, stop = self._head, self._tail + _CRLF, self._start, self._stop - len(_CRLF)
+        decode = self._decoder()
+
+        def read(data: bytes) -> bool | None:
+            at = data.find(_CRLF, 0, _SIZE_BYTES) + 2
+            if data.startswith(head, at) and data.endswith(tail) and data.startswith(b"%x\r\n" % (len(data) - at - 2)):
+                try:
+                    text = decode(data[at + start : stop])
+                except (DecodeError, UnicodeDecodeError):
+                    return None
+                return say(text, data)
+            return None
+
+        return read
+
+    def _decoder(self) -> Callable[[bytes], str]:
+        """Give what reads the text of what differs from event to event: see `_start` and `_stop`."""
+        return _STRING
+
     def _read_many(self, data: bytes) -> tuple[TextDelta, ...] | None:
         """Read one event or more."""
         if len(data) > MAX_FRAME_BYTES:
@@ -61,11 +93,7 @@ class TextTemplate:
                 return None
             said.append(data[at + start : end + stop])
             at = end
-        return self._texts(said)
-
-    def _texts(self, said: list[bytes]) -> tuple[TextDelta, ...]:
-        """Read what stands between the unchanging parts of each event, with its quotes."""
-        return tuple(map(TextDelta, map(_STRING, said)))
+        return tuple(map(TextDelta, map(self._decoder(), said)))
 
 
 class NoisyTemplate(TextTemplate):
@@ -81,14 +109,17 @@ class NoisyTemplate(TextTemplate):
         self._middle = middle
         self._two = 0  # one is read as many are
 
-    def _texts(self, said: list[bytes]) -> tuple[TextDelta, ...]:
-        """See `TextTemplate._texts`."""
-        texts = []
-        for event in said:
-            text, _, noise = event.partition(self._middle)
+    def _decoder(self) -> Callable[[bytes], str]:
+        """See `TextTemplate._decoder`."""
+        middle = self._middle
+
+        def decode(event: bytes) -> str:
+            text, _, noise = event.partition(middle)
             _STRING(b'"%b' % noise)
-            texts.append(TextDelta(_STRING(b'%b"' % text)))
-        return tuple(texts)
+            said: str = _STRING(b'%b"' % text)
+            return said
+
+        return decode
 
 
 def template(block: bytes, frame: Frame, text: Place, noise: Place | None = None) -> TextTemplate | None:
