@@ -66,7 +66,7 @@ ANSWER = Chunk(
 )
 CALLER = Caller()
 NOTHING = Settled("", "ok", None, 0, 11, lambda _: Receipt("", 0, "chat", "fast", "ok", 200), None)
-LABELS = ("web", "fast", "p/m", "ok")
+COUNTED = (("web", "fast", "p/m", "ok"), 9, 2, 0, 100, 50)
 TARGET_US, TARGET_NS = 25.0, 60.0
 
 
@@ -124,7 +124,7 @@ def without_money(gateway: Gateway) -> None:
             if flight.ticket is not None:
                 books.leave(flight.ticket, 11, now)
             accounts._deadlines.forget(flight)
-            books.count(LABELS, 1, (9, 2), 0, 100, 50)
+            books.count(COUNTED)
             accounts._closed()
         return flight.settled
 

@@ -13,18 +13,20 @@ from penstock.ledger.rows import COLUMNS, receipt_of, row_of
 from penstock.receipt import Usage
 from penstock.reply import Finished, Started, TextDelta, UsageReported
 from penstock.routing.attempts import Try
-from penstock.settlement import COST, INTO, MODEL, OUT, TARGET, TEAM, TOTAL, TTFT, settle
+from penstock.settlement import KINDS, LONG, Alike, settle
 from penstock.target import Price, Rates, ServiceTier, Target, Tier
 
 DAY, NOW = "2026-11-21", 103.0
 RATES = Rates(150_000_000, 600_000_000, cached_input=75_000_000, reasoning=700_000_000)
 TIERED = Price("2026-01-01", RATES, tiers=(Tier(1_000, Rates(1, 2)),), services=(ServiceTier("flex", Rates(7, 9)),))
+SHRINKING = Price("2026-01-01", Rates(9, 9, cached_input=1, reasoning=2), discount_bp=10_000)
 TARGETS = (
     Target("a/one", "a", "one", "chat", prices=(Price("2026-01-01", RATES),)),
     Target("a/two", "a", "two", "chat", prices=(Price("2025-01-01", Rates(1, 1)), TIERED)),
     Target("b/three", "b", "three", "chat", prices=(Price("2026-01-01", RATES, discount_bp=1_250),)),
     Target("b/four", "b", "four", "chat"),
     Target("c/five", "c", "five", "chat", free=True),
+    Target("c/six", "c", "six", "chat", prices=(SHRINKING,)),
 )
 NAMES = st.none() | st.text(st.characters(codec="utf-8"), max_size=8)
 AMOUNTS = st.integers(0, 5_000) | st.integers(0, 2**60)
@@ -60,8 +62,8 @@ def estimated(*_):
     return Usage(30, 4, source="estimated")
 
 
-def settled(flight):
-    return settle(flight, NOW, DAY, estimated, "c0ffee")
+def settled(flight, alike=None):
+    return settle(flight, NOW, DAY, estimated, alike or Alike("c0ffee"))
 
 
 def of_receipt(flight):
@@ -85,14 +87,30 @@ def ordinary(draw):
     return answered(flight, target, events=events, began=began, first_at=first_at, reply=Reply(lane))
 
 
+SEEN = Alike("c0ffee")
+"""What is remembered from one example to the next."""
+
+
 @given(ordinary())
 def test_the_row_of_an_ordinary_call_is_that_of_its_receipt(flight):
-    made = settled(flight)
+    made = settled(flight, SEEN)
     if made is None:  # figures that have to be clipped
         assert row_of(flight.settled.receipt) == of_receipt(flight)
     else:
-        assert made == of_receipt(flight)
-        assert flight.settled.receipt == receipt_of(made)
+        assert made[0] == of_receipt(flight)
+        assert flight.settled.receipt == receipt_of(made[0])
+
+
+@given(ordinary())
+def test_what_is_counted_of_an_ordinary_call_is_what_its_receipt_says(flight):
+    made = settled(flight, SEEN)
+    if made is not None:
+        receipt, (labels, *figures) = flight.settled.receipt, made[1]
+        assert labels == (receipt.team or "", receipt.model, receipt.target, receipt.status)
+        assert figures == [
+            *(receipt.usage.input_tokens, receipt.usage.output_tokens),
+            *(receipt.cost_nano_usd, receipt.total_us, receipt.ttft_us),
+        ]
 
 
 @given(ordinary())
@@ -112,11 +130,79 @@ def test_most_calls_take_the_short_way():
     assert settled(answered(begun(), events=(Started("r"), TextDelta("x"), Finished("stop"), reported))) is not None
 
 
-def test_the_places_of_a_row_are_those_of_its_columns():
-    row = settled(answered(begun(), events=(TextDelta("x"), UsageReported(Usage(10, 5)))))
-    found = [row[place] for place in (TEAM, MODEL, TARGET, INTO, OUT, COST, TTFT, TOTAL)]
-    assert found == ["web", "fast", "a/one", 10, 5, 4_500, 1_000_000, 3_000_000]
+def test_a_row_has_a_place_for_every_column():
+    row, counted = settled(answered(begun(), events=(TextDelta("x"), UsageReported(Usage(10, 5)))))
+    assert counted == (("web", "fast", "a/one", "ok"), 10, 5, 4_500, 3_000_000, 1_000_000)
     assert len(row) == len(COLUMNS)
+
+
+# -- what is remembered of calls --
+
+PLAIN = (Started("r", "m-1", "fp", "default"), TextDelta("x"), Finished("stop"), UsageReported(Usage(10, 5)))
+
+
+def test_a_call_like_one_before_is_not_looked_at_again():
+    alike = Alike("c0ffee")
+    first, second = (settled(answered(begun(), events=PLAIN), alike) for _ in "12")
+    assert first == second
+    assert len(alike.known) == 1
+
+
+DIFFERENT = {
+    "key": lambda flight: setattr(flight, "who", replace(flight.who, key_id="key_2")),
+    "team": lambda flight: setattr(flight, "who", replace(flight.who, team=None)),
+    "feature": lambda flight: setattr(flight, "who", replace(flight.who, feature="other")),
+    "dialect": lambda flight: setattr(flight, "call", replace(flight.call, dialect="messages")),
+    "model": lambda flight: setattr(flight, "call", replace(flight.call, model="a/one")),
+    "stream": lambda flight: setattr(flight, "call", replace(flight.call, stream=True)),
+    "cache": lambda flight: setattr(flight, "cache", "miss"),
+    "lane": lambda flight: setattr(flight.tries[0].exchange, "lane", "translated"),
+    "target": lambda flight: setattr(flight.tries[0], "target", TARGETS[2]),
+    "finish": lambda flight: setattr(flight.tries[0].meter, "finish", "length"),
+    "source": lambda flight: setattr(flight.tries[0].meter, "reported", Usage(10, 5, source="counted")),
+    "tier": lambda flight: setattr(flight.tries[0].meter, "tier", "flex"),
+    **{
+        name: lambda flight, name=name: setattr(
+            flight.tries[0].meter, "start", replace(flight.tries[0].meter.start, **{name: "flex"})
+        )
+        for name in ("model", "fingerprint", "service_tier")
+    },
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_what_is_remembered_of_a_call_is_not_taken_for_another(what):
+    alike = Alike("c0ffee")
+    settled(answered(begun(), events=PLAIN), alike)
+    flight = answered(begun(), events=PLAIN)
+    DIFFERENT[what](flight)
+    made = settled(flight, alike)
+    assert made is not None
+    assert made[0] == of_receipt(flight)
+
+
+def test_a_price_of_another_day_is_not_taken_for_that_of_today():
+    alike, early = Alike("c0ffee"), "2025-06-01"
+    for day in (DAY, early, DAY):
+        flight = answered(begun(), TARGETS[1], events=PLAIN)
+        row, _ = settle(flight, NOW, day, estimated, alike)
+        assert row == row_of(flight.close(NOW, day, estimated, "c0ffee"))
+
+
+def test_kinds_of_calls_are_remembered_within_bounds():
+    alike = Alike("c0ffee")
+    for number in range(KINDS + 10):
+        flight = begun()
+        flight.who = Who(feature=f"feature {number}")
+        settled(answered(flight, events=PLAIN), alike)
+    assert 0 < len(alike.known) <= KINDS
+
+
+def test_what_a_provider_calls_itself_at_length_is_not_remembered():
+    alike = Alike("c0ffee")
+    flight = answered(begun(), events=(Started("r", "m" * LONG), UsageReported(Usage(10, 5))))
+    assert settled(flight, alike)[0] == of_receipt(flight)
+    assert not alike.known
 
 
 def continued(flight):
@@ -166,6 +252,7 @@ RARE = {
     "an empty fingerprint": ((Started("r", fingerprint=""), UsageReported(Usage(1, 1))), {}),
     "an empty tier": ((Started("r", service_tier=""), UsageReported(Usage(1, 1))), {}),
     "figures beyond all bounds": ((UsageReported(Usage(2**60, 1)),), {}),
+    "more cached than there was input": ((UsageReported(Usage(1, 0, 9)),), {}),
     **{
         name: ((UsageReported(replace(Usage(9, 9), **{name: 1})),), {})
         for name in Usage.__struct_fields__

@@ -17,6 +17,7 @@ from penstock.target import (
     cost,
     discounted,
     most,
+    plain,
     price_on,
     rates_for,
     service_of,
@@ -213,6 +214,51 @@ def test_no_cost_exceeds_its_ceiling_however_it_is_served_and_whatever_comes_off
     found = cost(usage, where, DAY, service).nano_usd
     assert found <= ceiling(into, output, where, DAY)
     assert found >= 0
+
+
+def ordinary_cost(into, out, cached, reasoning, rates):
+    """As the settlement works it out; None where it leaves that to `cost`."""
+    of_input, of_output, of_cached, of_reasoning, up_to, half, whole = rates
+    total = into * of_input + out * of_output + cached * of_cached + reasoning * of_reasoning
+    return None if total < 0 or into > up_to else (total + half) // whole
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(amounts, amounts, amounts, amounts),
+    st.lists(st.none() | rates, min_size=6, max_size=6),
+    st.integers(-10_000, 10_000),
+    st.sampled_from([None, "", "default", "batch", "priority"]),
+    st.lists(st.integers(0, 10**7), max_size=2),
+    st.booleans(),
+)
+def test_the_rates_of_ordinary_calls_give_what_they_cost(tokens, some, bp, service, above, free):
+    tiers = tuple(Tier(least, Rates(3, 4, cached_input=some[0])) for least in above)
+    own = Rates(some[1] or 0, some[2] or 0, cached_input=some[3], reasoning=some[4])
+    batch = ServiceTier("batch", Rates(some[5] or 0, 7, reasoning=some[0]), tiers)
+    price = Price("2024-01-01", own, tiers, services=(batch,), discount_bp=bp)
+    where = target(price, Price("2027-01-01", Rates(1, 1)), free=free)
+    into, out, cached, reasoning = tokens
+    expected = cost(Usage(into, out, cached, reasoning_tokens=reasoning), where, DAY, service)
+    found = ordinary_cost(*tokens, plain(where, DAY, service))
+    if found is None:
+        assert bp == 10_000 or (above and into > min(above)) or expected == Cost(0, "estimated", "2024-01-01")
+    else:
+        assert found == expected.nano_usd
+        assert expected.status == cost(Usage(), where, DAY, service).status
+
+
+def test_there_are_no_rates_without_a_price():
+    assert plain(target(), DAY, None) is None
+
+
+@given(st.lists(st.tuples(rates, rates), min_size=1, max_size=8), amounts, amounts)
+def test_a_ceiling_that_is_never_the_dearest_is_left_out_and_changes_nothing(some, into, output):
+    targets = tuple(target(Price("2024-01-01", Rates(*each))) for each in some)
+    of = ceilings(targets, DAY)
+    assert set(of) <= set(some)
+    assert not any(a != b and a[0] <= b[0] and a[1] <= b[1] for a in of for b in of)
+    assert most(into, output, of) == -(-max(into * a + output * b for a, b in some) // 1_000_000)
 
 
 def test_tokens_of_two_kinds_at_once_never_earn_money():

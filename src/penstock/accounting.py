@@ -25,7 +25,7 @@ from penstock.ledger.rows import Row
 from penstock.meter import LOOK_BYTES, NEVER, Meter
 from penstock.receipt import Receipt, Settled, Usage
 from penstock.reservations import Reservations
-from penstock.settlement import COST, INTO, MODEL, OUT, TARGET, TEAM, TOTAL, TTFT, settle
+from penstock.settlement import Alike, Counted, settle
 from penstock.target import TOKENS_PER_RATE, Target, usd
 
 log = logging.getLogger("penstock")
@@ -45,9 +45,6 @@ FEW = 32
 """One part in so many of what has passed is not counted again, as long as there is something to spare."""
 BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to have where nobody has counted it."""
-
-Count = Callable[[tuple[str, str, str, str], int, tuple[int, int], int | None, int, int | None], None]
-"""See `Metrics.count`."""
 
 _NS_PER_DAY = 86_400_000_000_000
 _EPOCH = 719_163
@@ -74,14 +71,14 @@ class Priced(Protocol):
 class Books(Struct, frozen=True):
     """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them.
 
-    `observe` counts a receipt, `count` a call of which the figures are at hand.
+    `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`.
     """
 
     flusher: Flusher
     reservations: Reservations
     leave: Callable[[Ticket, int, float], None]
     observe: Callable[[Receipt], None]
-    count: Count
+    count: Callable[[Counted], None]
     calibration: Calibration
     config_hash: str
 
@@ -101,7 +98,8 @@ class Accounting:
         self._deadlines = deadlines
         self._clock = clock
         self._closed = closed
-        self._day = (0, "")
+        self._alike = Alike(books.config_hash)
+        self._day, self._begins_ns, self._ends_ns = "", 0, 0
         self.outgrown: dict[str, int] = {}  # calls by target that cost more than was held for them
 
     def reserve(self, flight: InFlight[Hold], plan: Priced) -> bool:
@@ -178,7 +176,7 @@ class Accounting:
     def _price(self, flight: InFlight[Hold], live: LiveTry, into: int, out: int) -> int:
         """Give the most that so many tokens cost at this target."""
         target, day = live.target, self._today(flight.started_ns)
-        return self._reservations.dearest((target,), (target.id,), day, (into, out)) or 0
+        return self._reservations.dearest((target,), (target.id,), day, into, out) or 0
 
     def _output_for(self, flight: InFlight[Hold], live: LiveTry, nano_usd: int, into: int) -> int:
         """Give how many output tokens so much money is enough for; below 0 where not even the input is paid by it."""
@@ -188,45 +186,33 @@ class Accounting:
 
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
-        tokens = (input_tokens + TEMPLATE_TOKENS, plan.output_bound(call))
-        return self._reservations.dearest(plan.targets, plan.ids, self._today(now_ns), tokens)
+        day = self._day if self._begins_ns <= now_ns < self._ends_ns else self._today(now_ns)
+        into, out = input_tokens + TEMPLATE_TOKENS, plan.output_bound(call)
+        return self._reservations.dearest(plan.targets, plan.ids, day, into, out)
 
     def intend(self, flight: InFlight[Hold], target: Target) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost."""
         who, call = flight.who, flight.call
-        self._ledger.intend(
-            Intent(  # by position: see InFlight.close
-                flight.id,
-                flight.started_ns,
-                call.dialect,
-                call.model,
-                call.stream,
-                who.key_id,
-                who.team,
-                who.feature,
-                who.user,
-                who.session,
-                target.id,
-                flight.ceiling,
-                self._books.config_hash,
-            )
-        )
+        self._ledger.intend(Intent(  # by position: see InFlight.close
+            flight.id, flight.started_ns, call.dialect, call.model, call.stream, who.key_id, who.team, who.feature,
+            who.user, who.session, target.id, flight.ceiling, self._books.config_hash,
+        ))  # fmt: skip
         flight.intended = True
 
     def settle(self, flight: InFlight[Hold]) -> Settled:
         """Close the call and say how it ended; once, however often it is called."""
         if flight.settled is not None:
             return flight.settled
-        now, day = self._clock(), self._today(flight.started_ns)
+        now, ns = self._clock(), flight.started_ns
+        day = self._day if self._begins_ns <= ns < self._ends_ns else self._today(ns)
         if flight.error is not None:
             self._name(flight, flight.error)
-        config_hash = self._books.config_hash
         try:
-            row = settle(flight, now, day, _estimate, config_hash)
+            written = settle(flight, now, day, _estimate, self._alike)
         except BaseException:  # whatever a provider's exchange or a prompt does on the way
-            self._book(flight, settle(flight, now, day, _rough, config_hash), now)
+            self._book(flight, settle(flight, now, day, _rough, self._alike), now)
             raise
-        return self._book(flight, row, now)
+        return self._book(flight, written, now)
 
     def _name(self, flight: InFlight[Hold], error: PenstockError) -> None:
         """Tell an error whose it is, and whether its provider may have worked for it."""
@@ -235,23 +221,26 @@ class Accounting:
             error.worked = flight.tries[-1].sent  # that one was asked and never said no
 
     def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
-        flight.ceiling = self.dearest(plan, flight.call, tokens, flight.started_ns)
-        self.again(flight)
+        call, now_ns = flight.call, flight.started_ns
+        ceiling = flight.ceiling = self.dearest(plan, call, tokens, now_ns)
+        flight.holds.append(self._reservations.budgets.hold(flight.who, ceiling, now_ns, flight.id, call.model))
 
-    def _book(self, flight: InFlight[Any], row: Row | None, now: float) -> Settled:
+    def _book(self, flight: InFlight[Any], written: tuple[Row, Counted] | None, now: float) -> Settled:
         """Write down how a call ended, and give back what was reserved."""
-        books, settled = self._books, flight.settled
+        books, settled, holds, ceiling = self._books, flight.settled, flight.holds, flight.ceiling
         assert settled is not None, "a call is booked once it is settled"
         cost = settled.cost_nano_usd or 0
-        if row is None:
+        if written is None:
             self._ledger.settle(settled.receipt)
             books.observe(settled.receipt)
         else:
-            self._ledger.settle_row(row, settled)
-            labels, tokens = (row[TEAM], row[MODEL], row[TARGET], "ok"), (row[INTO], row[OUT])
-            books.count(labels, 1, tokens, row[COST], row[TOTAL], row[TTFT])
-        self._reservations.settle(flight.holds, cost)
-        if cost > (flight.ceiling or 0):
+            self._ledger.settle_row(written[0], settled)
+            books.count(written[1])
+        if len(holds) == 1:
+            self._reservations.budgets.settle(holds[0], cost)
+        else:
+            self._reservations.settle(holds, cost)
+        if cost > (ceiling or 0):
             self._note(flight, settled.receipt, cost)
         if flight.ticket is not None:
             books.leave(flight.ticket, settled.tokens, now)
@@ -276,11 +265,12 @@ class Accounting:
             )
 
     def _today(self, now_ns: int) -> str:
-        """Give the day (UTC) of a moment, ISO."""
-        number = now_ns // _NS_PER_DAY
-        if self._day[0] != number:
-            self._day = (number, date.fromordinal(_EPOCH + number).isoformat())
-        return self._day[1]
+        """Give the day (UTC) of a moment, ISO; most of those who ask are of the same day."""
+        if not self._begins_ns <= now_ns < self._ends_ns:
+            number = now_ns // _NS_PER_DAY
+            self._begins_ns, self._ends_ns = number * _NS_PER_DAY, (number + 1) * _NS_PER_DAY
+            self._day = date.fromordinal(_EPOCH + number).isoformat()
+        return self._day
 
 
 def _bar(hold: Hold) -> int:

@@ -90,9 +90,12 @@ class Calibration:
 
     def settled(self, flight: InFlight[Any], now: float) -> None:
         """Take in what was reported for the tries of a call that is over. What was gone on with has not the prompt of the call."""
+        if flight.continues:
+            return
         for live in flight.tries:
-            if live.target.profile.tokenizer is None and not flight.continues:
-                self.observe(flight.call, live.target, live.meter.usage, now)
+            target = live.target
+            if target.profile.tokenizer is None and now >= self._next_at.get(target.id, now):
+                self.observe(flight.call, target, live.meter.usage, now)
 
     def corrected(self, count: Count, target: Target) -> Count:
         """Apply what is known of a target to an estimate; other counts stay as they are."""

@@ -43,16 +43,14 @@ class Reservations:
         is_shared = config.server.workers > 1 if before is None else isinstance(before.budgets, SharedBudgets)
         return cls(config, now_ns=now_ns, sums=sums, before=before, shared=config.home if is_shared else None)
 
-    def dearest(
-        self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str, tokens: tuple[int, int]
-    ) -> int | None:
+    def dearest(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str, into: int, out: int) -> int | None:
         """Give the most that any of these targets may cost, in nano-dollars; None if one of them has no price.
 
-        `ids` are the names of the targets, `day` is ISO, `tokens` are the most that may go in and come out.
+        `ids` are the names of the targets, `day` is ISO; at most so many tokens go in and come out.
         """
         known = self._ceilings.get(ids) if self._day == day else None
         of = self._find(targets, ids, day) if known is None else known[0]
-        return None if of is None else most(*tokens, of)
+        return None if of is None else most(into, out, of)
 
     def _find(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str) -> tuple[Ceiling, ...] | None:
         """Work out the dearest rates of a plan, and remember them for the day."""

@@ -180,6 +180,37 @@ def cost(usage: Usage, target: Target, day: str, service_tier: str | None = None
     return Cost(nano, "exact" if exact else "estimated", price.since)
 
 
+Plain = tuple[int, int, int, int, int, int, int]
+"""What the tokens of nearly every call cost, of which only input, cached input, output and reasoning are counted.
+
+The rates of input and output; what a cached token costs more than one of the input, and one of reasoning more than one of
+the output; up to how many input tokens all of that holds; what is added to the sum, and by what it is divided then.
+"""
+_ALL_TOKENS = 1 << 62
+
+
+def plain(target: Target, day: str, service_tier: str | None) -> Plain | None:
+    """Give what `cost` goes by for such calls; None where there is no price.
+
+    It holds where the sum is not below 0. Where a discount takes everything that cannot be seen, so there it never holds.
+    """
+    if target.free:
+        return (0, 0, 0, 0, _ALL_TOKENS, 0, 1)
+    price = price_on(target.prices, day)
+    if price is None:
+        return None
+    held = service_of(price, service_tier) or price
+    r, rest = held.rates, BASIS_POINTS - price.discount_bp
+    most = min([tier.above_input_tokens for tier in held.tiers if tier.above_input_tokens >= 0], default=_ALL_TOKENS)
+    cached = 0 if r.cached_input is None else r.cached_input - r.input
+    reasoning = 0 if r.reasoning is None else r.reasoning - r.output
+    whole = TOKENS_PER_RATE * BASIS_POINTS
+    if rest == BASIS_POINTS:
+        rest, whole = 1, TOKENS_PER_RATE
+    rates = (r.input * rest, r.output * rest, cached * rest, reasoning * rest)
+    return (*rates, most if rest > 0 else -1, whole // 2, whole)
+
+
 def discounted(total: int, discount_bp: int) -> int:
     """Turn a sum of tokens times rates into whole nano-dollars: the discount off, then rounded once, half up."""
     whole = TOKENS_PER_RATE * BASIS_POINTS
@@ -217,7 +248,7 @@ Ceiling = tuple[int, int]
 
 
 def ceilings(targets: tuple[Target, ...], day: str) -> tuple[Ceiling, ...] | None:
-    """Give the dearest rates of each tier of each target on a day; None if one of the targets has no price.
+    """Give the dearest rates that the tiers of these targets have on a day; None if one of the targets has no price.
 
     They are independent of a call, so that they are worked out once a day. A provider may serve a call better than was
     asked for, so every tier of service counts; a discount is taken off.
@@ -231,7 +262,11 @@ def ceilings(targets: tuple[Target, ...], day: str) -> tuple[Ceiling, ...] | Non
             return None
         rest = BASIS_POINTS - price.discount_bp
         found += [(-(-into * rest // BASIS_POINTS), -(-out * rest // BASIS_POINTS)) for into, out in _dearest(price)]
-    return tuple(found)
+    kept: list[Ceiling] = []
+    for one in sorted(set(found), reverse=True):
+        if not kept or one[1] > kept[-1][1]:  # else there is one that is at least as dear both ways
+            kept.append(one)
+    return tuple(kept[::-1])
 
 
 def _dearest(price: Price) -> list[Ceiling]:

@@ -46,10 +46,17 @@ def test_numbers_of_a_transaction_that_came_to_nothing_are_forgotten(opened, mak
     assert opened.call(id_bytes(new.id)) == new
 
 
+def test_calls_that_share_only_their_caller_or_only_their_kind_share_that_number(opened, make):
+    opened.add(rows(*(make.receipt(team=team, model=model) for team, model in ("ax", "ay", "bx", "ax"))))
+    found = opened._execute("SELECT caller, kind FROM calls ORDER BY id").fetchall()
+    assert found == [(1, 1), (1, 2), (2, 1), (1, 1)]
+
+
 def test_numbers_are_not_remembered_without_bound(opened, make, monkeypatch):
     monkeypatch.setattr(interning, "MOST", 3)
     receipts = [make.receipt(team=f"team-{number % 10}", model=f"model-{number}") for number in range(20)]
     opened.add(rows(*receipts))
     assert len(opened._interning._kinds) <= 3
+    assert len(opened._interning._pairs) <= 3
     assert counts(opened) == [10, 20, 20]
     assert [opened.call(id_bytes(receipt.id)) for receipt in receipts] == receipts

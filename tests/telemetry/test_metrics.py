@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.receipt import Attempt, Receipt, Usage
 from penstock.telemetry.alerts import Standing
-from penstock.telemetry.metrics import SECONDS, SERIES, Budgets, Metrics
+from penstock.telemetry.metrics import AT_ONCE, SECONDS, SERIES, Budgets, Metrics
 
 
 def receipt(**changes):
@@ -295,6 +295,53 @@ def test_the_number_of_series_is_bounded_and_what_is_beyond_is_counted_together(
     assert samples["penstock_calls_total", *of("other", "other", "other", "ok")] == 500
     assert samples["penstock_calls_total", *of("other", "other", "other", "error")] == 1
     assert samples["penstock_calls_total", *of(model="model-0")] == 2
+
+
+def figures(one):
+    """What `Metrics.count` is told of a receipt with one try."""
+    labels = (one.team or "", one.model, one.target, one.status)
+    return labels, one.usage.input_tokens, one.usage.output_tokens, one.cost_nano_usd, one.total_us, one.ttft_us
+
+
+@pytest.mark.parametrize("calls", [0, 1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 7])
+def test_calls_that_are_added_up_together_make_the_same_metrics_as_one_by_one(calls):
+    rng, together, single = random.Random(calls), Metrics(), Metrics()
+    edges = [round(seconds * 1e6) + by for seconds in SECONDS for by in (-1, 0, 1)]
+    for number in range(calls):
+        one = receipt(
+            team=rng.choice([None, "a", "b"]),
+            model=rng.choice("xyz"),
+            usage=Usage(rng.randrange(100), rng.randrange(100)),
+            cost_nano_usd=rng.choice([None, 0, 17]),
+            total_us=rng.choice([*edges, 10**12, 0]),
+            ttft_us=rng.choice([None, *edges]),
+        )
+        single.observe(one)
+        together.count(figures(one))
+        if number % 100 == 50:  # a receipt in between
+            single.observe(one)
+            together.observe(one)
+    assert together.exposition() == single.exposition()
+    assert together.exposition() == single.exposition()
+
+
+def test_what_waits_to_be_added_up_is_bounded():
+    metrics = Metrics()
+    for _ in range(10 * AT_ONCE):
+        metrics.count(figures(receipt()))
+        assert len(metrics._waiting) < AT_ONCE
+
+
+def test_labels_beyond_the_bound_are_counted_together_in_the_order_in_which_they_came():
+    metrics = Metrics()
+    for number in range(SERIES - 1):
+        metrics.count(figures(receipt(model=f"model-{number}")))
+    metrics.count(figures(receipt(model="last")))
+    metrics.observe(receipt(model="late"))
+    metrics.count(figures(receipt(model="later")))
+    _, samples = read(metrics)
+    assert samples["penstock_calls_total", *of(model="last")] == 1
+    assert samples["penstock_calls_total", *of("other", "other", "other", "ok")] == 2
 
 
 def test_a_label_is_no_longer_than_a_name():

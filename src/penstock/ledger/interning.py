@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from penstock.ledger import sql
-from penstock.ledger.rows import COMMON, Row
+from penstock.ledger.rows import CALLER, COMMON, Row
 
 MOST: Final = 65_536
-"""Callers, or kinds, that are remembered; then remembering begins anew."""
+"""Callers, or kinds, or pairs of both, that are remembered; then remembering begins anew."""
 
 
 class Found(Protocol):
@@ -36,34 +36,36 @@ class Execute(Protocol):
 class Interning:
     """The numbers that one connection knows."""
 
-    __slots__ = ("_callers", "_execute", "_kinds")
+    __slots__ = ("_callers", "_execute", "_kinds", "_pairs")
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
         self._callers: dict[Row, int] = {}
         self._kinds: dict[Row, int] = {}
+        self._pairs: dict[Row, Row] = {}
 
     def pack(self, rows: Sequence[Row]) -> list[Row]:
         """Put numbers in place of what is common, within a transaction that writes; `forget` if that fails."""
-        callers, kinds = self._callers, self._kinds
-        of_caller, of_kind, own = COMMON
-        packed: list[Row] = []
-        for row in rows:
-            common = row[of_caller]
-            caller = callers.get(common)
-            if caller is None:
-                caller = self._number(callers, common, sql.CALLER_OF, sql.ADD_CALLER)
-            common = row[of_kind]
-            kind = kinds.get(common)
-            if kind is None:
-                kind = self._number(kinds, common, sql.KIND_OF, sql.ADD_KIND)
-            packed.append((row[0], row[1], caller, kind, *row[own:]))
-        return packed
+        known, pair, first, own = self._pairs.get, self._pair, COMMON.start, COMMON.stop
+        return [row[:first] + (known(row[COMMON]) or pair(row[COMMON])) + row[own:] for row in rows]
 
     def forget(self) -> None:
         """Forget all numbers: some may be of a transaction that came to nothing."""
+        self._pairs.clear()
         self._callers.clear()
         self._kinds.clear()
+
+    def _pair(self, common: Row) -> Row:
+        """Give the numbers of a caller and a kind, which are stored apart."""
+        caller, kind = common[: len(CALLER)], common[len(CALLER) :]
+        pair = (
+            self._callers.get(caller) or self._number(self._callers, caller, sql.CALLER_OF, sql.ADD_CALLER),
+            self._kinds.get(kind) or self._number(self._kinds, kind, sql.KIND_OF, sql.ADD_KIND),
+        )
+        if len(self._pairs) >= MOST:
+            self._pairs.clear()
+        self._pairs[common] = pair
+        return pair
 
     def _number(self, known: dict[Row, int], common: Row, look_up: str, add: str) -> int:
         if len(known) >= MOST:

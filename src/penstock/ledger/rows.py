@@ -38,8 +38,8 @@ A text that is not there is the empty text, and the id is a `bytearray`: Python'
 value that is not exactly an int, a float, a str or a bytearray, which takes longer than all the rest of binding it.
 """
 
-COMMON: Final = (slice(2, 2 + len(CALLER)), slice(2 + len(CALLER), len(COLUMNS) - len(OWN)), len(COLUMNS) - len(OWN))
-"""Where in a row the caller and the kind stand, and where begins what is the call's own."""
+COMMON: Final = slice(2, len(COLUMNS) - len(OWN))
+"""Where in a row the caller and the kind stand; behind them is what is the call's own."""
 
 _NULLS: Final = ("cost_nano_usd", "ttft_us", "try_ttft_us")
 _NUMBERS: Final = frozenset(
@@ -182,16 +182,9 @@ def _try_array(attempt: Attempt) -> tuple[Any, ...]:
 
 def has_more(u: Usage) -> bool:
     """Tell whether a usage has figures without a column."""
-    return bool(
-        u.cache_write_tokens
-        or u.cache_write_1h_tokens
-        or u.audio_input_tokens
-        or u.audio_output_tokens
-        or u.accepted_prediction_tokens
-        or u.rejected_prediction_tokens
-        or u.image_input_tokens
-        or u.image_output_tokens
-    )
+    written = u.cache_write_tokens or u.cache_write_1h_tokens
+    seen_or_heard = u.audio_input_tokens or u.audio_output_tokens or u.image_input_tokens or u.image_output_tokens
+    return bool(written or seen_or_heard or u.accepted_prediction_tokens or u.rejected_prediction_tokens)
 
 
 def _more(r: Receipt, u: Usage) -> str:

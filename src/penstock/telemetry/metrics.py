@@ -1,12 +1,13 @@
 """Counts receipts for Prometheus, and writes the exposition of `GET /metrics`.
 
-Plain counters on the path of a call (a few additions); the Prometheus library shapes them only when somebody scrapes.
+Plain counters; the Prometheus library shapes them only when somebody scrapes. On the path of an ordinary call its figures
+are only put down: they are added up some hundred at a time, and before anybody looks.
 Labels are few and bounded: never a user, a key, a session or a call, and beyond `SERIES` combinations everything new is
 counted under the labels "other". Budgets of teams, features and models are told by name, those of keys and users by their
 number.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, islice
@@ -28,6 +29,11 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 _MICROSECONDS: Final = tuple(round(seconds * 1_000_000) for seconds in SECONDS)
 
 Labels = tuple[str, str, str, str]
+Counted = tuple[Labels, int, int, int | None, int, int | None]
+"""Of a call: its labels (team, model, target and status), the tokens that went in and came out, its cost in nano-dollars
+or None, how long it took, and how long its first content, in microseconds or None."""
+AT_ONCE = 512
+"""Calls that are added up together."""
 
 
 class _Series:
@@ -52,6 +58,17 @@ class _Histogram:
     def __init__(self) -> None:
         self.counts = [0] * (len(SECONDS) + 1)
         self.total_us = 0
+
+    def add(self, values_us: list[int]) -> None:
+        """Count values, which are put in order."""
+        values_us.sort()
+        below = 0
+        for place, edge in enumerate(_MICROSECONDS):
+            up_to = bisect_right(values_us, edge, below)
+            self.counts[place] += up_to - below
+            below = up_to
+        self.counts[-1] += len(values_us) - below
+        self.total_us += sum(values_us)
 
     def buckets(self) -> list[tuple[str, float]]:
         names = [*map(str, SECONDS), "+Inf"]
@@ -125,6 +142,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._series: dict[Labels, _Series] = {}
+        self._waiting: list[Counted] = []
         self._duration = _Histogram()
         self._first = _Histogram()
         self._watched: list[tuple[Callable[[], int], Room | None]] = []
@@ -159,29 +177,38 @@ class Metrics(Collector):
         target, usage = receipt.target, receipt.usage
         # A model that was refused may be any name that somebody invents: it gets no label.
         labels = (receipt.team or "", "" if target is None else receipt.model, target or "", receipt.status)
-        tokens, cost = (usage.input_tokens, usage.output_tokens), receipt.cost_nano_usd
-        self.count(labels, len(receipt.tries), tokens, cost, receipt.total_us, receipt.ttft_us)
+        self._add_up()
+        figures = (labels, usage.input_tokens, usage.output_tokens, receipt.cost_nano_usd)
+        self._add([(*figures, receipt.total_us, receipt.ttft_us)], len(receipt.tries))
 
-    def count(
-        self, labels: Labels, tries: int, tokens: tuple[int, int], cost: int | None, total_us: int, ttft_us: int | None
-    ) -> None:
-        """Count one call of these labels: team, model, target and status. `tokens` went in and came out."""
+    def count(self, call: Counted) -> None:
+        """Count one call that had one try."""
+        self._waiting.append(call)
+        if len(self._waiting) >= AT_ONCE:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Add up what waits for it, in the order in which labels came."""
+        waiting, self._waiting = self._waiting, []
+        groups: dict[Labels, list[Counted]] = {}
+        for call in waiting:
+            groups.setdefault(call[0], []).append(call)
+        for calls in groups.values():
+            self._add(calls, len(calls))
+
+    def _add(self, calls: list[Counted], tries: int) -> None:
+        """Add up calls of the same labels, which had so many tries."""
+        (labels, *_), into, out, costs, total_us, ttft_us = zip(*calls, strict=True)
+        known = [cost for cost in costs if cost is not None]
         series = self._series.get(labels) or self._new(labels)
-        series.calls += 1
+        series.calls += len(calls)
         series.tries += tries
-        series.input_tokens += tokens[0]
-        series.output_tokens += tokens[1]
-        if cost is None:
-            series.unpriced += 1
-        else:
-            series.cost_nano_usd += cost
-        counts = self._duration
-        counts.counts[bisect_left(_MICROSECONDS, total_us)] += 1
-        counts.total_us += total_us
-        if ttft_us is not None:
-            counts = self._first
-            counts.counts[bisect_left(_MICROSECONDS, ttft_us)] += 1
-            counts.total_us += ttft_us
+        series.input_tokens += sum(into)
+        series.output_tokens += sum(out)
+        series.unpriced += len(costs) - len(known)
+        series.cost_nano_usd += sum(known)
+        self._duration.add(list(total_us))
+        self._first.add([us for us in ttft_us if us is not None])
 
     def _new(self, labels: Labels) -> _Series:
         """Begin to sum up for labels that are new, or for all that are too many."""
@@ -199,6 +226,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give the metrics as the Prometheus library's values."""
+        self._add_up()
         names = ["team", "model", "target", "status"]
         families = [
             (
