@@ -1,6 +1,8 @@
 """Where a call may go, why it may not go elsewhere, and what that costs."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from penstock.call import Call, Content, Sampling, Who
@@ -385,3 +387,20 @@ def test_a_team_is_shown_the_models_that_it_may_use(router):
 
     assert set(router.allowed(ANYONE)) == set(router.models)
     assert all(router.plan(name, Who(team="web")) for name in shown)
+
+
+SIZES = st.none() | st.integers(0, 12)
+
+
+@given(SIZES, SIZES, SIZES, SIZES, st.none() | st.integers(1, 12), st.none() | st.integers(1, 3))
+def test_what_is_surely_served_and_what_it_may_write_is_as_each_limit_says(window, output, into, bound, most, choices):
+    plan = Plan("m", (), window=window, output=output, input=into, longest=6)
+    call = structs.replace(asked(), sampling=Sampling(max_tokens=most, n=choices), input_bound=bound)
+    within = [output is None or (most or 1) <= output]
+    if bound is None:  # pictures, say
+        within += [window is None, into is None]
+    else:
+        within += [window is None or bound + (most or 1) <= window, into is None or bound <= into]
+    assert plan.surely_serves(call) is all(within)
+    assert plan.output_bound(call) == min(most or 6, 6) * (choices or 1)
+    assert plan.output_bound(structs.replace(call, operation="embed")) == 0

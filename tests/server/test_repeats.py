@@ -12,7 +12,7 @@ from penstock.server import repeats, request
 from penstock.server.http11 import Connection, Limits, Request, Responder
 from penstock.server.reading import DEAF
 from penstock.server.repeats import CHANCES, LONGEST, Heads
-from penstock.server.request import DIGITS
+from penstock.server.request import DIGITS, Endpoints
 
 NAMES = (b"Host: a", b"Authorization: Bearer ps-secret", b"Content-Type: application/json")
 
@@ -431,3 +431,27 @@ def conversations(draw):
 @given(reads=conversations(), turns=st.sampled_from([12, 12, 0, 1, 3]))
 def test_no_bytes_are_read_otherwise_where_heads_are_known(talk, reads, turns):
     asyncio.run(both(talk, reads, turns, Limits(body_bytes=200, header_bytes=600)))
+
+
+lengths_at_first = st.sampled_from([b"hello", b"", b"x" * 120])
+later = st.one_of(
+    st.builds(post, st.sampled_from([b"hello", b"", b"x" * 120, b"x" * 12])),
+    st.builds(lambda body, length: post(body, length=length), bodies, lengths),
+    st.just(AGAIN),
+)
+
+
+@given(
+    lengths_at_first,
+    later,
+    st.none() | st.tuples(st.integers(0, 400), st.binary(max_size=2)),
+    st.sampled_from([5, 9, 999]),
+)
+def test_a_head_with_the_same_digits_is_read_as_one_with_any(body, data, change, most):
+    kept, limits = Heads(), Limits(body_bytes=most)
+    head = learned(kept, post(body), body, limits)
+    ends = Endpoints(("h", 1), ("h", 2), "http")
+    if change is not None:
+        data = data[: change[0]] + change[1] + data[change[0] + len(change[1]) :]
+    for known in (limits, Limits(body_bytes=most)):
+        assert head.again(data, known, ends) == head._resized(data, known, ends)

@@ -80,17 +80,13 @@ class Room:
 
         Within the grain in which the last call came, which is nearly always, it does what `fits` and `enter` would, in one go.
         """
-        rates = self.rates
         if self.contested or self.inside >= self.concurrency:
             return None
-        if (
-            rates is None
-            or not (slices := rates.slices)
-            or now - (last := slices[-1]).began >= GRAIN_S
-            or slices[0].at + MINUTE_S <= now
-            or rates.calls >= rates.most_calls
-            or rates.used + tokens > rates.limit
-        ):
+        rates = self.rates
+        if rates is None or not rates.slices or rates.calls >= rates.most_calls or rates.used + tokens > rates.limit:
+            return self.enter(tokens, now) if self.fits(tokens, now) else None
+        first, last = rates.slices[0], rates.slices[-1]
+        if now - last.began >= GRAIN_S or first.at + MINUTE_S <= now:
             return self.enter(tokens, now) if self.fits(tokens, now) else None
         if tokens > self.most_tokens:  # noqa: PLR1730 - quicker than min(), and this is done for every call
             tokens = self.most_tokens

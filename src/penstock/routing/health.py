@@ -260,13 +260,8 @@ class Health:
         """
         known = self._known.get(target.id) or self._add(target)
         provider, limit, breaker, expected_s = known.provider, known.limit, known.breaker, known.latency.median_s
-        if (
-            breaker.opened_at is not None
-            or now < known.cooling_until
-            or (expected_s is not None and expected_s > left_s)
-            or provider.is_rated
-            or known.budget.tenths < CAPACITY
-        ):
+        is_calm = breaker.opened_at is None and now >= known.cooling_until and known.budget.tenths >= CAPACITY
+        if not is_calm or provider.is_rated or (expected_s is not None and expected_s > left_s):
             return known.enter(now, tokens) if known.verdict(now, left_s) == "go" else None
         if limit.in_flight + 1 > limit.most or provider.in_flight >= provider.concurrency:
             return None

@@ -90,17 +90,14 @@ class Plan(Struct, frozen=True):
         """Give the most output tokens that the call may bill, over all choices."""
         if call.operation != "generate":
             return 0
-        sampling = call.sampling
-        asked, longest = sampling.max_tokens, self.longest
+        asked, longest, sampling = call.sampling.max_tokens, self.longest, call.sampling
         return (longest if asked is None or asked > longest else asked) * (sampling.n or 1)
 
     def surely_serves(self, call: Call) -> bool:
         """Tell, without a look at the content, that every target has room for the call."""
-        asked, bound = call.sampling.max_tokens or 1, call.input_bound
-        if self.output is not None and asked > self.output:
-            return False
-        if bound is None:
-            return self.window is None and self.input is None
+        asked, bound, output = call.sampling.max_tokens or 1, call.input_bound, self.output
+        if bound is None or (output is not None and asked > output):
+            return bound is None and self.window is self.input is None and (output is None or asked <= output)
         return (self.window is None or bound + asked <= self.window) and (self.input is None or bound <= self.input)
 
     def speaking(self, call: Call) -> "Plan":

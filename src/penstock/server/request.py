@@ -70,12 +70,27 @@ class Head(msgspec.Struct, eq=False, weakref=True):
     fields: dict[bytes, bytes]
     peer: str
     made: Any = None
+    whole: bytes = b""  # as it was at first
+    size: int = 0  # of it and the body that it tells of
+
+    def __post_init__(self) -> None:
+        length = int(self.digits)
+        self.whole = self.before + self.digits + self.behind
+        self.size = len(self.whole) + length if length <= self.limits.body_bytes else -1
 
     def __repr__(self) -> str:
         return "Head(***)"
 
     def again(self, data: bytes, limits: "Limits", ends: "Endpoints") -> Request | None:
         """Return the request that `data` is, if it is this head again, its body, and nothing behind; else None."""
+        whole = self.whole
+        if len(data) == self.size and limits is self.limits and data.startswith(whole):
+            head = (self.target, self.path, self.query, self.headers, data[len(whole) :], "1.1")
+            return Request("POST", *head, self.peer, True, self.fields, ends, self)
+        return self._resized(data, limits, ends)
+
+    def _resized(self, data: bytes, limits: "Limits", ends: "Endpoints") -> Request | None:
+        """Do as `again`, whatever the digits are."""
         start, behind = self.start, self.behind
         end = data.find(b"\r", start, start + DIGITS + 1)
         digits = data[start:end]

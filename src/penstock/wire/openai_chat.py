@@ -52,9 +52,8 @@ class OpenAIChat(Struct, frozen=True):
         """The name in configurations, receipts and `Call.dialect`."""
         return NAME
 
-    def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:
+    def read_request(self, body: bytes, asked: Asked = NOTHING_ASKED) -> Call:  # noqa: ARG002 - all stands in the body
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
-        del asked  # everything stands in the body
         return openai_chat_request.read_request(body)
 
     def write_request(self, call: Call, model: str) -> tuple[bytes, tuple[str, ...]]:

@@ -33,10 +33,11 @@ _FORMATS: Final[Mapping[str, str]] = MappingProxyType(
 def splice_request(call: Call, model: str, *, ask_usage: bool) -> bytes | None:
     """Give the client's own bytes with model, changed options and the question for usage edited in; None if that cannot be."""
     reading, asks = call.read, ask_usage and call.stream and not call.stream_usage
+    says_more = asks or call.changed or call.dialect != NAME
+    if not says_more and isinstance(reading, Reading) and reading.outline.raw is call.raw:
+        return reading.outline.put("model", encode(model))  # nothing else to say, as nearly always
     if call.dialect != NAME or not call.raw or not _SAMPLING.issuperset(call.changed):
         return None
-    if not (call.changed or asks) and isinstance(reading, Reading) and reading.outline.raw is call.raw:
-        return reading.outline.put("model", encode(model))  # nothing else to say, as nearly always
     outline = _outline(call)
     if "reasoning_effort" in call.changed and "reasoning" in outline.members:
         return None  # which says the same in another place

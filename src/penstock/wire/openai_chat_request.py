@@ -91,27 +91,24 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
 def read_request(body: bytes) -> Call:
     """Read a body. Raises InvalidRequest, whatever the bytes."""
     outline = Outline(body)
-    members = outline.members
-    if not _USUAL.issuperset(members):
+    if not _USUAL.issuperset(outline.members):
         return _read_any(outline)
     try:
         said = _TEXT.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return _read_any(outline)
-    options, limit, stop = said.stream_options, said.max_tokens, said.stop
+    limit, stop, asks = said.max_tokens, said.stop, said.stream_options is not None
     if said.max_completion_tokens is not None:
         if limit is not None:
             return _read_any(outline)
         limit = said.max_completion_tokens
-    if options is not None and bytes(members["stream_options"]) not in _USAGE_ASKED:
+    if asks and bytes(outline.members["stream_options"]) not in _USAGE_ASKED:
         return _read_any(outline)
     stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
-    presence, frequency, stream = said.presence_penalty, said.frequency_penalty, said.stream is True
-    sampling = Sampling(
-        said.temperature, said.top_p, None, None, limit, stops, said.seed, presence, frequency, (), said.n
-    )
-    asked, user, size = options is not None, said.user, len(body)
-    return Call(NAME, said.model, sampling, Reading(outline), stream, asked, body, None, None, user, (), size)
+    drawn = (said.seed, said.presence_penalty, said.frequency_penalty, (), said.n)
+    sampling = Sampling(said.temperature, said.top_p, None, None, limit, stops, *drawn)
+    streams, reading, size = said.stream is True, Reading(outline), len(body)
+    return Call(NAME, said.model, sampling, reading, streams, asks, body, None, None, said.user, (), size)
 
 
 def _read_any(outline: Outline) -> Call:

@@ -93,16 +93,14 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
             body.decode()  # the decoder does not check what it skips
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return read_reply(body)  # which says what is wrong
-    usage, choices = reply.usage, reply.choices
-    into, out = usage.prompt_tokens, usage.completion_tokens
-    given, made = usage.prompt_tokens_details, usage.completion_tokens_details
-    cached = usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
+    usage, choices, end = reply.usage, reply.choices, _ENDS.get(reply.choices[0].finish_reason)
+    into, out, given = usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details
+    made, cached = usage.completion_tokens_details, usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
     bare = given is None and made is None and not cached
     counted = Usage(into, out) if bare else _detailed(into, out, cached, given or _NONE_GIVEN, made or _NONE_MADE)
     if counted is None or into + out != usage.total_tokens:
         return read_reply(body)
     started = Started(reply.id, reply.model, reply.created or None, reply.system_fingerprint, reply.service_tier)
-    end = _ENDS.get(choices[0].finish_reason)
     if end is None or len(choices) > 1 or choices[0].index or choices[0].message.refusal:
         return started, *map(_finished, choices), UsageReported(counted), _ENDED
     return started, end, UsageReported(counted), _ENDED

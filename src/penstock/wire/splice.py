@@ -38,7 +38,10 @@ class Outline:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self.members = members = read_members(raw)
+        try:
+            self.members = members = _MEMBERS.decode(raw if raw.isascii() else _checked(raw))
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise refusal(raw, error) from None
         # Written without spaces, as most clients do, the members account for every byte of the text: there is no room
         # for a second one of a name, and spans can wait until they are asked for.
         length = 1 + 4 * len(members) + sum(map(len, members)) + sum(map(len, members.values()))
@@ -58,11 +61,12 @@ class Outline:
 
     def put(self, name: str, value: bytes) -> bytes:
         """Give the text with the value of one member replaced; the very text where it says that already."""
-        raw = self.raw
-        if bytes(self.members[name]) == value:
+        raw, own = self.raw, bytes(self.members[name])
+        if own == value:
             return raw
-        _, start, end = self.span(name)
-        return b"".join((raw[:start], value, memoryview(raw)[end:]))
+        is_first = self._spans is None and next(iter(self.members)) == name
+        start = len(name) + 4 if is_first else self.span(name)[1]  # behind a brace, two quotes and a colon
+        return b"".join((raw[:start], value, memoryview(raw)[start + len(own) :]))
 
     def splice(self, edits: Sequence[tuple[str, bytes | None]]) -> bytes:
         """Give the text with each named member's value replaced, removed (None), or added at the end.
@@ -121,14 +125,10 @@ def splice(raw: bytes, edits: Sequence[tuple[str, bytes | None]]) -> bytes:
     return Outline(raw).splice(edits)
 
 
-def read_members(raw: bytes) -> dict[str, Raw]:
-    """Give the top-level members of a JSON object; of two with one name, the last. Raises InvalidRequest."""
-    try:
-        if not raw.isascii():
-            raw.decode()  # skipped strings are not checked by the decoder
-        return _MEMBERS.decode(raw)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise refusal(raw, error) from None
+def _checked(raw: bytes) -> bytes:
+    """Give a text that is UTF-8 throughout: strings that the decoder skips it does not check. Raises UnicodeDecodeError."""
+    raw.decode()
+    return raw
 
 
 def refusal(raw: bytes, error: Exception) -> InvalidRequest:
