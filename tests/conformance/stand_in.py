@@ -1,8 +1,8 @@
 """One server on loopback that stands in for the providers of every dialect.
 
 Each has a folder of its own (`/chat/v1/chat/completions`, `/converse/model/...`). The model's name says which case it plays:
-`plain`, `tools`, `e429` ... It checks credential and body as the real one would, and refuses with 400 what that would refuse;
-`taken()` gives what came in since the last time, with all that was wrong.
+`plain`, `tools`, `e429` ... or, with a word of its own before it, `my-e429`. It checks credential and body as the real one
+would, and refuses with 400 what that would refuse; `taken()` gives what came in since the last time, with all that was wrong.
 """
 
 import asyncio
@@ -145,8 +145,8 @@ class StandIn:
         server = SERVERS[dialect]
         if wrong:
             yield from _reply(400, *server.error(400, "; ".join(wrong)[:2000]))
-        elif re.fullmatch(r"e\d\d\d", model):
-            yield from _refuse(server, int(model[1:]))
+        elif refused := re.fullmatch(r"(?:.*-)?e(\d\d\d)", model):
+            yield from _refuse(server, int(refused[1]))
         elif operation == "count":
             yield from _reply(200, {}, _counted(dialect))
         elif operation == "embed":

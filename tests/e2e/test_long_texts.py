@@ -9,7 +9,6 @@ import gc
 import json
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,14 +56,12 @@ def pytest_asyncio_loop_factories(item):
 
 
 @pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
+def alone() -> None:
     """Keep what other tests left behind out of the collector's way, and load what a server loads before it serves."""
     for name in KNOWN:
         count_text("x", Profile(tokenizer=name))
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Gap:

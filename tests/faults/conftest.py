@@ -6,7 +6,7 @@ import gc
 import logging
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -53,11 +53,10 @@ def warm() -> None:
 
 
 @pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
+def alone() -> None:
     """Keep what other tests left behind out of the collector's way, which stops everything for as long as that takes."""
+    gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Stolen:
