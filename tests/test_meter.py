@@ -144,27 +144,33 @@ def test_a_text_that_passes_by_itself_is_seen_as_any_other(texts, most, is_worn)
         for _ in range(505 if is_worn else 0):
             meter.observe((TextDelta("y"),))
         meter.limit = meter.passed + most
-    say, taken = short.passing(out), 0
+    looks = []
+    say, taken = short.passing(out, lambda: bool(looks.append(short.passed))), 0
     for text in texts:
+        looked, over = len(looks), long.passed
         if say(text, text.encode("utf-8", "surrogatepass")) is None:
             short.observe((TextDelta(text),))
         else:
             taken += 1
-            assert not short.passed > short.limit, "or somebody would have to look"
+            assert (len(looks) > looked) == (short.passed > short.limit)
         long.observe((TextDelta(text),))
+        assert long.passed > over
         assert seen(short) == seen(long)
     assert len(out.passed) == taken
-    assert taken or not texts or most < 1_500_000 or is_worn or texts[0] == "x" * 1_500_000
+    assert taken == len(texts) or is_worn or short.passed > KEEP_BYTES
 
 
 def test_what_passes_by_itself_says_whether_there_is_room_for_more():
-    say = metered(TextDelta("a")).passing(Out())
-    assert say("b", b"b") is None, "nobody has looked yet"
-    meter, out = metered(TextDelta("a")), Out(2)
-    meter.watch(NEVER, NEVER, 0)
-    say = meter.passing(out)
+    meter, out, looks = metered(TextDelta("a")), Out(2), []
+    say = meter.passing(out, lambda: bool(looks.append(meter.passed)) or meter.watch(NEVER, NEVER, 0))
     assert [say("b", b"B"), say("c", b"C")] == [False, True]
-    assert (meter.text, out.passed) == (["a", "b", "c"], [b"B", b"C"])
+    assert (meter.text, out.passed, looks) == (["a", "b", "c"], [b"B", b"C"], [2])
+
+
+def test_what_passes_its_limit_by_itself_is_not_sent_where_that_is_refused():
+    meter, out = metered(TextDelta("a")), Out()
+    assert meter.passing(out, lambda: True)("b", b"B")
+    assert (meter.text, meter.passed, out.passed) == (["a", "b"], 2, [])
 
 
 def test_a_reply_in_one_piece_is_seen_at_once():
@@ -188,10 +194,32 @@ def test_text_is_measured_in_bytes_whatever_its_script():
 def test_what_came_out_is_counted_with_the_vocabulary_or_by_the_bytes():
     meter = metered(TextDelta(" international" * 10))
     assert meter.output_tokens(OURS) == 10
-    assert meter.output_tokens(ANY) == by_bytes(b" international" * 10)
+    assert metered(TextDelta(" international" * 10)).output_tokens(ANY) == by_bytes(b" international" * 10)
     meter = metered(TextDelta(" international" * 10), UsageReported(Usage(1, 12)), TextDelta(" international" * 10))
     assert meter.output_tokens(OURS) == 12 + 10
     assert metered(Started()).output_tokens(OURS) == 0
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(("a", " word", "7", "é", "日本", "\n", "}")), max_size=30), min_size=1, max_size=8
+    )
+)
+def test_text_is_counted_once_however_often_it_is_looked_at(looks):
+    """A look may find one token more than there is, for what it cuts through."""
+    meter = metered(TextDelta("x"))
+    for pieces in looks:
+        meter.observe(tuple(TextDelta(piece) for piece in pieces))
+        meter.output_tokens(ANY)
+    exact = by_bytes("".join(meter.text).encode())
+    assert exact <= meter.output_tokens(ANY) <= exact + len(looks)
+
+
+def test_what_was_counted_is_not_counted_again():
+    meter = metered(TextDelta(" international" * 10))
+    assert meter.output_tokens(OURS) == 10
+    meter.observe((TextDelta(" international" * 3),))
+    assert [meter.output_tokens(OURS), meter.output_tokens(OURS)] == [13, 13]
 
 
 def test_it_is_looked_at_once_at_the_beginning_and_then_at_the_limit_that_was_set():
@@ -209,6 +237,10 @@ def test_a_long_text_is_taken_to_become_twice_as_dense_at_the_most():
     meter = metered(TextDelta(" international" * 100))
     meter.watch(100, 300, meter.output_tokens(OURS))
     assert meter.limit == 1400 + 200 * 7
+    odd = metered(TextDelta(" internationally" * 75))
+    tokens = odd.output_tokens(OURS)
+    odd.watch(100, tokens + 100, tokens)
+    assert odd.limit == 1200 + 100 * 1200 // (2 * tokens), "to the byte"
     dense = metered(TextDelta("4 " * 500))
     dense.watch(100, 2000, dense.output_tokens(OURS))
     assert dense.limit == 1000 + (2000 - 1000), "and no byte has more than one"

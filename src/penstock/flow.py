@@ -7,14 +7,15 @@ no bytes; place in the line: what `gateway.py` gives out.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from penstock.continuation import Continuation
 from penstock.errors import ClientClosed, PenstockError, UpstreamError, UpstreamGarbled
 from penstock.event import Event, Failed
 from penstock.execute import LiveTry, name_target
 from penstock.inflight import InFlight
-from penstock.meter import Outflow, Say
+from penstock.meter import Outflow
 from penstock.receipt import Receipt, Settled
 from penstock.reply import Chunk, Opening
 
@@ -24,13 +25,6 @@ T = TypeVar("T")
 
 Pump = Callable[[Callable[[Chunk], bool]], Awaitable[bool]]
 """Hands chunks on until it is told to pause (True) or there are no more (False)."""
-
-
-@runtime_checkable
-class Passes(Protocol):
-    """An exchange that is pumped and passes bytes on by itself where they bring a text and nothing else: it tells `say`."""
-
-    say: Say | None
 
 
 class Line(Protocol[H]):
@@ -213,10 +207,12 @@ class Flow(Generic[H]):
         if flight.error is not None:
             raise flight.error
         flight.wait()
-        exchange: object = live.exchange
+        exchange: Any = live.exchange
         outflow = None if self.outflow is None else self.outflow()
-        if outflow is not None and isinstance(exchange, Passes):
-            exchange.say = live.meter.passing(outflow)
+        if outflow is not None and hasattr(
+            exchange, "say"
+        ):  # it may pass bytes on by itself, where they bring text alone
+            exchange.say = live.meter.passing(outflow, partial(self._look, live))
         paused = await pump(self._taking(live))
         flight.waiting = False
         if self._refused is not None:
@@ -235,15 +231,20 @@ class Flow(Generic[H]):
             if meter.ended or meter.error is not None:
                 chunk = self._passing(chunk)
                 self._given = True
-            elif meter.passed > meter.limit:
-                try:
-                    self._line.grow(self._flight, live)
-                except PenstockError as error:  # which is no business of the provider that called
-                    self._refused = error
-                    return True
+            elif meter.passed > meter.limit and self._look(live):
+                return True
             return give(chunk) or self.done
 
         return arrived
+
+    def _look(self, live: LiveTry) -> bool:
+        """Hold more for a reply that has passed its limit; tell whether that was refused."""
+        try:
+            self._line.grow(self._flight, live)
+        except PenstockError as error:  # which is no business of the provider that called
+            self._refused = error
+            return True
+        return False
 
     def _passing(self, chunk: Chunk) -> Chunk:
         """Let a chunk pass; the last one gets the receipt."""

@@ -85,7 +85,7 @@ class Meter:
             "text",
             "tier",
         ),
-        *("_full", "_into", "_out", "_since"),
+        *("_at", "_full", "_into", "_out", "_since", "_told"),
     )
     error: PenstockError | None
     finish: str | None
@@ -102,6 +102,7 @@ class Meter:
         self._full = LOOSE  # so many pieces are too many
         self._into = self._out = NEVER  # tokens that a report may say
         self._since = 0  # tokens of the text since the last report, as they were last counted
+        self._told = self._at = 0  # tokens that were counted in so many characters of the text
 
     @property
     def kept(self) -> int:
@@ -118,10 +119,11 @@ class Meter:
         reported, since, kept = self.reported, self.passed - self.counted, self.kept
         self._since = 0
         if since and kept:
-            said = "".join(self.text)
+            new = "".join(self.text)[self._at :]  # what was counted once is not counted again: one token more, if that
             known = profile.tokenizer is not None
-            n = sampled(said, profile).n if known else by_bytes(said.encode("utf-8", "surrogatepass"))
-            self._since = -(-n * since // kept)
+            self._told += sampled(new, profile).n if known else by_bytes(new.encode("utf-8", "surrogatepass"))
+            self._at += len(new)
+            self._since = -(-self._told * since // kept)
         return self._since + (0 if reported is None else reported.output_tokens)
 
     def watch(self, input_tokens: int, output_tokens: int, used: int, least_bytes: int = LOOK_BYTES) -> None:
@@ -130,10 +132,10 @@ class Meter:
         At least so many bytes pass before the next look.
         """
         self._into, self._out = input_tokens, output_tokens
-        since, per_token = self.passed - self.counted, 1
+        since, room = self.passed - self.counted, output_tokens - used
         if since >= SHORT_BYTES and self._since:
-            per_token = max(1, since // (DENSER * self._since))
-        self.limit = self.passed + max((output_tokens - used) * per_token, least_bytes)
+            room = max(room, room * since // (DENSER * self._since))
+        self.limit = self.passed + max(room, least_bytes)
 
     def observe(self, events: tuple[Event, ...]) -> None:
         """Take in the events of one chunk."""
@@ -157,20 +159,23 @@ class Meter:
             else:
                 self.beyond += size
 
-    def passing(self, outflow: Outflow) -> Say:
-        """Give what takes in a text as `observe` does and sends the bytes that it came in on their outflow; tells whether that is full.
+    def passing(self, outflow: Outflow, look: Callable[[], bool]) -> Say:
+        """Give what takes in a text as `observe` does, and sends the bytes that it came in on their way.
 
-        None, and nothing done, where there is more to do than that: see `limit`.
+        It tells whether no more may come for now: there is no room, or the limit was passed and `look` says so, and nothing is
+        sent. None, and nothing done, where there is more to do than that.
         """
         assert self.begun, "what is passed on goes on with an answer"
         texts, write = self.text, outflow.write
 
         def say(text: str, data: bytes) -> bool | None:
             passed = self.passed + (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
-            if passed > self.limit or passed > KEEP_BYTES or len(texts) >= self._full - 1:
+            if passed > KEEP_BYTES or len(texts) >= self._full - 1:
                 return None
             self.passed = passed
             texts.append(text)
+            if passed > self.limit and look():
+                return True
             write(data)
             return outflow.congested
 
