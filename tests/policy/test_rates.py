@@ -4,7 +4,7 @@ from math import nextafter
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.policy.rates import GRAIN_S, MINUTE_S, MOST_DEBT, Window
@@ -251,3 +251,40 @@ def test_a_call_that_has_left_the_window_is_not_undone_twice():
     assert (window.calls, window.used) == (1, 10)
     window.undo(new, 10, 61.0)
     assert (window.calls, window.used) == (0, 0)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.1, 0.3, 20.0, 59.9, 61.0]),
+            st.integers(0, 40),
+            st.integers(-50, 30),
+            st.integers(0, 9),
+        ),
+        max_size=60,
+    ),
+    st.integers(1, 100),
+)
+@example([(0.0, 10, 0, 0), (59.9, 10, 0, 0), (0.1, 1, -5, 0)], 100)
+@example([(0.0, 1, 99, 0), (0.1, 1, -1, 0)], 50)
+def test_what_was_not_used_comes_back_in_one_step_as_in_all(steps, limit):
+    short, general, now, taken = Window(limit), Window(limit), 0.0, []
+    for gap, amount, more, which in steps:
+        now += gap
+        taken.append((short.take(amount, now), general.take(amount, now)))
+        first, second = taken[which % len(taken)]
+        short.correct(first, more, now)
+        general._correct(second, more, now)
+        assert [(s.amount, s.calls, s.at) for s in short.slices] == [(s.amount, s.calls, s.at) for s in general.slices]
+        assert (first.amount, short.used, short.debt, short.calls) == (
+            *(second.amount, general.used, general.debt, general.calls),
+        )
+
+
+def test_a_place_in_a_window_that_is_no_more_gives_nothing_back_to_another():
+    old, new = Window(10), Window(10)
+    gone = old.take(5, 0.0)
+    old.pass_on(61.0)
+    new.correct(gone, -1, 61.0)
+    assert (new.used, gone.amount) == (0, -1)

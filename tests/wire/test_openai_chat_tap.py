@@ -134,3 +134,15 @@ def test_pictures_are_counted_and_absurd_counts_are_the_full_readers():
     assert tapped[-2] == UsageReported(Usage(300, 1300, image_input_tokens=258, image_output_tokens=1290))
     assert agrees(reply(usage={"prompt_tokens": 10**12, "completion_tokens": 0, "total_tokens": 10**12}))
     assert agrees(reply(usage=usage | {"completion_tokens_details": {"accepted_prediction_tokens": 10**12}}))
+
+
+@given(
+    st.dictionaries(st.sampled_from(["cached_tokens", "audio_tokens"]), st.sampled_from([0, None, 1])) | st.none(),
+    st.dictionaries(st.sampled_from(["reasoning_tokens", "audio_tokens"]), st.sampled_from([0, None, 1])) | st.none(),
+)
+def test_parts_that_are_nothing_are_as_none(given_parts, made_parts):
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+    parts = {"prompt_tokens_details": given_parts, "completion_tokens_details": made_parts}
+    assert agrees(reply(usage=usage | parts))
+    if not any([*(given_parts or {}).values(), *(made_parts or {}).values()]):
+        assert tap_reply(reply(usage=usage | parts))[-2] == UsageReported(Usage(9, 5))

@@ -82,6 +82,15 @@ class Window:
 
     def correct(self, taken: Slice, more: int, now: float) -> None:
         """Count `more` (or less, if negative) of what was taken. What has left the window is not given back."""
+        slices = self.slices
+        if more > 0 or self.debt or taken.amount + more < 0 or not slices or slices[0].at + MINUTE_S <= now:
+            self._correct(taken, more, now)
+        else:  # nothing but that less was used, which is nearly always
+            taken.amount += more
+            self.used += more
+
+    def _correct(self, taken: Slice, more: int, now: float) -> None:
+        """Do as `correct`, whatever is owed, gone or wanted beside."""
         if self.slices and self.slices[0].at + MINUTE_S <= now:
             self.pass_on(now)
         if more > 0:

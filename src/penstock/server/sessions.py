@@ -101,11 +101,10 @@ class Sessions:
 
     def is_turn(self) -> bool:
         """Return whether a call may begin right now, and count it if so."""
-        begun = self._begun
-        if begun >= self._share or self._line:
+        if self._line or self._begun >= self._share:
             return False
-        self._begun = begun + 1
-        if not begun and not self._away:
+        self._begun += 1
+        if self._begun == 1 and not self._away:
             self._schedule()
         return True
 

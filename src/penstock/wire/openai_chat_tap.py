@@ -34,18 +34,18 @@ class _Choice(Struct, gc=False):
 
 
 class _Given(Struct, gc=False):
-    cached_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    image_tokens: _Count | None = None
+    cached_tokens: _Count | None = 0
+    audio_tokens: _Count | None = 0
+    cache_write_tokens: _Count | None = 0
+    image_tokens: _Count | None = 0
 
 
 class _Made(Struct, gc=False):
-    reasoning_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-    accepted_prediction_tokens: _Count | None = None
-    rejected_prediction_tokens: _Count | None = None
-    image_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = 0
+    audio_tokens: _Count | None = 0
+    accepted_prediction_tokens: _Count | None = 0
+    rejected_prediction_tokens: _Count | None = 0
+    image_tokens: _Count | None = 0
 
 
 class _Usage(Struct, gc=False):
@@ -96,7 +96,7 @@ def tap_reply(body: bytes) -> tuple[Event, ...]:
     usage, choices, end = reply.usage, reply.choices, _ENDS.get(reply.choices[0].finish_reason)
     into, out, given = usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details
     made, cached = usage.completion_tokens_details, usage.prompt_cache_hit_tokens or usage.cached_tokens or 0
-    bare = given is None and made is None and not cached
+    bare = not cached and (given is None or given == _NONE_GIVEN) and (made is None or made == _NONE_MADE)
     counted = Usage(into, out) if bare else _detailed(into, out, cached, given or _NONE_GIVEN, made or _NONE_MADE)
     if counted is None or into + out != usage.total_tokens:
         return read_reply(body)
