@@ -4,15 +4,19 @@ import gc
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator
-from functools import wraps
+from functools import lru_cache, wraps
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-import penstock
+import penstock.gateway
+import penstock.plugins
+from penstock.routing.catalog import read_catalog
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -75,6 +79,20 @@ def loopback_only() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", checked(socket.socket.connect))
         patch.setattr(socket.socket, "connect_ex", checked(socket.socket.connect_ex))
         patch.setattr(uvloop.Loop, "create_connection", checked_loop(uvloop.Loop.create_connection))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read_once() -> Iterator[None]:
+    """Have the facts of models parsed and the plugins of this machine looked up once, not by each of 1,000 gateways."""
+
+    @lru_cache
+    def found(group: str, path: tuple[str, ...]) -> EntryPoints:
+        return entry_points(group=group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(penstock.gateway, "read_catalog", lru_cache(8)(read_catalog))
+        patch.setattr(penstock.plugins, "entry_points", lambda group: found(group, tuple(sys.path)))
         yield
 
 

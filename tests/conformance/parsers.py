@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import anthropic.types
@@ -30,9 +31,13 @@ _OF_MESSAGES: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 def sse(data: bytes) -> Iterator[tuple[str, Any]]:
     """The events of a stream as the SDKs of OpenAI and Anthropic split it: name and JSON."""
     reply = httpx2.Response(200, content=data, request=httpx2.Request("GET", "http://127.0.0.1"))
-    with openai.OpenAI(api_key="none", base_url="http://127.0.0.1") as client:
-        for event in client._make_sse_decoder().iter_bytes(reply.iter_bytes()):
-            yield event.event or "", event.data if event.data == "[DONE]" else event.json()
+    for event in _client()._make_sse_decoder().iter_bytes(reply.iter_bytes()):
+        yield event.event or "", event.data if event.data == "[DONE]" else event.json()
+
+
+@cache
+def _client() -> openai.OpenAI:
+    return openai.OpenAI(api_key="none", base_url="http://127.0.0.1")
 
 
 def accept_whole(dialect: str, data: bytes) -> None:

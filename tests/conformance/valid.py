@@ -19,6 +19,12 @@ import typing_extensions
 
 _SIMPLE = {str: "a string", bool: "a boolean", int: "a whole number", type(None): "null", dict: "an object"}
 _LISTS = (list, tuple, collections.abc.Iterable, collections.abc.Sequence, collections.abc.Collection)
+_WRAPPED = {
+    typing_extensions.Required,
+    typing_extensions.NotRequired,
+    typing.Annotated,
+    typing_extensions.ReadOnly,
+}
 
 
 @cache
@@ -31,12 +37,7 @@ def problems(value: Any, kind: Any, at: str = "$", allow: frozenset[str] = froze
     if isinstance(kind, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else typing_extensions.TypeAliasType):
         kind = kind.__value__
     origin = get_origin(kind)
-    if origin in {
-        typing_extensions.Required,
-        typing_extensions.NotRequired,
-        typing.Annotated,
-        typing_extensions.ReadOnly,
-    }:
+    if origin in _WRAPPED:
         return problems(value, get_args(kind)[0], at, allow)
     if kind in {Any, object}:
         return []
@@ -101,10 +102,34 @@ def is_base64(text: str) -> bool:
 
 def _any_of(value: Any, kinds: tuple[Any, ...], at: str, allow: frozenset[str]) -> list[str]:
     """The problems of the kind that fits best: the deepest ones tell the most."""
+    if any(not problems(value, kind, at, allow) for kind in kinds if _may_be(value, kind)):
+        return []
     found = [problems(value, kind, at, allow) for kind in kinds]
     if not all(found):
         return []
     return min(found, key=lambda wrong: (_off(wrong, at), len(wrong)))
+
+
+def _may_be(value: Any, kind: Any) -> bool:
+    """Whether neither `type` nor `role` says already that it is of another kind, so that the rest need not be looked at."""
+    if not isinstance(value, dict):
+        return True
+    return all(value[name] in said for name, said in _says(kind).items() if name in value)
+
+
+@cache
+def _says(kind: Any) -> dict[str, tuple[Any, ...]]:
+    """What a TypedDict says of its `type` and its `role`, as far as these are literals."""
+    if not typing_extensions.is_typeddict(kind):
+        return {}
+    said = {}
+    for name in {"type", "role"} & hints(kind).keys():
+        inner = hints(kind)[name]
+        while get_origin(inner) in _WRAPPED:
+            inner = get_args(inner)[0]
+        if get_origin(inner) in {Literal, typing_extensions.Literal}:
+            said[name] = get_args(inner)
+    return said
 
 
 def _off(wrong: list[str], at: str) -> bool:

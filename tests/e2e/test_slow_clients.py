@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.load import Caller, Site, running
+from tests.e2e.load import Caller, Site, running, until
 
 SLOW, DEAF = 500, 20
 LIMIT_S = 10
@@ -100,6 +100,10 @@ async def test_clients_that_do_not_read_their_answers_hold_nobody_up_and_cost_li
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % len(body)
     with running(site):
         caller = Caller(site.port)
+
+        async def alone():
+            return (await caller.ask("/admin/v1/health")).json["workers"][0]["connections"] == 1
+
         await caller.chat()
         size = len((await caller.chat("flood", stream=True)).body)
         deaf = [await asyncio.open_connection("127.0.0.1", site.port, limit=1024) for _ in range(DEAF)]
@@ -108,9 +112,10 @@ async def test_clients_that_do_not_read_their_answers_hold_nobody_up_and_cost_li
             writer.write((head + body) * 10)
         took_s = await timed(caller, 3)
         grown = resident(site.process.pid) - before
-        caller.close()
         for _, writer in deaf:
             writer.transport.abort()
+        await until(alone)  # the server's end would wait for them
+        caller.close()
 
     p50_s = took_s[len(took_s) // 2]
     print(
