@@ -314,11 +314,15 @@ def short_ways() -> tuple[list[tuple[str, bytes]], list[Any]]:
     assert plain is not None
     assert filled is not None
     return told, [
-        made.in_chunk(lambda text, data: told.append((text, data)) or len(told) == 3) for made in (plain, filled)
+        made.in_chunks(lambda text, data: told.append((text, data)) or len(told) == 3) for made in (plain, filled)
     ]
 
 
-def test_an_event_that_is_a_chunk_is_told_and_taken_as_it_is() -> None:
+def test_events_that_are_chunks_are_told_and_taken_as_they_are() -> None:
+    for said in (0, 1):
+        told, ways = short_ways()
+        many = b"".join(in_chunk((SAID, FILLED)[said].replace(b"y", text)) for text in (b"one", b" \\u00e9", b"!"))
+        assert (ways[said](many), told) == (False, [("one é!", many)])
     told, (plain, filled) = short_ways()
     long = in_chunk(SAID.replace(b"y", b"\\u00e9" * 900))
     chunks = in_chunk(SAID), in_chunk(FILLED), long
@@ -332,7 +336,17 @@ def test_an_event_that_is_a_chunk_is_told_and_taken_as_it_is() -> None:
         b"",
         b"\r\n",
         *(event for event in (SAID, FILLED)),
-        *(in_chunk(b""), in_chunk(SAID * 2), in_chunk(FILLED * 2), in_chunk(SAID) * 2, in_chunk(FILLED) * 2),
+        *(in_chunk(b""), in_chunk(SAID * 2), in_chunk(FILLED * 2)),
+        *(in_chunk(SAID) + in_chunk(SAID)[:-1], in_chunk(SAID) * 2 + b"1", b"1" + in_chunk(SAID) * 2),
+        *(in_chunk(said) + b"\r\n" + in_chunk(said) for said in (SAID, FILLED)),
+        *(in_chunk(said) + in_chunk(said + said) + in_chunk(said) for said in (SAID, FILLED)),
+        *(in_chunk(said).replace(b"1", b"-1") + in_chunk(said) for said in (SAID, FILLED)),
+        *(in_chunk(said) + in_chunk(said).replace(b"1", b"-1") for said in (SAID, FILLED)),
+        *(in_chunk(said) + in_chunk(b": ping\n\n") + in_chunk(said) for said in (SAID, FILLED)),
+        *(in_chunk(said) + in_chunk(said.replace(b'"a"', b'"b"')) + in_chunk(said) for said in (SAID, FILLED)),
+        *(in_chunk(said) + b"0\r\n\r\n" + in_chunk(said) for said in (SAID, FILLED)),
+        *(in_chunk(said) + in_chunk(said.replace(b"y", b"")) for said in (SAID, FILLED)),
+        *(in_chunk(said) + in_chunk(said.replace(b"y", b"\xff")) for said in (SAID, FILLED)),
         *(in_chunk(SAID)[:-1], in_chunk(SAID)[1:], in_chunk(SAID) + b"\r\n", in_chunk(SAID)[:-2] + b"\n\n"),
         *(
             in_chunk(SAID.replace(b"}", b"]")),

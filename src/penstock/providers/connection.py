@@ -2,7 +2,7 @@
 
 Writes a complete request with one `write`, parses the reply as it arrives and wakes its reader once per event: for a reply
 that is not a stream when the whole body is there, for a stream at the end of its head and then at each arrival, which goes
-to its `sink` at once where there is one. A short reply whose head is known (`head.py`) is not parsed, nor is a chunk that the
+to its `sink` at once where there is one. A short reply whose head is known (`head.py`) is not parsed, nor are chunks that the
 `short` way takes. Every way to fail ends as one `Fault`; a connection goes back to the pool only after a complete reply that
 leaves it in step. It knows bytes only: no dialect, no JSON, no retry (see `sent`, `reused`), no redirect; no HEAD, no CONNECT.
 

@@ -47,13 +47,13 @@ class MarkedStreamReader(ABC):
         return self._feed(data)
 
     def short_way(self, say: Say) -> Callable[[bytes], bool | None] | None:
-        """Give what passes bytes on without `feed`, as long as they are one chunk with one event like the last.
+        """Give what passes bytes on without `feed`, as long as they are chunks, each with one event like the last.
 
         It may be used until the next `feed`. It tells `say` what they mean, gives what that gives, and None where they are
         anything else. None instead of it where nothing of the kind is known.
         """
         ready = self._ready
-        return None if ready is None or not ready.used else ready.in_chunk(say)
+        return None if ready is None or not ready.used else ready.in_chunks(say)
 
     def _feed(self, data: bytes) -> tuple[Event, ...]:
         """Read any bytes, and settle how the next ones may be read."""

@@ -56,23 +56,38 @@ class TextTemplate:
         except (DecodeError, UnicodeDecodeError):
             return None
 
-    def in_chunk(self, say: Say) -> Callable[[bytes], bool | None]:
-        """Give what reads bytes that are one such event in a chunk of its own (RFC 9112, 7.1), its size as most servers write it.
+    def in_chunks(self, say: Say) -> Callable[[bytes], bool | None]:
+        """Give what reads bytes that are such events, each in a chunk of its own (RFC 9112, 7.1), its size as most servers write it.
 
-        It gives what `say` gives, who is told the text; None, and tells nobody, for any other bytes.
+        It gives what `say` gives, who is told the text of them all; None, and tells nobody, for any other bytes.
         """
         head, tail, start, stop = self._head, self._tail + _CRLF, self._start, self._stop - len(_CRLF)
         decode = self._decoder()
 
         def read(data: bytes) -> bool | None:
             at = data.find(_CRLF, 0, _SIZE_BYTES) + 2
-            if data.startswith(head, at) and data.endswith(tail) and data.startswith(b"%x\r\n" % (len(data) - at - 2)):
+            if data.startswith(head, at) and data.endswith(tail):
                 try:
-                    text = decode(data[at + start : stop])
-                except (DecodeError, UnicodeDecodeError):
+                    if data.startswith(b"%x\r\n" % (len(data) - at - 2)):
+                        text = decode(data[at + start : stop])
+                    else:
+                        text = "".join(map(decode, said(data)))
+                except (DecodeError, ValueError):
                     return None
                 return say(text, data)
             return None
+
+        def said(data: bytes) -> list[bytes]:
+            """Give what each of several chunks says, with its quotes. Raises ValueError where one of them is no such chunk."""
+            found: list[bytes] = []
+            end = 0
+            while end < len(data):
+                begin, at = end, data.find(_CRLF, end, end + _SIZE_BYTES) + 2
+                end = data.index(tail, at + start) + len(tail)
+                if not (data.startswith(head, at) and data.startswith(b"%x\r\n" % (end - at - 2), begin)):
+                    raise ValueError("there is something else in between")
+                found.append(data[at + start : end + stop])
+            return found
 
         return read
 
