@@ -82,15 +82,17 @@ class Window:
 
     def correct(self, taken: Slice, more: int, now: float) -> None:
         """Count `more` (or less, if negative) of what was taken. What has left the window is not given back."""
-        slices = self.slices
-        if more > 0 or self.debt or taken.amount + more < 0 or not slices or slices[0].at + MINUTE_S <= now:
+        slices, used = self.slices, self.used + more
+        if self.debt or used > self.limit or taken.amount + more < 0 or not slices or slices[0].at + MINUTE_S <= now:
             self._correct(taken, more, now)
-        else:  # nothing but that less was used, which is nearly always
+        elif more > 0:
+            self.take(more, now, 0)
+        else:
             taken.amount += more
-            self.used += more
+            self.used = used
 
     def _correct(self, taken: Slice, more: int, now: float) -> None:
-        """Do as `correct`, whatever is owed, gone or wanted beside."""
+        """Do as `correct`, whatever is owed, gone, or more than there is."""
         if self.slices and self.slices[0].at + MINUTE_S <= now:
             self.pass_on(now)
         if more > 0:
