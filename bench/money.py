@@ -199,7 +199,7 @@ async def parts(calls: int) -> dict[str, float]:
         timed("intent: made and journalled", accounts, "intend")
         timed("row of the receipt: made (usage, cost)", accounting, "settle")
         timed("row of the receipt: packed and journalled", ledger, "settle_row")
-        timed("settlement of the budgets", gateway.reservations, "settle")
+        timed("settlement of the budgets", gateway.reservations.budgets, "settle")
         timed("metrics", gateway.metrics, "count")
         accounts._books = structs.replace(accounts._books, count=gateway.metrics.count)
         timed("row in the store (SQLite, 512 at a time)", ledger, "flush")

@@ -16,7 +16,7 @@ from msgspec import structs
 from penstock.call import Limits, Who
 from penstock.errors import BudgetExhausted, InvalidRequest
 from penstock.ledger.budgets import Budgets, Each, Limit, Scope
-from penstock.ledger.limits import ENDLESS, WALLETS, Wallet, limits_in, limits_of_key
+from penstock.ledger.limits import ENDLESS, UNTOLD, WALLETS, Wallet, Wallets, limits_in, limits_of_key
 from penstock.ledger.periods import from_ns, to_ns, zone_of
 from penstock.ledger.records import pack_receipt
 from penstock.ledger.shared_budgets import SharedBudgets
@@ -722,6 +722,7 @@ class AllKinds(RuleBasedStateMachine):
         self.workers = [self.make() for _ in range(2 if self.shared else 1)]
         self.of_keys = dict(KEY_LIMITS)
         self.calls = []
+        self.steps = 0
 
     def make(self, before=None):
         if self.shared:
@@ -729,6 +730,7 @@ class AllKinds(RuleBasedStateMachine):
         return Budgets(NAMED, now_ns=self.now, before=before, sums=lambda *_: (), each=self.each)
 
     def teardown(self):
+        self.look()
         for worker in self.workers:
             worker.close()
         shutil.rmtree(self.folder)
@@ -797,7 +799,7 @@ class AllKinds(RuleBasedStateMachine):
             call["ceiling"] += more
 
     @precondition(lambda self: self.running())
-    @rule(choice=st.randoms(use_true_random=False), share=st.integers(0, 100))
+    @rule(choice=st.randoms(use_true_random=False), share=st.integers(0, 130))
     def end(self, choice, share):
         call = choice.choice(self.running())
         cost = call["ceiling"] * share // 100
@@ -807,6 +809,7 @@ class AllKinds(RuleBasedStateMachine):
     @rule(key=st.sampled_from([*KEY_LIMITS]), day=st.sampled_from([None, 300, 900]), month=st.sampled_from([None, 600]))
     def limit(self, key, day, month):
         self.of_keys[key] = None if day is month is None else Limits(None, None, None, day, month)
+        self.look()  # else budgets hear of it at the key's next call
 
     @rule(choice=st.randoms(use_true_random=False))
     def take_over(self, choice):
@@ -821,8 +824,15 @@ class AllKinds(RuleBasedStateMachine):
     def wait(self, minutes):
         self.now += minutes * 60 * 10**9
 
+    looks = 1  # at every so many-th step
+
     @invariant()
     def every_budget_is_exact_and_those_of_whoever_called_are_told(self):
+        self.steps += 1
+        if self.steps % self.looks == 0:
+            self.look()
+
+    def look(self):
         wanted = {(limit.scope, limit.window): (limit, self.booked(limit, self.now)) for limit in self.limits()}
         for worker in self.workers:
             keys = [Who(name, "web" if name == "k1" else None, limits=one) for name, one in self.of_keys.items()]
@@ -841,6 +851,12 @@ def applies(limit, who, model):
     )
 
 
+class AllKindsSeldomSeen(AllKinds):
+    """The same, where nobody looks for long, so that what calls give back stays at hand."""
+
+    looks = 30
+
+
 class AllKindsShared(AllKinds):
     """The same, with two processes on one file."""
 
@@ -848,8 +864,10 @@ class AllKindsShared(AllKinds):
 
 
 AllKinds.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AllKindsSeldomSeen.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 AllKindsShared.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestAllKinds = AllKinds.TestCase
+TestAllKindsSeldomSeen = AllKindsSeldomSeen.TestCase
 TestAllKindsShared = AllKindsShared.TestCase
 
 
@@ -985,8 +1003,12 @@ def played(steps):
 @given(st.integers(0, 2**32).map(visits))
 def test_what_is_remembered_of_a_caller_changes_nothing(steps):
     remembering = played(steps)
-    with patch.object(Wallet, "fits", lambda *_: False):
+    with patch.object(Wallet, "take", lambda *_: False), patch.object(Wallets, "keep", told_at_once):
         assert played(steps) == remembering
+
+
+def told_at_once(_, wallet):
+    wallet.tell()
 
 
 def test_a_caller_that_comes_again_is_not_looked_up_again():
@@ -1002,4 +1024,104 @@ def test_callers_are_remembered_within_bounds():
     budgets = Budgets(PLACES, now_ns=NOW, each=Each())
     for number in range(WALLETS + 10):
         budgets.settle(hold(budgets, Who(f"key {number}", "web"), 1, NOW), 0)
-    assert len(budgets._wallets) <= WALLETS
+    assert len(budgets._wallets.known) <= WALLETS
+    assert len(budgets._wallets._untold) <= UNTOLD
+
+
+# -- what a call gives back stays at hand --
+
+
+def test_what_a_call_gave_back_is_taken_by_the_next_without_a_look_at_the_budgets():
+    budgets = Budgets(PLACES, now_ns=NOW, each=Each())
+    budgets.settle(hold(budgets, VISITORS[0], 50, NOW), 10)
+    with patch.object(Wallet, "take", None):
+        held = hold(budgets, VISITORS[0], 39, NOW)
+    assert spent(budgets)[0] == (10, 39)
+    budgets.settle(held, 1)
+    assert spent(budgets)[0] == (11, 0)
+
+
+def test_what_is_at_hand_for_one_caller_refuses_no_other():
+    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+    budgets.settle(hold(budgets, Who(team="web", feature="a"), 90, NOW), 10)
+    held = hold(budgets, Who(team="web", feature="b"), 90, NOW)
+    with pytest.raises(BudgetExhausted, match="10 are spent".replace("10", "0.00000001")):
+        hold(budgets, Who(team="web", feature="a"), 1, NOW)
+    budgets.settle(held, 0)
+    budgets.grow(hold(budgets, Who(team="web", feature="c"), 1, NOW), 90)
+
+
+def test_a_call_that_cost_more_than_it_held_leaves_nothing_at_hand_for_others():
+    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+    budgets.settle(hold(budgets, Who(team="web", feature="a"), 60, NOW), 0)  # 60 are at hand
+    budgets.settle(hold(budgets, Who(team="web", feature="b"), 40, NOW), 90)
+    with pytest.raises(BudgetExhausted):
+        hold(budgets, Who(team="web", feature="a"), 11, NOW)
+    hold(budgets, Who(team="web", feature="a"), 10, NOW)
+
+
+def test_a_call_of_a_former_configuration_that_cost_more_than_it_held_leaves_nothing_at_hand():
+    old = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+    late = hold(old, Who(team="web", feature="b"), 40, NOW)
+    new = Budgets([Limit(WEB, "day", 100)], now_ns=NOW, before=old)
+    new.settle(hold(new, Who(team="web", feature="a"), 60, NOW), 0)
+    old.settle(late, 90)
+    with pytest.raises(BudgetExhausted):
+        hold(new, Who(team="web", feature="a"), 11, NOW)
+    assert spent(new) == spent(old) == [(90, 0)]
+
+
+def test_a_refusal_is_counted_by_what_is_spent_and_not_by_what_is_at_hand():
+    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+    budgets.settle(hold(budgets, Who(team="web"), 90, NOW), 10)
+    budgets.refuse(Who(team="web"), 91, NOW)
+    budgets.settle(hold(budgets, Who(team="web"), 80, NOW), 10)
+    budgets.refuse(Who(team="web"), 80, NOW)
+    assert [state.refused for state in budgets.states(NOW)] == [1]
+
+
+def test_what_comes_back_while_a_wall_is_passed_is_not_at_hand():
+    budgets = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+    first, other = (
+        hold(budgets, Who(team="web", feature="a"), 50, NOW),
+        hold(budgets, Who(team="web", feature="b"), 50, NOW),
+    )
+    budgets.settle(other, 110)
+    budgets.settle(first, 0)
+    with pytest.raises(BudgetExhausted):
+        hold(budgets, Who(team="web", feature="a"), 9, NOW)
+
+
+@pytest.mark.parametrize("how", ["hold", "grow"])
+def test_what_a_former_configuration_still_allows_leaves_nothing_at_hand_in_the_present_one(how):
+    old = Budgets([Limit(WEB, "day", 300)], now_ns=NOW)
+    begun = hold(old, Who(team="web"), 10, NOW)
+    new = Budgets([Limit(WEB, "day", 100)], now_ns=NOW, before=old)
+    new.settle(hold(new, Who(team="web"), 90, NOW), 0)
+    if how == "hold":
+        hold(old, Who(team="web"), 110, NOW)
+    else:
+        old.grow(begun, 120)
+    with pytest.raises(BudgetExhausted):
+        hold(new, Who(team="web"), 9, NOW)
+
+
+def test_calls_of_a_former_configuration_have_the_room_that_is_at_hand_in_the_present_one():
+    old = Budgets([Limit(WEB, "day", 100)], now_ns=NOW)
+    hold(old, Who(team="web"), 1, NOW)
+    new = Budgets([Limit(WEB, "day", 100)], now_ns=NOW, before=old)
+    new.settle(hold(new, Who(team="web"), 90, NOW), 5)
+    again = hold(old, Who(team="web"), 94, NOW)
+    assert spent(new) == [(5, 95)]
+    old.settle(again, 3)
+    assert spent(new) == [(8, 1)]
+
+
+def test_a_counted_limit_that_becomes_a_wall_while_calls_are_in_flight_knows_all_of_them():
+    budgets = Budgets([], now_ns=NOW, each=Each())
+    budgets.settle(hold(budgets, Who("k1"), 50, NOW), 20)
+    hold(budgets, Who("k1"), 25, NOW)
+    walled = Who("k1", limits=Limits(day_nano_usd=60))
+    with pytest.raises(BudgetExhausted):
+        hold(budgets, walled, 16, NOW)
+    hold(budgets, walled, 15, NOW)

@@ -14,12 +14,10 @@ summed by the caller's `sums`. A call counts in the day and month in which it st
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
 
-from penstock.call import Limits, Who
+from penstock.call import Who
 from penstock.ledger.limits import (
     UTC,
-    WALLETS,
     WINDOWS,
     Budget,
     BudgetState,
@@ -29,7 +27,9 @@ from penstock.ledger.limits import (
     Period,
     Scope,
     ScopeKind,
+    Single,
     Wallet,
+    Wallets,
     exhausted,
     limits_in,
     limits_of_key,
@@ -47,35 +47,8 @@ SumUp = Callable[[Span, Sequence[str]], Iterable[Sums]]
 AT_ONCE = 256
 SINGLES = 4096
 """Keys and users that may be remembered before those that are idle are forgotten."""
-KEEP_NS: Final = 3_600_000_000_000
-"""How long a balance stays after the end of its period, for a clock that is set back a little."""
-
 Count = tuple[ScopeKind, Window, str]
 """A kind of scope, counted in a window of a zone."""
-
-
-class Single:
-    """The budgets of one key or one user. `limits` are those that the key came with last; `fixed` ones stay as they are."""
-
-    __slots__ = ("budgets", "fixed", "limits", "team")
-
-    def __init__(
-        self, budgets: tuple[Budget, ...], team: str | None = None, limits: Limits | None = None, *, fixed: bool = False
-    ) -> None:
-        self.budgets = budgets
-        self.team = team
-        self.limits = limits
-        self.fixed = fixed
-
-    def is_idle(self, now_ns: int) -> bool:
-        """Whether nothing is known of it that a new one would not know."""
-        if self.fixed:
-            return False
-        for budget in self.budgets:
-            period = budget.period
-            if period.calls or (now_ns < period.end_ns + KEEP_NS and (period.spent or period.held)):
-                return False
-        return True
 
 
 class Budgets:
@@ -112,12 +85,14 @@ class Budgets:
         self._counts_keys = each is not None or bool(self._keys)
         self._counts_users = bool(self._users) or any(self._limits_of_user(""))
         self._most, self._crowded = SINGLES, False
-        self._wallets: dict[tuple[str | None, ...], Wallet] = {}
+        self._wallets = Wallets()
         self._earlier: dict[Count, tuple[int, dict[str, int]]] = {} if before is None else {**before._earlier}  # noqa: SLF001 - of the same class
         self._begin(now_ns, sums, before)
 
     def _begin(self, now_ns: int, sums: SumUp | None, before: "Budgets | None") -> None:
         """Take over what is known, and sum up what is not."""
+        if before is not None:
+            before._wallets.give_way(self._wallets)  # noqa: SLF001 - of the same class
         old = {} if before is None else {one.identity: one.period for one in before._budgets}  # noqa: SLF001 - of the same class
         for budget in self._budgets:
             budget.period = old.get(budget.identity, budget.period)
@@ -194,7 +169,7 @@ class Budgets:
                 () if self._each is None else limits_of_key(key_id, who.limits, self._zones.get(who.team or "", UTC))
             )
             return self._add(self._keys, key_id, Single(self._make(limits, now_ns), who.team, who.limits))
-        self._wallets.clear()  # they know the walls of before
+        self._wallets.known.clear()  # they know the walls of before
         if not single.fixed:
             zone = single.budgets[0].limit.zone
             for budget, limit in zip(single.budgets, limits_of_key(key_id, who.limits, zone), strict=True):
@@ -215,10 +190,11 @@ class Budgets:
 
     def _forget(self, now_ns: int) -> None:
         """Let go of whoever is idle; between two calls, so that none loses what it has just found."""
+        self._wallets.tell()
         for each in (self._keys, self._users):
             for idle in [name for name, single in each.items() if single.is_idle(now_ns)]:
                 del each[idle]
-        self._wallets.clear()
+        self._wallets.known.clear()
         self._most = max(SINGLES, 2 * (len(self._keys) + len(self._users)))
         self._crowded = False
 
@@ -255,13 +231,15 @@ class Budgets:
         fits into no hard budget; a soft one lets the call pass, and counts it as nothing.
         """
         names = (who.team, who.feature, who.key_id, who.user, model)
-        wallet = self._wallets.get(names)
-        if wallet is not None and ceiling_nano_usd is not None and wallet.fits(ceiling_nano_usd, who.limits, now_ns):
-            for period in wallet.periods:
-                period.held += ceiling_nano_usd
-                period.calls += 1
-            return Hold(ceiling_nano_usd, wallet.budgets, wallet.periods)
-        return self._hold(who, ceiling_nano_usd, now_ns, names)
+        wallet = self._wallets.known.get(names)
+        if wallet is None or ceiling_nano_usd is None or now_ns >= wallet.end_ns or who.limits is not wallet.limits:
+            return self._hold(who, ceiling_nano_usd, now_ns, names)
+        if ceiling_nano_usd < wallet.free:
+            wallet.free -= ceiling_nano_usd
+            wallet.calls += 1
+        elif not wallet.take(ceiling_nano_usd):
+            return self._hold(who, ceiling_nano_usd, now_ns, names)
+        return Hold(ceiling_nano_usd, wallet.budgets, wallet.periods, 0, True, wallet)
 
     def _hold(self, who: Who, ceiling_nano_usd: int | None, now_ns: int, names: tuple[str | None, ...]) -> Hold:
         """Do as `hold`, and remember in which budgets the calls of these names count."""
@@ -276,19 +254,20 @@ class Budgets:
             if now_ns >= period.end_ns:
                 period = budget.roll(now_ns)
             if period.spent + period.held + ceiling_nano_usd > budget.wall:
-                raise exhausted(budgets, ceiling_nano_usd, now_ns)
+                self._wallets.tell()
+                if period.spent + period.held + ceiling_nano_usd > budget.wall:
+                    raise exhausted(budgets, ceiling_nano_usd, now_ns)
             periods.append(period)
-        for period in periods:
-            period.held += ceiling_nano_usd
-            period.calls += 1
-        if len(self._wallets) >= WALLETS:
-            self._wallets.clear()
-        self._wallets[names] = Wallet(budgets, periods, who.limits)
-        return Hold(ceiling_nano_usd, budgets, periods)
+        wallet = Wallet(budgets, periods, who.limits)
+        wallet.add(ceiling_nano_usd)
+        self._wallets.add(names, wallet)
+        return Hold(ceiling_nano_usd, budgets, periods, 0, True, wallet)
 
     def refuse(self, who: Who, ceiling_nano_usd: int | None, now_ns: int, model: str = "") -> None:
         """Take note that a call was refused, in each budget that has too little left for it; `states` tells how many were."""
-        for budget in self._applying(who, model, now_ns):
+        budgets = self._applying(who, model, now_ns)
+        self._wallets.tell()
+        for budget in budgets:
             if ceiling_nano_usd is not None and budget.period.spent + ceiling_nano_usd > budget.wall:
                 budget.period.refused += 1
 
@@ -304,13 +283,16 @@ class Budgets:
         for period in hold.periods:
             period.held += more
         hold.ceiling_nano_usd = ceiling_nano_usd
+        self._wallets.grown()
 
     def _check_growth(self, hold: Hold, more: int) -> None:
         """Raise `BudgetExhausted` unless so much more fits; what is no longer limited has room."""
         for old, period in zip(hold.budgets, hold.periods, strict=True):
             budget = self._current(old)
             if budget is not None and period.spent + period.held + more > budget.wall:
-                raise outgrown(budget, period, more)
+                self._wallets.tell()
+                if period.spent + period.held + more > budget.wall:
+                    raise outgrown(budget, period, more)
 
     def _current(self, old: Budget) -> Budget | None:
         """Find what a budget is by now."""
@@ -329,11 +311,13 @@ class Budgets:
         if not hold.open or not hold.periods:
             return
         hold.open = False
-        cost, held = max(0, cost_nano_usd), hold.ceiling_nano_usd
-        for period in hold.periods:
-            period.held -= held
-            period.spent += cost
-            period.calls -= 1
+        wallet, cost = hold.wallet, max(0, cost_nano_usd)
+        assert wallet is not None, "who holds something in memory has a wallet"
+        wallet.free += hold.ceiling_nano_usd - cost
+        wallet.spent += cost
+        wallet.calls -= 1
+        if wallet.is_told or wallet.free < 0:
+            self._wallets.keep(wallet)
 
     # -- beside it --
 
@@ -358,10 +342,12 @@ class Budgets:
 
     def _seen(self, budgets: list[Budget], now_ns: int) -> list[Budget]:  # noqa: ARG002 - shared ones are looked at now
         """Give budgets, as they are now."""
+        self._wallets.tell()
         return budgets
 
     def _shown(self, now_ns: int, whos: Iterable[Who], *, singles: bool) -> list[Budget]:
         """Give the budgets that are told of: none that only count."""
+        self._wallets.tell()
         seen = [single for each in (self._keys, self._users) for single in each.values()] if singles else []
         found = {budget.identity: budget for single in seen for budget in single.budgets if not single.fixed}
         for who in whos:

@@ -25,6 +25,8 @@ WINDOWS: Final[tuple[Window, ...]] = ("day", "month")
 ENDLESS: Final = MOST
 """A wall beyond all money, and the limit of what is only counted."""
 UTC = "UTC"
+KEEP_NS: Final = 3_600_000_000_000
+"""How long a balance stays after the end of its period, for a clock that is set back a little."""
 
 
 class Scope(Struct, frozen=True, gc=False):
@@ -119,37 +121,140 @@ class Budget:
         return self.limit.scope, self.limit.window, self.limit.zone
 
 
+class Single:
+    """The budgets of one key or one user. `limits` are those that the key came with last; `fixed` ones stay as they are."""
+
+    __slots__ = ("budgets", "fixed", "limits", "team")
+
+    def __init__(
+        self, budgets: tuple[Budget, ...], team: str | None = None, limits: Limits | None = None, *, fixed: bool = False
+    ) -> None:
+        self.budgets = budgets
+        self.team = team
+        self.limits = limits
+        self.fixed = fixed
+
+    def is_idle(self, now_ns: int) -> bool:
+        """Whether nothing is known of it that a new one would not know."""
+        if self.fixed:
+            return False
+        for budget in self.budgets:
+            period = budget.period
+            if period.calls or (now_ns < period.end_ns + KEEP_NS and (period.spent or period.held)):
+                return False
+        return True
+
+
 WALLETS = 4096
 """Kinds of callers whose budgets are remembered together."""
+UNTOLD = 256
+"""Of how many of them the periods need not know the last calls."""
 
 
 class Wallet:
-    """What a caller's calls count in, as it was found for one of them, and holds until the first of the periods is over."""
+    """What a caller's calls count in, as it was found for one of them, and holds until the first of the periods is over.
 
-    __slots__ = ("_end_ns", "_limits", "_walls", "budgets", "periods")
+    What a call gives back stays at hand for the caller's next one, which need not ask: the periods take what is `free` for
+    held, and what is `spent` too, until they are told. So they never think that there is more room than there is. `calls`
+    are those that began since, less those that ended.
+    """
+
+    __slots__ = ("_walls", "budgets", "calls", "end_ns", "free", "is_told", "limits", "periods", "spent")
 
     def __init__(self, budgets: Sequence[Budget], periods: Sequence[Period], limits: Limits | None) -> None:
         """`limits` are those of the caller's key."""
         self.budgets = budgets
         self.periods = periods
-        self._end_ns = min(period.end_ns for period in periods)
-        self._limits = limits
+        self.limits = limits
+        self.end_ns = min(period.end_ns for period in periods)
         self._walls = tuple([(p, b.wall) for p, b in zip(periods, budgets, strict=True) if b.wall < ENDLESS])
+        self.free = self.spent = self.calls = 0
+        self.is_told = True
 
-    def fits(self, nano_usd: int, limits: Limits | None, now_ns: int) -> bool:
-        """Tell whether all of this still holds and there is room for so much; if not, whoever asks has to look closer."""
-        if now_ns >= self._end_ns or limits is not self._limits:
-            return False
-        for period, wall in self._walls:  # noqa: SIM110 - a loop costs less than a generator
+    def take(self, nano_usd: int) -> bool:
+        """Hold so much more, where it surely fits; if not, whoever asks has to look closer."""
+        for period, wall in self._walls:
             if period.spent + period.held + nano_usd > wall:
                 return False
+        self.add(nano_usd)
         return True
+
+    def add(self, nano_usd: int) -> None:
+        """Have the periods hold so much more, for one call more."""
+        for period in self.periods:
+            period.held += nano_usd
+            period.calls += 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the periods think that a wall is passed."""
+        return any(period.spent + period.held > wall for period, wall in self._walls)
+
+    def tell(self) -> None:
+        """Let the periods know what happened, and have back what no call holds."""
+        spent, over, calls = self.spent, self.free + self.spent, self.calls
+        self.free = self.spent = self.calls = 0
+        self.is_told = True
+        for period in self.periods:
+            period.held -= over
+            period.spent += spent
+            period.calls += calls
+
+
+class Wallets:
+    """The wallets of the callers of one configuration. `known` has them by all that says which budgets apply.
+
+    Something is at hand only as long as the periods think that no wall is passed. So they are told when a call cost more
+    than was held; before a call is refused; and before anybody looks.
+    """
+
+    __slots__ = ("_successor", "_untold", "known")
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str | None, ...], Wallet] = {}
+        self._untold: list[Wallet] = []
+        self._successor: Wallets | None = None
+
+    def add(self, names: tuple[str | None, ...], wallet: Wallet) -> None:
+        """Remember a wallet, unless the same periods have others by now."""
+        if self._successor is not None:
+            self._successor.tell()
+            return
+        if len(self.known) >= WALLETS:
+            self.known.clear()
+        self.known[names] = wallet
+
+    def keep(self, wallet: Wallet) -> None:
+        """See that the periods of a wallet are told later, or at once where that cannot wait."""
+        self._untold.append(wallet)
+        wallet.is_told = False
+        if wallet.free < 0 or wallet.is_over or len(self._untold) > UNTOLD or self._successor is not None:
+            self.tell()
+
+    def tell(self) -> None:
+        """Let all periods know everything."""
+        for wallet in self._untold:
+            wallet.tell()
+        self._untold.clear()
+        if self._successor is not None:
+            self._successor.tell()
+
+    def give_way(self, successor: "Wallets") -> None:
+        """Keep nothing at hand from now on: the same periods have other wallets, under other limits."""
+        self._successor = successor
+        self.known.clear()
+        self.tell()
+
+    def grown(self) -> None:
+        """Take note that a hold has grown."""
+        if self._successor is not None:
+            self._successor.tell()
 
 
 class Hold(Struct, eq=False):
     """A reservation of `ceiling_nano_usd` in a period of each of its budgets; `Budgets.settle` ends it.
 
-    `record` says where it stands in the file of shared budgets; 0 is nowhere.
+    `record` says where it stands in the file of shared budgets; 0 is nowhere. `wallet` is what it came from in memory.
     """
 
     ceiling_nano_usd: int
@@ -157,6 +262,7 @@ class Hold(Struct, eq=False):
     periods: Sequence[Period]
     record: int = 0
     open: bool = True
+    wallet: Wallet | None = None
 
 
 # -- of a configuration --
