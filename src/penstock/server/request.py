@@ -85,8 +85,10 @@ class Head(msgspec.Struct, eq=False, weakref=True):
         """Return the request that `data` is, if it is this head again, its body, and nothing behind; else None."""
         whole = self.whole
         if len(data) == self.size and limits is self.limits and data.startswith(whole):
-            head = (self.target, self.path, self.query, self.headers, data[len(whole) :], "1.1")
-            return Request("POST", *head, self.peer, True, self.fields, ends, self)
+            target, path, body, fields = self.target, self.path, data[len(whole) :], self.fields
+            return Request(
+                "POST", target, path, self.query, self.headers, body, "1.1", self.peer, True, fields, ends, self
+            )
         return self._resized(data, limits, ends)
 
     def _resized(self, data: bytes, limits: "Limits", ends: "Endpoints") -> Request | None:

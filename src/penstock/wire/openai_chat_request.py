@@ -105,10 +105,10 @@ def read_request(body: bytes) -> Call:
     if asks and bytes(outline.members["stream_options"]) not in _USAGE_ASKED:
         return _read_any(outline)
     stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
-    drawn = (said.seed, said.presence_penalty, said.frequency_penalty, (), said.n)
-    sampling = Sampling(said.temperature, said.top_p, None, None, limit, stops, *drawn)
-    streams, reading, size = said.stream is True, Reading(outline), len(body)
-    return Call(NAME, said.model, sampling, reading, streams, asks, body, None, None, said.user, (), size)
+    presence, frequency, streams = said.presence_penalty, said.frequency_penalty, said.stream is True
+    drawn = Sampling(said.temperature, said.top_p, None, None, limit, stops, said.seed, presence, frequency, (), said.n)
+    reading, size = Reading(outline), len(body)
+    return Call(NAME, said.model, drawn, reading, streams, asks, body, None, None, said.user, (), size)
 
 
 def _read_any(outline: Outline) -> Call:
