@@ -283,6 +283,9 @@ def _dearest(price: Price) -> list[Ceiling]:
 
 def most(input_tokens: int, output_tokens: int, of: tuple[Ceiling, ...]) -> int:
     """Give the most that a call of at most so many tokens can cost, in nano-dollars rounded up."""
+    if len(of) == 1:  # as nearly always
+        ((into, out),) = of
+        return -(-(input_tokens * into + output_tokens * out) // TOKENS_PER_RATE)
     dearest = 0
     for into, out in of:
         total = input_tokens * into + output_tokens * out
