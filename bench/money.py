@@ -29,10 +29,10 @@ from msgspec import structs  # noqa: E402  # as the others
 from penstock import accounting  # noqa: E402  # needs the path above
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who  # noqa: E402  # needs the path above
 from penstock.config import load  # noqa: E402
-from penstock.execute import LiveTry  # noqa: E402
 from penstock.flow import Flow  # noqa: E402
 from penstock.gateway import Gateway, start  # noqa: E402
 from penstock.inflight import InFlight  # noqa: E402
+from penstock.live_try import LiveTry  # noqa: E402
 from penstock.meter import NEVER  # noqa: E402
 from penstock.receipt import Receipt, Settled, Usage  # noqa: E402
 from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, UsageReported  # noqa: E402

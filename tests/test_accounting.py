@@ -10,9 +10,9 @@ from penstock.calibrating import Calibration
 from penstock.call import Call, Content, Sampling, Who
 from penstock.config import load
 from penstock.errors import BudgetExhausted
-from penstock.execute import LiveTry
 from penstock.flushing import Flusher
 from penstock.inflight import InFlight
+from penstock.live_try import LiveTry
 from penstock.receipt import Receipt, Settled, Usage
 from penstock.reply import TextDelta, UsageReported
 from penstock.reservations import Reservations

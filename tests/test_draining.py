@@ -6,8 +6,8 @@ from penstock.call import Call, Content, Sampling, Who
 from penstock.draining import Drains
 from penstock.errors import ClientClosed, DeadlineExceeded, UpstreamGarbled
 from penstock.event import Ended, TextDelta
-from penstock.execute import LiveTry
 from penstock.inflight import InFlight
+from penstock.live_try import LiveTry
 from penstock.reply import Chunk
 from penstock.routing.attempts import Try
 from penstock.target import Target

@@ -14,7 +14,8 @@ from penstock.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from penstock.execute import Driver, LiveTry, Rules
+from penstock.execute import Driver, Rules
+from penstock.live_try import LiveTry
 from penstock.reply import Chunk, Ended, Failed, Finished, Started, TextDelta
 from penstock.routing.attempts import Patience
 from penstock.routing.health import Health, HealthSettings

@@ -6,9 +6,9 @@ import pytest
 
 from penstock.call import Call, Content, Sampling, Who
 from penstock.errors import BudgetExhausted, ClientClosed, Internal, PenstockError, UpstreamFailed, UpstreamGarbled
-from penstock.execute import LiveTry
 from penstock.flow import Flow
 from penstock.inflight import InFlight
+from penstock.live_try import LiveTry
 from penstock.meter import NEVER
 from penstock.receipt import Receipt
 from penstock.reply import Chunk, Ended, Failed, Finished, Opening, TextDelta

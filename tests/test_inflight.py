@@ -21,9 +21,9 @@ from penstock.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from penstock.execute import LiveTry
 from penstock.inflight import BYTES_PER_TOKEN, STATIC, InFlight, opening, rough, static_events
 from penstock.ledger.cache import Stored
+from penstock.live_try import LiveTry
 from penstock.receipt import Usage
 from penstock.reply import Chunk, Finished, Opening, Started, TextDelta, UsageReported, fold
 from penstock.routing.attempts import Try

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from penstock.call import Call, Content, Sampling, Who
 from penstock.errors import UpstreamFailed
-from penstock.execute import LiveTry
 from penstock.inflight import InFlight
 from penstock.ledger.rows import COLUMNS, receipt_of, row_of
+from penstock.live_try import LiveTry
 from penstock.receipt import Usage
 from penstock.reply import Finished, Started, TextDelta, UsageReported
 from penstock.routing.attempts import Try

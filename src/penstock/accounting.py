@@ -123,6 +123,10 @@ class Accounting:
             self._reservations.refuse(flight.who, flight.ceiling, flight.started_ns, flight.call.model)
             raise
 
+    def give_back(self, flight: InFlight[Hold]) -> None:
+        """Hold nothing any more for a call that was not made."""
+        self._reservations.settle(flight.holds, 0)
+
     def again(self, flight: InFlight[Hold]) -> None:
         """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
         hold = self._reservations.budgets.hold

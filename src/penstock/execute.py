@@ -7,11 +7,10 @@ that back how the target did.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from random import Random
 from types import MappingProxyType
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -19,124 +18,24 @@ from penstock.call import Call
 from penstock.continuation import Continuation
 from penstock.errors import (
     BudgetExhausted,
-    CallerError,
     DeadlineExceeded,
-    LimitError,
     Overloaded,
     PenstockError,
-    UpstreamAuth,
     UpstreamError,
     UpstreamGarbled,
-    UpstreamInvalid,
-    UpstreamMissing,
-    UpstreamOverloaded,
-    UpstreamRateLimited,
-    UpstreamRejected,
     UpstreamTimeout,
 )
-from penstock.meter import Meter
+from penstock.live_try import LiveTry, name_target
 from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
 from penstock.routing.attempts import Move, Outcome, Patience, Try, Wait, attempts
-from penstock.routing.health import Ending, Health, Slot
+from penstock.routing.health import Health, Slot
 from penstock.settings import ProviderSettings
 from penstock.shelter import Sheltered
 from penstock.target import Target
 
-TryStatus = Literal["open", "ok", "error", "cancelled"]
-
-log = logging.getLogger("penstock")
-
-SILENT_S = 10.0
-"""A target that said nothing for so long is at fault, even if the caller's deadline was shorter than its own limit."""
-BYTES_PER_TOKEN = 4
-
-
-class LiveTry:
-    """One try while it lasts: what the `Attempt` row of the receipt is made of. Times are the loop's seconds."""
-
-    closed = False
-    sent = True
-    first_at: float | None = None
-    ended: float | None = None
-    exchange: Exchange | None = None
-    status: TryStatus = "open"
-    error: PenstockError | None = None
-
-    def __init__(
-        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] | None = None
-    ) -> None:
-        """Begin; `slot` is its room at the target, `freed` is told when it is given back."""
-        self.target: Target = move.target
-        self.kind = move.kind
-        self.began = now
-        self.meter = Meter()
-        self._slot = slot
-        self._freed = freed
-
-    def first(self, now: float, *, streamed: bool) -> None:
-        """Note that the first content is there; that of a whole reply says nothing of how soon a stream would begin."""
-        self.first_at = now
-        if streamed and self._slot is not None:
-            self._slot.first(now)
-
-    def end(self, status: TryStatus, now: float, error: PenstockError | None = None) -> None:
-        """Close the try and whatever it still holds; only the first ending counts."""
-        if self.status == "open":
-            self.status = status
-            self.ended = now
-            self.error = error
-            if self._slot is not None:
-                self._leave(self._slot, now, error)
-        if self.exchange is not None and not self.closed:
-            self.closed = True
-            self.exchange.close()
-
-    def _leave(self, slot: Slot, now: float, error: PenstockError | None) -> None:
-        """Give the room at the target back, and say how the target did."""
-        usage = self.meter.usage
-        out = self.meter.passed // BYTES_PER_TOKEN if usage is None else usage.output_tokens
-        used = out if usage is None else out + usage.input_tokens
-        if error is None:
-            has_opened = slot.leave(now, "ok" if self.status == "ok" else "cancelled", out, used)
-        else:
-            has_opened = slot.leave(now, self._ending(now, error), out, used, error.retry_after_s)
-        if has_opened:
-            log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
-        if self._freed is not None:
-            self._freed()
-
-    def _ending(self, now: float, error: PenstockError) -> Ending:
-        if self.status == "ok" or self.status == "cancelled":  # noqa: PLR1714 - narrower for the types
-            return self.status
-        if isinstance(error, DeadlineExceeded):
-            silent = self.first_at is None and now - self.began >= SILENT_S
-            return "timeout" if silent else "cancelled"
-        return _ending(error)
-
-    @property
-    def billed(self) -> bool:
-        """Whether the provider may have spent tokens on it: it answered, or was asked and never said no."""
-        if self.exchange is not None or (self.status == "cancelled" and self.sent):
-            return True
-        return self.error is not None and self.error.worked
-
-
-def _ending(error: PenstockError) -> Ending:
-    """Say what an error tells about the health of its target."""
-    match error:
-        case UpstreamRateLimited():
-            return "limited"
-        case UpstreamOverloaded():
-            return "failed" if error.status == 503 and error.retry_after_s is None else "limited"
-        case UpstreamTimeout():
-            return "timeout"
-        case UpstreamRejected() | UpstreamAuth() | UpstreamMissing() | UpstreamInvalid() | CallerError() | LimitError():
-            return "rejected"
-        case UpstreamError():
-            return "failed"
-        case _:
-            return "cancelled"
+Arrived = Callable[[], Awaitable[Exchange]]
+"""Gives what has come of a try that was begun, or raises what that means."""
 
 
 class Pursuit(Protocol):
@@ -229,10 +128,8 @@ class Driver(Generic[P]):
         now, tries = self._clock(), call.tries
         tried: Outcome | None = None
         if not tries:
-            slot = self._rules.health.enter_at_once(targets[0], now, call.deadline - now, call.asked_tokens)
-            if slot is not None:  # as nearly always: think of nothing else
-                live = LiveTry(Try(targets[0], "first"), now, slot, self._freed)
-                tries.append(live)
+            live = self.begin(call, targets, now)
+            if live is not None:  # as nearly always: think of nothing else
                 try:
                     return live, await (self._begin if len(targets) == 1 else self._begin_soon)(live, call)
                 except PenstockError as error:
@@ -240,6 +137,29 @@ class Driver(Generic[P]):
         return await self._search(
             call, targets, attempts(targets, call.deadline, self._rules, now, since, tried), since
         )
+
+    def begin(self, call: P, targets: tuple[Target, ...], now: float) -> LiveTry | None:
+        """Take the room of a first try, as `run` does where the verdict is "go"; None where it is another one."""
+        slot = self._rules.health.enter_at_once(targets[0], now, call.deadline - now, call.asked_tokens)
+        if slot is None:
+            return None
+        live = LiveTry(Try(targets[0], "first"), now, slot, self._freed)
+        call.tries.append(live)
+        return live
+
+    async def go_on(self, call: P, targets: tuple[Target, ...], arrived: Arrived) -> tuple[LiveTry, Chunk]:
+        """Do as `run` for a call that has begun its first try: `arrived` gives what came of it."""
+        now, live = self._clock(), call.tries[0]
+        try:
+            return live, await (self._begin if len(targets) == 1 else self._begin_soon)(live, call, arrived)
+        except PenstockError as error:
+            tried = self._failed(live, error)
+        return await self._search(call, targets, attempts(targets, call.deadline, self._rules, now, 0, tried), 0)
+
+    def until(self, targets: tuple[Target, ...], now: float, deadline: float) -> float:
+        """Say until when a first try may last: a target is given up earlier while another one stands ready."""
+        limit_s = None if len(targets) == 1 else self._rules.content_s.get(targets[0].provider)
+        return deadline if limit_s is None else min(deadline, now + limit_s)
 
     async def _search(
         self, call: P, targets: tuple[Target, ...], moves: Generator[Move, Outcome, None], since: int
@@ -321,25 +241,35 @@ class Driver(Generic[P]):
         if self._line.waiting:
             self._line.move()
 
-    async def _begin_soon(self, live: LiveTry, pursuit: P) -> Chunk:
+    async def _begin_soon(self, live: LiveTry, pursuit: P, arrived: Arrived | None = None) -> Chunk:
         """Do as `_begin`, but give a target up that only trickles while another one stands ready."""
         limit_s = self._rules.content_s.get(live.target.provider)
-        limit = asyncio.timeout(limit_s)
+        left_s = limit_s if limit_s is None or arrived is None else limit_s - (self._clock() - live.began)
+        limit = asyncio.timeout(left_s)
         try:
             async with limit:
-                return await self._begin(live, pursuit)
+                return await self._begin(live, pursuit, arrived)
+        except DeadlineExceeded:  # perhaps of the earlier time with which it was sent: see `until`
+            if arrived is None or left_s is None or self._clock() >= pursuit.deadline:
+                raise
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise UpstreamTimeout(f"{live.target.id} gave no content within {limit_s:g} s.") from None
+        raise UpstreamTimeout(f"{live.target.id} gave no content within {limit_s:g} s.") from None
 
-    async def _begin(self, live: LiveTry, pursuit: P) -> Chunk:
-        """Send, and read until there is content; what came before it (a role, an id) goes along."""
+    async def _begin(self, live: LiveTry, pursuit: P, arrived: Arrived | None = None) -> Chunk:
+        """Send, and read until there is content; what came before it (a role, an id) goes along.
+
+        What was sent already has only to be taken up: `arrived`.
+        """
         if live.began >= pursuit.deadline:
             raise DeadlineExceeded("The deadline passed before this target could be tried.")
-        provider = self._providers[live.target.provider]
         try:
-            exchange = live.exchange = await provider.send(pursuit.call, live.target, pursuit.deadline)
+            if arrived is not None:
+                exchange = live.exchange = await arrived()
+            else:
+                send = self._providers[live.target.provider].send
+                exchange = live.exchange = await send(pursuit.call, live.target, pursuit.deadline)
         except asyncio.CancelledError as why:
             live.sent = UNSENT not in why.args
             raise
@@ -360,13 +290,6 @@ class Driver(Generic[P]):
             held.append(chunk)
             chunk = await exchange.read()
         raise UpstreamGarbled(f"{live.target.id} ended its reply without any content.")
-
-
-def name_target(error: PenstockError, target: Target) -> PenstockError:
-    """See that an error of a provider says whose it is."""
-    if isinstance(error, UpstreamError) and target.id not in error.message:
-        error.message = f"{target.id}: {error.message}"
-    return error
 
 
 def _nothing(targets: tuple[Target, ...]) -> PenstockError:

@@ -13,8 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from penstock.continuation import Continuation
 from penstock.errors import ClientClosed, PenstockError, UpstreamError, UpstreamGarbled
 from penstock.event import Event, Failed
-from penstock.execute import LiveTry, name_target
 from penstock.inflight import InFlight
+from penstock.live_try import LiveTry, name_target
 from penstock.meter import Outflow
 from penstock.receipt import Receipt, Settled
 from penstock.reply import Chunk, Opening

@@ -23,9 +23,10 @@ from penstock.call import Call, Caller, Who
 from penstock.config import catalog_text, stamp
 from penstock.counting import count_asking
 from penstock.deadlines import Deadlines
+from penstock.direct import Direct, Directs, Steps
 from penstock.draining import Drains
 from penstock.errors import DeadlineExceeded, Internal, Overloaded, PenstockError
-from penstock.execute import Driver, Rules
+from penstock.execute import Arrived, Driver, Rules
 from penstock.flow import Flow
 from penstock.flushing import Flusher
 from penstock.foresight import Foresight, Skipped, steps
@@ -49,7 +50,6 @@ from penstock.routing.router import Plan, Router
 from penstock.settings import Config, Pins
 from penstock.sharing import Following, Joining, Sharing, Terms
 from penstock.standing import TargetLine
-from penstock.target import Target
 from penstock.telemetry.metrics import Metrics
 from penstock.tokens.count import Count
 from penstock.waiting import Lobby
@@ -98,6 +98,7 @@ class Gateway:
         held = None if before is None else before.reservations
         self.reservations: Reservations = Reservations.of(config, self.ledger.store.sums, now_ns, held)
         self.router = Router(config, process.catalog, {name: p.dialect for name, p in made.items()})
+        self.default_model = next(iter(self.router.models), "")  # is meant where none is named
         limits = {p.name: HealthSettings(p.concurrency, p.rpm, p.tpm, p.probe_s, p.slow_s) for p in config.providers}
         self.health: Health = Health(limits, now, None if before is None else before.health)
         self.admission: Admission = Admission(config, now, None if before is None else before.admission)
@@ -106,10 +107,11 @@ class Gateway:
         pinned = [(feature.name, pins) for feature in config.features if (pins := feature.pins) is not None]
         self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
-        learnt = self._learnt = process.calibration
-        observe, count = self.metrics.observe, self.metrics.count
-        books = Books(process.flusher, self.reservations, self.lobby.leave, observe, count, learnt, config.hash)
-        self._accounts = Accounting(books, self._deadlines, process.clock, self._closed)
+        learnt, told = process.calibration, self.metrics
+        books = Books(
+            process.flusher, self.reservations, self.lobby.leave, told.observe, told.count, learnt, config.hash
+        )
+        self._learnt, self._accounts = learnt, Accounting(books, self._deadlines, process.clock, self.closed)
         self.settle, self.grow = self._accounts.settle, self._accounts.grow
         rules, again = Rules.of(config.providers, self.health, process.rng), self._accounts.again
         self._line = TargetLine(self.health, config.server, process.clock, self.lobby, self.admission.priority)
@@ -117,37 +119,36 @@ class Gateway:
         self.resume = self._driver.resume
         self._drains = Drains(rules.sheltered, process.clock, self.settle, self.grow)
         self._run = partial(self._drains.pursue, run=self._driver.run) if rules.sheltered else self._driver.run
+        steps = Steps(self.admission, self._accounts, self._driver, process, made, rules.sheltered)
+        self.direct = Directs(self, steps, config.server.deadline_s).begin
         self._successor: Gateway | None = None
         self._before, self._idle, self.retired = before, asyncio.Event(), asyncio.Event()
         process.alarms.reload(config, self.reservations.budgets.walk)
         if before is not None:
             self.lobby.reload(self.admission, config.server)
+        targets = [target for plan in self.router.models.values() for target in plan.targets]
+        self.warm = partial(warm, targets, made)  # loads what the first calls would have to wait for
         self.metrics.watch(lambda: self.in_flight, self._line)
-
-    @property
-    def default_model(self) -> str:
-        """The model that is meant where none is named: the first of the configuration; "" where it names none."""
-        return next(iter(self.router.models), "")
 
     # -- the line --
 
     async def foresee(self, call: Call, who: Who, caller: Caller) -> Foresight:
         """Say what would be done with a call, without calling anyone. Raises as `open` does before the first try."""
-        call, _, plan = self._planned(call, who, caller)
+        call, _, plan = self.planned(call, who, caller)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
-        now_ns = self._wall_ns()
-
-        def dearest(target: Target, tokens: int) -> int | None:
-            return self._accounts.dearest(Plan.of(plan.model, (target,)), call, tokens, now_ns)
-
+        now_ns, dearest = self._wall_ns(), self._accounts.dearest
+        told = await steps(
+            *(call, plan.targets),
+            lambda target, tokens: dearest(Plan.of(plan.model, (target,)), call, tokens, now_ns),
+            self._learnt.count,
+        )
         left = tuple(Skipped(one.target, one.reason) for one in plan.left_out)
-        found = await steps(call, plan.targets, dearest, self._learnt.count)
-        return Foresight(plan.model, found, left, plan.options.static)
+        return Foresight(plan.model, told, left, plan.options.static)
 
     async def count(self, call: Call, who: Who, caller: Caller) -> Count:
         """Count a prompt for the model that would answer. Raises as `open` does before the first try; leaves no receipt."""
-        call, _, plan = self._planned(call, who, caller)
+        call, _, plan = self.planned(call, who, caller)
         target, limit_s = plan.targets[0], caller.within(self.config.server.deadline_s)
         counted = await count_asking(call, target, self._providers[target.provider], self._clock() + limit_s, limit_s)
         return self._learnt.corrected(counted, target)
@@ -172,7 +173,8 @@ class Gateway:
         flight.deadline = now + caller.within(self.config.server.deadline_s)
         self.in_flight += 1
         try:
-            plan = self._admit(flight, caller)
+            flight.call, flight.who, plan = self.planned(call, who, caller)
+            flight.ticket = self.admission.try_enter(flight.who, plan.model, flight.call, now)
             if flight.ticket is None:
                 flight.ticket = await self.lobby.enter(flight.who, plan.model, flight.call, flight.deadline)
             options = plan.options
@@ -210,21 +212,32 @@ class Gateway:
         flight.reuse(stored, self.router.find(stored.target), cache, status)
         return Flow(self, flight, structs.replace(stored.opening(flight.id), cache=cache), None, stored.chunk)
 
-    async def _onward(self, flight: InFlight[Hold], plan: Plan) -> Flow[Hold]:
-        """Every step behind admission."""
+    async def go_on(self, begun: Direct) -> Flow[Hold]:
+        """Take a call on that was begun without a task, where that has come to its end. Raises as `open`."""
+        begun.over = True
+        if begun.defect is not None:
+            self.break_off(begun.flight, begun.defect)
+            raise begun.defect
+        return await self.guard(begun.flight, self._onward(begun.flight, begun.plan, begun.prepared.arrived))
+
+    async def _onward(self, flight: InFlight[Hold], plan: Plan, arrived: Arrived | None = None) -> Flow[Hold]:
+        """Every step behind admission; of a call of which something has `arrived`, what is left of them."""
         call, asked = flight.call, plan
         flight.wait()
         self._deadlines.watch(flight)
         if not plan.surely_serves(call):
             plan = await self._fit(call, plan)
         try:
-            if not self._line.has_room(flight, plan.targets):
-                plan = await self._elsewhere(flight, plan)
-            if not self._accounts.reserve(flight, plan):
-                await self._accounts.reserve_counted(flight, plan)
-            self._accounts.intend(flight, plan.targets[0])
-            flight.go(plan.targets, asked.baseline, continues=plan.options.continues)
-            live, chunk = await self._run(flight, plan.targets)
+            if arrived is not None:
+                live, chunk = await self._driver.go_on(flight, plan.targets, arrived)
+            else:
+                if not self._line.has_room(flight, plan.targets):
+                    plan = await self._elsewhere(flight, plan)
+                if not self._accounts.reserve(flight, plan):
+                    await self._accounts.reserve_counted(flight, plan)
+                self._accounts.intend(flight, plan.targets[0])
+                flight.go(plan.targets, asked.baseline, continues=plan.options.continues)
+                live, chunk = await self._run(flight, plan.targets)
         except PenstockError as error:
             return self._last_rung(flight, asked, error)
         flight.waiting = False
@@ -270,14 +283,7 @@ class Gateway:
 
     # -- the steps --
 
-    def _admit(self, flight: InFlight[Hold], caller: Caller) -> Plan:
-        """Say who pays, what is pinned and where it may go, and take the caller's own room, if there is any."""
-        call, who, plan = self._planned(flight.call, flight.who, caller)
-        flight.call, flight.who = call, who
-        flight.ticket = self.admission.try_enter(who, plan.model, call, flight.began)
-        return plan
-
-    def _planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Who, Plan]:
+    def planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Who, Plan]:
         """Say who pays, what is pinned and where the call may go."""
         who = self._hashed(attribute(who, caller, call))
         if who.feature in self._pins:
@@ -313,16 +319,11 @@ class Gateway:
         elif flight.task is not None:
             flight.task.cancel()
 
-    def _closed(self) -> None:
+    def closed(self) -> None:
+        """Hear that a call has ended."""
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
-
-    # -- around the line --
-
-    async def warm(self) -> None:
-        """Load what the first calls would have to wait for: vocabularies, and models that run in this process."""
-        await warm([target for plan in self.router.models.values() for target in plan.targets], self._providers)
 
     # -- from one configuration to the next --
 

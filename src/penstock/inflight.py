@@ -13,7 +13,7 @@ from msgspec import structs
 from penstock.call import Call, Ticket, Who
 from penstock.errors import SHUTDOWN, ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
 from penstock.event import Ended, Finished, Started, TextDelta
-from penstock.execute import LiveTry, TryStatus
+from penstock.live_try import LiveTry, TryStatus
 from penstock.receipt import Attempt, CostStatus, Lane, Receipt, Settled, Status, Usage, UsageSource
 from penstock.reply import Chunk, Opening
 from penstock.target import Cost, Target, cost
@@ -64,11 +64,30 @@ class Kept(Protocol):
 class InFlight(Generic[H]):
     """One call between its admission and its receipt."""
 
-    __slots__ = (
-        *("began", "call", "error", "id", "settled", "started_ns", "status", "tries", "who"),
-        *("cancels", "ceiling", "deadline", "holds", "intended", "counted", "overdue", "task", "ticket", "waiting"),
-        *("baseline", "cache", "continues", "key", "lane", "plan", "pursuit", "saved", "stands_for", "stored"),
-    )
+    status: Status = "ok"
+    error: PenstockError | None = None
+    settled: Settled | None = None
+    # what is reserved for it, and its time
+    ticket: Ticket | None = None
+    ceiling: int | None = None
+    intended = False
+    deadline = inf
+    overdue = False
+    waiting = True  # the gateway waits for a provider, rather than the caller for itself
+    counted: int | None = None  # input tokens, where the bound did not do
+    task: "asyncio.Task[object] | None" = None
+    cancels = 0  # how often that task had been cancelled before
+    # where it goes, and what answers if no target does
+    plan: tuple[Target, ...] = ()
+    baseline: Target | None = None  # against what it is told how much routing saved
+    continues = False
+    pursuit: "asyncio.Task[tuple[LiveTry, Chunk]] | None" = None  # tries that outlive the caller
+    key: bytes | None = None  # what equal calls have in common, where an answer may be shared
+    cache = "none"
+    stands_for: str | None = None  # what the receipt names as the target of an answer that is no try's
+    lane: Lane | None = None  # and its lane
+    stored: tuple[Kept, Target | None] | None = None  # an answer of the cache, and who gave it
+    saved = 0  # what another call paid for the answer that this one shares, in nano-dollars
 
     def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
         """Begin; `started_ns` is the wall clock, `began` the loop's seconds."""
@@ -78,31 +97,7 @@ class InFlight(Generic[H]):
         self.call = call
         self.who = who
         self.tries: list[LiveTry] = []
-        self.status: Status = "ok"
-        self.error: PenstockError | None = None
-        self.settled: Settled | None = None
-        # what is reserved for it, and its time
-        self.ticket: Ticket | None = None
-        self.ceiling: int | None = None
         self.holds: list[H] = []
-        self.intended = False
-        self.deadline = inf
-        self.overdue = False
-        self.waiting = True  # the gateway waits for a provider, rather than the caller for itself
-        self.counted: int | None = None  # input tokens, where the bound did not do
-        self.task: asyncio.Task[object] | None = None
-        self.cancels = 0  # how often that task had been cancelled before
-        # where it goes, and what answers if no target does
-        self.plan: tuple[Target, ...] = ()
-        self.baseline: Target | None = None  # against what it is told how much routing saved
-        self.continues = False
-        self.pursuit: asyncio.Task[tuple[LiveTry, Chunk]] | None = None  # tries that outlive the caller
-        self.key: bytes | None = None  # what equal calls have in common, where an answer may be shared
-        self.cache = "none"
-        self.stands_for: str | None = None  # what the receipt names as the target of an answer that is no try's
-        self.lane: Lane | None = None  # and its lane
-        self.stored: tuple[Kept, Target | None] | None = None  # an answer of the cache, and who gave it
-        self.saved = 0  # what another call paid for the answer that this one shares, in nano-dollars
 
     @property
     def is_ordinary(self) -> bool:

@@ -4,6 +4,7 @@ The built-ins come in through the same door (see `[project.entry-points]` in pyp
 use. Loading happens once, when a configuration is taken over; nothing here decides or keeps anything.
 """
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
@@ -35,6 +36,56 @@ class Exchange(Protocol):
 
     def close(self) -> None:
         """Give the connection back if the reply is complete, else drop it at once."""
+        ...
+
+
+class WholeExchange(Exchange, Protocol):
+    """A reply that is there, all of it."""
+
+    def take(self) -> Chunk | None:
+        """Do as `read`, at once. Raises an `UpstreamError`."""
+        ...
+
+
+class Waiter(Protocol):
+    """Is told once that there is something to look at: a future, or whoever need not be woken by the loop."""
+
+    def done(self) -> bool:
+        """Tell whether it was told, or waits no more."""
+
+    def cancelled(self) -> bool:
+        """Tell whether it waits no more."""
+
+    def set_result(self, is_full: bool, /) -> None:  # noqa: FBT001 - as a future has it
+        """Tell it; True where a sink wants no more."""
+
+
+class Prepared(Protocol):
+    """A call that can be sent this moment, without waiting for anything."""
+
+    def leave(self, deadline: float, waiter: Waiter) -> bool:
+        """Send it, and have `waiter` told when its reply has come, or a part of it, or a fault; False: nothing was sent."""
+        ...
+
+    def answer(self) -> WholeExchange | None:
+        """Give the answer, where it has come and is whole; None for whatever else there is."""
+        ...
+
+    async def arrived(self) -> Exchange:
+        """Give what has come instead, or raise what it means. Raises an `UpstreamError`."""
+        ...
+
+    def abandon(self, why: CancelledError) -> None:
+        """Let go of the reply since its call was cancelled, which learns if its request had not even gone out."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A provider that need not be waited for until a call is sent."""
+
+    def prepare(self, call: Call, target: Target) -> Prepared | None:
+        """Give a call that can be sent this moment, in one piece and answered in one; None for any other."""
         ...
 
 

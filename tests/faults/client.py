@@ -4,6 +4,7 @@ Replies are read by llhttp, the strictest parser at hand; what is not well-forme
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,14 +135,27 @@ def _error(dialect: str, body: dict[str, Any]) -> dict[str, Any]:
     return error
 
 
-async def ask(port: int, data: bytes, dialect: str, *, stream: bool, limit_s: float = 20.0) -> Answer:
-    """Make one call on a connection of its own."""
+async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: Sequence[bytes]) -> None:
+    """Have requests answered, one after another."""
+    for one in requests:
+        replies = Replies([])
+        writer.write(one)
+        while not (replies.found and replies.found[-1].complete):
+            replies.feed(await reader.read(65_536))
+        assert replies.found[0].status == 200, replies.found[0].body
+
+
+async def ask(
+    port: int, data: bytes, dialect: str, *, stream: bool, limit_s: float = 20.0, before: Sequence[bytes] = ()
+) -> Answer:
+    """Make one call on a connection of its own, which answers others `before` it."""
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = Answer(dialect, stream)
-    replies = Replies([])
-    began = loop.time()
     try:
+        await converse(reader, writer, before)
+        replies = Replies([])
+        began = loop.time()
         writer.write(data)
         async with asyncio.timeout(limit_s):
             while not (replies.found and replies.found[-1].complete):

@@ -23,7 +23,9 @@ from penstock.ledger.store import Filter, Span
 from penstock.receipt import Receipt
 from penstock.server.admin import control_plane
 from penstock.server.app import App
+from penstock.server.direct import Begun, Client
 from penstock.server.http11 import Server
+from penstock.server.request import Request
 from penstock.target import Profile
 from penstock.tokens.count import count_text
 
@@ -40,6 +42,8 @@ def limits(*, connect_s: float = 10, silence_s: float = 10) -> str:
 
 
 PATIENT = limits()
+WARM = "warm"
+"""The model of calls that only warm a connection."""
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -95,21 +99,35 @@ class Site:
         self.good = good
         self.folder = folder
         self.key = ""
+        self.direct = 0  # calls that were begun without a task, but for those that only warm a connection
         self.stolen = Stolen()
         self.clients: list[asyncio.StreamWriter] = []  # that are closed at the end, if they are not before
 
     async def ask(
-        self, model: str, fault: str = "answer", *, dialect: str = "chat", stream: bool = False, **headers: str
+        self,
+        model: str,
+        fault: str = "answer",
+        *,
+        dialect: str = "chat",
+        stream: bool = False,
+        warm: bool = False,
+        **headers: str,
     ) -> Answer:
-        """Make a call that meets a fault at the bad provider."""
+        """Make a call that meets a fault at the bad provider; a warm one on connections that have answered before."""
         data = request(dialect, model, f"fault={fault}", stream=stream, key=self.key, **headers)
-        return await ask(self.server.port, data, dialect, stream=stream)
+        before = self.warming(dialect, **headers) if warm else []
+        return await ask(self.server.port, data, dialect, stream=stream, before=before)
+
+    def warming(self, dialect: str, **headers: str) -> list[bytes]:
+        """Requests after which another one with these headers is begun without a task."""
+        return [request(dialect, f"bad-{dialect}/{WARM}", "fault=answer", stream=False, key=self.key, **headers)] * 3
 
     def receipts(self) -> list[Receipt]:
         """Every receipt, oldest first."""
         while self.gateway.ledger.flush(10_000):
             pass
-        return self.gateway.ledger.store.calls(Filter(Span(0, 2**62)), 100_000)[::-1]
+        found = self.gateway.ledger.store.calls(Filter(Span(0, 2**62)), 100_000)[::-1]
+        return [receipt for receipt in found if not receipt.model.endswith(WARM)]
 
     async def quiet(self, within_s: float = 1.0) -> None:
         """Wait until nothing is under way; fail if something stays."""
@@ -168,6 +186,13 @@ async def gateway_at(
     crashes: list[BaseException] = []
     server = Server(app := App(gateway, control_plane(gateway)), app.refuse, on_crash=crashes.append)
     site = Site(gateway, server, bad, good, folder)
+
+    def at_once(request: Request, client: Client) -> Begun | None:
+        begun = app.at_once(request, client)
+        site.direct += begun is not None and WARM.encode() + b'"' not in request.body
+        return begun
+
+    server.at_once = at_once
     if keyed:
         site.key = gateway.keys.create(Grant(), time.time_ns()).key
     reported: list[dict[str, object]] = []

@@ -191,11 +191,12 @@ class Provider:
 
     def hear(self, head: bytes, body: bytes) -> Heard:
         """Take note of a call."""
-        self.count += 1
+        is_counted = b'"warm"' not in body  # which only makes a connection one that was used
+        self.count += is_counted
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         heard = Heard(self.count, head, body, asyncio.get_running_loop().time())
-        if self.keeps:
+        if self.keeps and is_counted:
             self.calls.append(heard)
         return heard
 

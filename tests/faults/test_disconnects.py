@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.faults.client import request
-from tests.faults.conftest import PATIENT, PROVIDER_KEY, Site, config, gateway_at, leaks
+from tests.faults.client import converse, request
+from tests.faults.conftest import PATIENT, PROVIDER_KEY, WARM, Site, config, gateway_at, leaks
 from tests.faults.faults import PLAYS, chunk, ok
 from tests.faults.provider import Heard, Peer, Provider
 from tests.faults.replies import INPUT_TOKENS, OUTPUT_TOKENS, stream
@@ -55,15 +55,20 @@ async def floods(peer: Peer, heard: Heard) -> None:
 
 
 class Way(NamedTuple):
-    """Where in a call its client hangs up: what the provider does, whether it is a stream, whether content is there."""
+    """Where in a call its client hangs up: what the provider does, whether it is a stream, whether content is there.
+
+    A warm one comes on connections that were used before, and is begun without a task.
+    """
 
     fault: str
     stream: bool
     content: bool = False
+    warm: bool = False
 
 
 WAYS = {
     "not_streamed": Way("stall_before_head", stream=False),
+    "without_a_task": Way("stall_before_head", stream=False, warm=True),
     "before_the_head": Way("stall_before_head", stream=True),
     "before_the_content": Way("begins_and_stalls", stream=True),
     "after_content": Way("stall_after_content", stream=True, content=True),
@@ -99,6 +104,8 @@ input = 1
 output = 1
 """
 
+CONFIG += "".join(f'[prices."bad-{dialect}/{WARM}"]\ninput = 0\noutput = 0\n' for dialect in DIALECTS)
+
 
 @contextlib.asynccontextmanager
 async def site(
@@ -119,12 +126,14 @@ class Caller:
         self.data = request(
             dialect, model or dialect, f"fault={way.fault}", stream=way.stream, key=one.key, x_penstock_feature="f"
         )
+        self.before = one.warming(dialect, x_penstock_feature="f") if way.warm else []
         self.site = one
         self.closed_at = 0.0
 
     async def call(self) -> None:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.site.server.port)
         self.site.clients.append(self.writer)
+        await converse(self.reader, self.writer, self.before)
         self.writer.write(self.data)
 
     async def hear(self) -> None:
@@ -195,6 +204,7 @@ async def check(folder: Path, bad: Provider, good: Provider, name: str, how: str
             for caller in callers:
                 caller.writer.transport.abort()
             await one.quiet()
+        assert bool(one.direct) is way.warm
         for receipt in one.receipts():
             assert (receipt.status, receipt.error, receipt.error_origin) == ("cancelled", "client_closed", "client")
             assert (receipt.http_status, len(receipt.tries)) == (499, 1)

@@ -42,10 +42,15 @@ class Lane(NamedTuple):
     bad: str
     good: str
     stream: bool
+    warm: bool = False
+    """On connections that were used before, to us and to the provider: then a call is begun without a task."""
 
     @property
     def name(self) -> str:
         return "-".join(self[:3])
+
+    def model(self, turn: int) -> str:
+        return f"{self.name}-{self.stream}-{self.warm}-{turn}".lower()
 
 
 LANES = [
@@ -61,6 +66,7 @@ LANES = [
     )
 ]
 ONE_DIALECT = [lane for lane in LANES if lane.client == lane.bad]
+WARM = [lane._replace(warm=True) for lane in ONE_DIALECT if not lane.stream]
 
 
 def models(lanes: list[Lane], times: int) -> str:
@@ -68,7 +74,7 @@ def models(lanes: list[Lane], times: int) -> str:
     text = ""
     for lane in lanes:
         for turn in range(times):
-            name = f"{lane.name}-{lane.stream}-{turn}".lower()
+            name = lane.model(turn)
             bad, good = f"bad-{lane.bad}/{name}", f"good-{lane.good}/{name}"
             text += model(name, bad, good) + model(f"alone-{name}", bad).partition("[prices")[0]
     return text
@@ -83,7 +89,7 @@ async def site(
     lines = limits(connect_s=0.3) if url else PATIENT
     if is_timed:  # many calls take their time on a busy machine, and a slow one must not be taken for a silent one
         lines = limits(silence_s=0.3 if times == 1 else 1.0)
-    text = config(where, f"http://127.0.0.1:{good.port}", more=models(LANES, times), lines=lines)
+    text = config(where, f"http://127.0.0.1:{good.port}", more=models(LANES + WARM, times), lines=lines)
     async with gateway_at(folder, text, bad, good, keyed=True) as one:
         yield one
 
@@ -102,24 +108,28 @@ async def ask_all(
 ) -> list[Asked]:
     """Make a call in each lane, all at once, and find the receipt of each: there is one and no more."""
     one.stolen.seconds = 0.0
-    lanes = [lane for lane in lanes for _ in range(times)]
+    lanes = sorted([lane for lane in lanes for _ in range(times)], key=lambda lane: not lane.warm)
     turns = [turn for _ in range(len(lanes) // times) for turn in range(times)]
+    one.direct = 0
     calls = [
         one.ask(
-            f"{prefix}{lane.name}-{lane.stream}-{turn}".lower(),
+            f"{prefix}{lane.model(turn)}",
             fault,
             dialect=lane.client,
             stream=lane.stream,
+            warm=lane.warm,
             x_penstock_deadline_ms=str(deadline_ms),
         )
         for lane, turn in zip(lanes, turns, strict=True)
     ]
-    width = 1 if fault in ONE_BY_ONE else AT_ONCE
-    answers = [
+    width, alone = 1 if fault in ONE_BY_ONE else AT_ONCE, sum(lane.warm for lane in lanes)
+    answers = [await call for call in calls[:alone]]
+    answers += [
         answer
-        for place in range(0, len(calls), width)
+        for place in range(alone, len(calls), width)
         for answer in await asyncio.gather(*calls[place : place + width])
     ]
+    assert one.direct == sum(lane.warm for lane in lanes), "a warm call was not begun without a task"
     for answer in answers:
         assert answer.call_id, f"it was no call: {answer.status} {answer.raw[:300]!r}"
     await one.quiet()
@@ -222,7 +232,7 @@ def nothing_leaks(one: Site, asked: list[Asked], lines: list[str]) -> None:
 
 def lanes_of(fault: Fault, *seen: str) -> list[Lane]:
     """The lanes in which a fault looks like one of these."""
-    lanes = ONE_DIALECT if fault.name in HEAVY else LANES
+    lanes = (ONE_DIALECT if fault.name in HEAVY else LANES) + WARM
     return [lane for lane in lanes if (fault.streamed if lane.stream else fault.whole) in seen]
 
 
@@ -357,7 +367,7 @@ async def test_the_error_of_the_only_target_names_it(tmp_path, bad, good):
         for name in faults("before"):
             if FAULTS[name].streamed is None or FAULTS[name].is_timed or name in ONE_BY_ONE:
                 continue
-            answer = await one.ask(f"alone-{lane.name}-true-0", name, stream=True)
+            answer = await one.ask(f"alone-{lane.model(0)}", name, stream=True)
             if "bad-chat/" not in answer.errors[0]["message"]:
                 unnamed.append((name, answer.errors[0]["message"]))
     assert unnamed == []
@@ -379,7 +389,7 @@ async def test_the_only_target_that_quotes_its_key_is_not_quoted(tmp_path, bad, 
         asked = []
         for fault in (name for name in FAULTS if "quotes_the_key" in name):
             before = len(one.receipts())
-            found = [await one.ask("alone-chat-chat-chat-false-0", fault, dialect="chat", stream=True)]
+            found = [await one.ask("alone-chat-chat-chat-false-false-0", fault, dialect="chat", stream=True)]
             assert len(one.receipts()) == before + 1
             asked += [Asked(LANES[0], each, one.receipts()[-1], 1.0) for each in found]
         nothing_leaks(one, asked, logged)

@@ -62,7 +62,7 @@ class Talk:
 
     @property
     def said(self):
-        fields = Request.__struct_fields__[:-1]
+        fields = Request.__struct_fields__[:-2]
         return [[getattr(one, name) for name in fields] for one in self.seen], b"".join(self.transport.written)
 
     def hang_up(self) -> None:

@@ -20,6 +20,7 @@ from typing import Final, cast
 
 import httptools
 
+from penstock.plugins import Waiter
 from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, ShortWay, Sink
 from penstock.providers.head import HEAD_END, OK, Framing, Heads, body, promised, weight
 from penstock.providers.inflate import Inflate
@@ -64,24 +65,23 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self.inflate: Inflate | None = None
         self._known = Heads() if known is None else known
-        self._plain = False  # the last head is one that may come again
         self._fields: list[Header] = []
         self._status = 0  # of the reply, once its head is complete
-        self._ended = False  # the reply is complete
+        self._plain = self._ended = False  # the last head is one that may come again; the reply is complete
         self._barren = 0  # bytes that have arrived since the last byte of a body
         self._held = 0  # bytes of the body that are in `chunks`
         self._interim = 0  # 1xx replies so far
         self._keep = True  # the connection may carry another exchange
         self._used = self._paused = self._unsent = False
 
-    def start(self, deadline: float, now: float) -> Reply:
+    def start(self, deadline: float, now: float, waiter: Waiter | None = None) -> Reply:
         """Await the reply to a request that is about to be written.
 
-        Its `waiter` resolves when it is whole, when it has begun to stream, or on a fault.
+        Its `waiter`, a future where none is given, resolves when it is whole, when it has begun to stream, or on a fault.
         """
         self.deadline = deadline
         self.due = now + self._first_byte_s
-        reply = self.reply = Reply(self, self.loop.create_future())
+        reply = self.reply = Reply(self, self.loop.create_future() if waiter is None else waiter)
         return reply
 
     def take(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, Self, TypeVar
 import msgspec
 
 from penstock.outbox import Outbox
-from penstock.plugins import UNSENT
+from penstock.plugins import UNSENT, Waiter
 
 C_contra = TypeVar("C_contra", contravariant=True)
 T = TypeVar("T")
@@ -40,6 +40,9 @@ plainly know them."""
 
 Guide = Callable[[], ShortWay | None]
 """Gives what may take the next bytes, which begin a chunk; None where they have to be parsed."""
+
+ERROR_BYTES = 262_144
+"""More of an error's body than this is not read."""
 
 LINGER_S = 0.25
 """How long a connection waits for the last bytes of a stream that was read to its last event."""
@@ -114,7 +117,7 @@ class Reply(msgspec.Struct, eq=False):
     """One reply: complete (`whole`), or a stream to `read`. One task reads it, and closes it if it leaves before the end."""
 
     connection: Source | None  # while the reply goes on
-    waiter: "asyncio.Future[bool] | None"  # of the task that waits for more; true where a sink wants no more
+    waiter: "asyncio.Future[bool] | Waiter | None"  # of the task that waits for more; true where a sink wants no more
     status: int = 0
     headers: Sequence[Header] = ()
     whole: bytes | None = None  # the complete body, where the reply is not a stream
@@ -143,6 +146,30 @@ class Reply(msgspec.Struct, eq=False):
             if key == name:
                 return value.strip()
         return None
+
+    async def begun(self) -> None:
+        """Wait until it is whole, has begun to stream, or has ended with a fault. Cancelling ends its connection at once."""
+        waiter = self.waiter
+        if isinstance(waiter, asyncio.Future):
+            try:
+                await waiter
+            except asyncio.CancelledError as why:
+                self.abandon(why)
+                raise
+
+    async def beginning(self, most: int = ERROR_BYTES) -> bytes:
+        """Give the beginning of the body, `most` bytes or a little more, as far as it came; the rest is not wanted."""
+        if self.whole is not None:
+            return self.whole
+        body = b""
+        try:
+            while len(body) < most and (data := await self.read()) is not None:
+                body += data
+        except Fault:
+            pass  # the status alone says enough
+        finally:
+            self.close()
+        return body
 
     async def read(self) -> bytes | None:
         """Give what has arrived since the last read, as one `bytes`; None at the end of the body.

@@ -18,22 +18,22 @@ from msgspec import Struct, structs
 
 from penstock.call import Call, Operation
 from penstock.errors import (
-    ConfigError,
     Inexpressible,
-    Mistake,
     PenstockError,
     UpstreamAuth,
-    UpstreamError,
     UpstreamGarbled,
 )
-from penstock.providers.auth import Header, authority, credential_headers, static_key
+from penstock.plugins import Waiter
+from penstock.providers.auth import Header, authority, static_key
 from penstock.providers.exchange import Fault, Limits, Reply
-from penstock.providers.failures import failure, quotes, retry_after_s, spelled_out
+from penstock.providers.failures import failure, retry_after_s, spelled_out
 from penstock.providers.head import Passed
 from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
-from penstock.providers.pool import Address, Pool, SSLContext, proxy_for, trust_store
+from penstock.providers.pool import Address, Pool, proxy_for
+from penstock.providers.secrecy import HIDDEN, Secrecy
+from penstock.providers.writing import LIMIT_NEEDED, fixed_lines, trusted, typed
 from penstock.receipt import Lane
-from penstock.reply import Chunk, Ended, Event, Failed
+from penstock.reply import Chunk, Ended, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import Dialect, StreamReader
@@ -41,21 +41,12 @@ from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 from penstock.wire.sse_template import Say
 
-HIDDEN = "the provider's own words quote a credential and are not shown."
 REMEMBERED = 1000
 """Paths of models that are remembered."""
 
-LIMIT_NEEDED = frozenset({"messages"})
-"""Dialects in which a request has to say how long the answer may be."""
-
-ERROR_BYTES = 262_144
-"""More of an error's body than this is not read."""
-
-Shielded = TypeVar("Shielded", bound=PenstockError)
 T = TypeVar("T")
 
-_Asked = tuple[str, Operation, bool, str, str]
-"""A question: the model, the operation, whether it streams, the form of the path, the dialect that the caller speaks."""
+_Question = tuple[str, Operation, bool, str, str]  # of what model, whether it streams, the path's form, the dialect
 
 
 class _Route(Struct, frozen=True):
@@ -74,6 +65,16 @@ class _Route(Struct, frozen=True):
     mute: bool
 
 
+class _Asked(Struct, frozen=True):
+    """A question that is on its way: in which lane, and what of it had to be left out."""
+
+    route: _Route
+    call: Call
+    target: str
+    lane: Lane = "verbatim"
+    dropped: tuple[str, ...] = ()
+
+
 class HttpProvider:
     """A provider reached over HTTP. `dialect` is the name of what it speaks."""
 
@@ -83,7 +84,6 @@ class HttpProvider:
         address, self._prefix = Address.parse(base_url(settings))
         self._settings = settings
         self._speaks = _speaks(settings, self.dialect)
-        self._key = static_key(settings)
         self._pool = Pool(
             address,
             Limits(
@@ -93,11 +93,12 @@ class HttpProvider:
                 connections=settings.concurrency,
             ),
             proxy=proxy_for(address, {name: value.reveal() for name, value in settings.proxy_environ}),
-            tls=None if settings.ca_file is None else _trusted(settings.name, str(settings.ca_file)),
+            tls=None if settings.ca_file is None else trusted(settings.name, str(settings.ca_file)),
         )
         self._authority = authority(settings, address.host_header.decode())
-        self._fixed = _fixed_lines(address.host_header, settings)
-        self._routes: dict[_Asked, _Route] = {}
+        self.secrecy = Secrecy(static_key(settings), self._authority)
+        self._fixed = fixed_lines(address.host_header, settings)
+        self._routes: dict[_Question, _Route] = {}
         self._silent: Sequence[Header] = ()  # the headers of a reply, of which there was nothing to pass on
         self._passed = Passed()
 
@@ -109,30 +110,53 @@ class HttpProvider:
             raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
         if route.mute:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
-        lane: Lane = "verbatim"
         dropped: tuple[str, ...] = ()
         body = route.speaks.splice(call, target.model) if route.own and call.raw else None
+        lane: Lane = "translated" if body is None else "verbatim"
         if body is None:
-            lane = "translated"
             body, dropped = self._written(route.speaks, call, target)
         reply = None if self._authority is not None else self._pool.begin(_request(route, call, body), deadline)
         if reply is None:  # a signature or a connection has to be had first
             reply = await self._ask(route, call, body, target, deadline)
-        elif reply.waiter is not None:
-            try:
-                await reply.waiter
-            except CancelledError as why:
-                reply.abandon(why)
-                raise
+        else:
+            await reply.begun()
+        return await self.arrived(reply, _Asked(route, call, target.id, lane, dropped))
+
+    def prepare(self, call: Call, target: Target) -> "Prepared | None":
+        """Give a call that can be sent this moment, on the verbatim lane, without waiting for anything; None for any other."""
+        if self._authority is not None or call.stream or not call.raw or not self._pool.idle:
+            return None
+        asked = (target.model, call.operation, False, call.form, call.dialect)
+        route = self._routes.get(asked) or self._route(asked)
+        if route is None or not route.own:
+            return None
+        body = route.speaks.splice(call, target.model)
+        return (
+            None
+            if body is None
+            else Prepared(self, self._pool, _Asked(route, call, target.id), _request(route, call, body))
+        )
+
+    def whole(self, reply: Reply, asked: _Asked) -> "WholeExchange | None":
+        """Give the answer to what was `prepare`d, where that is what has come, all of it."""
+        body = reply.whole
+        if body is None or reply.status != 200:
+            return None
+        headers = () if reply.headers is self._silent else self.pass_on(reply.headers)
+        return WholeExchange(self, asked.route.speaks, body, asked.target, "verbatim", (), headers, True)
+
+    async def arrived(self, reply: Reply, asked: _Asked) -> "WholeExchange | StreamExchange":
+        """Give the exchange of a reply that has begun, or raise what came instead of one."""
+        route, call, target, lane = asked.route, asked.call, asked.target, asked.lane
         if reply.whole is None or reply.status != 200:
-            await self._judge(reply, target.id, route.speaks)
+            await self._judge(reply, target, route.speaks)
         if call.stream is not (reply.whole is None):
             lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
-        headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
+        headers = () if reply.headers is self._silent else self.pass_on(reply.headers)
         if reply.whole is not None:
-            return WholeExchange(self, route.speaks, reply.whole, target.id, lane, dropped, headers, route.own)
+            return WholeExchange(self, route.speaks, reply.whole, target, lane, asked.dropped, headers, route.own)
         reader = route.speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
-        return StreamExchange(self, reader, reply, target.id, lane, dropped, headers, route.own, call.stream)
+        return StreamExchange(self, reader, reply, target, lane, asked.dropped, headers, route.own, call.stream)
 
     async def count(self, call: Call, target: Target, deadline: float) -> int | None:
         """Ask the provider how many tokens a prompt has; None where it has no such question."""
@@ -147,7 +171,7 @@ class HttpProvider:
             raise UpstreamGarbled(f"{target.id} answered with a stream that nobody asked for.")
         return route.speaks.read_count(reply.whole)
 
-    def _route(self, asked: _Asked) -> _Route | None:
+    def _route(self, asked: _Question) -> _Route | None:
         """Give what is known of a question, remembered; None where the provider cannot be asked that."""
         model, operation, stream, form, own_dialect = asked
         speaks = self._speaks.get("generate" if operation == "count" else operation)
@@ -199,52 +223,25 @@ class HttpProvider:
             self._authority.close()
         self._pool.close()
 
-    def _pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
+    def pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
         passed = [one for one in headers if self._passed[one[0]]]
         if not passed:
             self._silent = headers
             return ()
-        return tuple(one for one in passed if not self._shows(one[1].decode("latin-1")))
-
-    def shield(self, error: Shielded) -> Shielded:
-        """Take the provider's words out of an error that quotes our credential."""
-        if self._shows(error.message):
-            error.message = HIDDEN
-            if isinstance(error, UpstreamError):
-                error.body = b""
-        return error
-
-    def _shows(self, text: str) -> bool:
-        """Tell whether a text quotes our credential."""
-        return quotes(self._key, text) or (self._authority is not None and quotes(self._authority.text, text))
-
-    def shield_events(self, events: tuple[Event, ...]) -> None:
-        """See that an error which the provider puts into its reply quotes no credential."""
-        for event in events:
-            if type(event) is Failed:
-                self.shield(event.error)
+        return tuple(one for one in passed if not self.secrecy.shows(one[1].decode("latin-1")))
 
     async def _refusal(self, reply: Reply, target: str, speaks: Dialect) -> PenstockError:
         """Read an error reply and say what it means."""
-        body = reply.whole
-        if body is None:
-            body = b""
-            try:
-                while len(body) < ERROR_BYTES and (data := await reply.read()) is not None:
-                    body += data
-            except Fault:
-                pass  # the status alone says enough
-            finally:
-                reply.close()
+        body = await reply.beginning()
         if reply.status < 400:
             return UpstreamGarbled(f"{target} answered with status {reply.status}, which is no answer to a call.")
-        error = speaks.read_error(reply.status, _typed(body, reply.header(b"x-amzn-errortype")))
-        if self._shows(spelled_out(body)):
+        error = speaks.read_error(reply.status, typed(body, reply.header(b"x-amzn-errortype")))
+        if self.secrecy.shows(spelled_out(body)):
             error.message, error.body = HIDDEN, b""
         if self._authority is not None and isinstance(error, UpstreamAuth):
             self._authority.forget()
-        self.shield(error)
+        self.secrecy.keep(error)
         asked = retry_after_s(reply.header, datetime.now(UTC))
         error.retry_after_s = error.retry_after_s if asked is None else asked  # Google says it in the body
         error.message = f"{target}: {error.message}"
@@ -272,6 +269,10 @@ class WholeExchange(Struct, eq=False):
 
     async def read(self) -> Chunk | None:
         """Give the reply; None after it."""
+        return self.take()
+
+    def take(self) -> Chunk | None:
+        """Do as `read`, which need not wait for anything."""
         body = self.body
         if body is None:
             return None
@@ -282,12 +283,44 @@ class WholeExchange(Struct, eq=False):
             events = self.speaks.read_reply(body)
             events = events if self.own else neutral(events)
         if Failed in map(type, events):
-            self.provider.shield_events(events)
+            self.provider.secrecy.keep_in(events)
         return Chunk(events, body if self.lane == "verbatim" else None)
 
     def close(self) -> None:
         """Let go of it; its connection has gone back already."""
         self.body = None
+
+
+class Prepared(Struct, eq=False):
+    """A call that can be sent this moment, and what comes of it: see `HttpProvider.prepare`."""
+
+    provider: HttpProvider
+    pool: Pool
+    asked: _Asked
+    request: bytes
+    reply: Reply | None = None
+
+    __repr__ = object.__repr__
+
+    def leave(self, deadline: float, waiter: Waiter) -> bool:
+        """Send it, and have `waiter` told when its reply has come, or a part of it, or a fault; False: nothing was sent."""
+        self.reply = self.pool.begin(self.request, deadline, waiter)
+        return self.reply is not None
+
+    def answer(self) -> WholeExchange | None:
+        """Give the answer, where it has come and is whole; None for whatever else there is."""
+        return None if self.reply is None else self.provider.whole(self.reply, self.asked)
+
+    async def arrived(self) -> "WholeExchange | StreamExchange":
+        """Give what has come instead of a whole answer, or raise what it means. Raises an `UpstreamError`."""
+        assert self.reply is not None, "what was not sent brings nothing"
+        await self.reply.begun()
+        return await self.provider.arrived(self.reply, self.asked)
+
+    def abandon(self, why: CancelledError) -> None:
+        """Let go of the reply since its call was cancelled, which learns if its request had not even gone out."""
+        if self.reply is not None:
+            self.reply.abandon(why)
 
 
 class StreamExchange(Struct, eq=False):
@@ -338,7 +371,7 @@ class StreamExchange(Struct, eq=False):
         events = reader.end() if data is None else reader.feed(data)
         if events and (kind := type(events[-1])) in _LAST:
             self.ended = kind is Ended
-            self.provider.shield_events(events)
+            self.provider.secrecy.keep_in(events)
         events = events if self.own else neutral(events)
         return give(Chunk(events, reader.passed if self.lane == "verbatim" else None))
 
@@ -358,15 +391,6 @@ def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> byte
     return b"%b%bcontent-length: %d\r\n\r\n%b" % (route.head, lines, len(body), body)
 
 
-def _typed(body: bytes, kind: bytes | None) -> bytes:
-    """Put the type of an error into its body, where AWS says it in a header alone."""
-    word = (kind or b"").partition(b":")[0]
-    if not word.isalnum() or not body.startswith(b"{") or b'"__type"' in body:
-        return body
-    rest = body[1:].lstrip()
-    return b'{"__type":"%b"%b%b' % (word, b"" if rest.startswith(b"}") else b",", rest)
-
-
 def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:
     """Give what a provider speaks, for each operation that it has."""
     answers = on_vertex(name, VERTEX_VERSION) if settings.kind == "vertex" else dialect(name)
@@ -374,27 +398,3 @@ def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:
     with suppress(KeyError):
         found["embed"] = dialect(name, "embed")
     return found
-
-
-def _trusted(name: str, ca_file: str) -> SSLContext:
-    """Read the certificates that a provider's own may go back to. Raises ConfigError where there are none."""
-    try:
-        return trust_store(ca_file)
-    except OSError:  # what TLS raises is one
-        mistake = Mistake(f"providers.{name}.ca_file", f"{ca_file} holds no certificate.", None, "Give a file in PEM.")
-        raise ConfigError("the configuration", (mistake,)) from None
-
-
-def _fixed_lines(host: bytes, settings: ProviderSettings) -> bytes:
-    """Write the lines of a head that are the same for every question."""
-    own = tuple((name.lower().encode(), value.encode()) for name, value in settings.headers)
-    lines = [
-        b"host: " + host,
-        b"content-type: application/json",
-        b"accept: */*" if settings.kind == "bedrock" else b"accept: application/json, text/event-stream",
-        b"accept-encoding: identity",
-        b"user-agent: penstock",
-        *(name + b": " + value for name, value in (*credential_headers(settings), *own)),
-        b"",
-    ]
-    return b"\r\n".join(lines)

@@ -19,6 +19,7 @@ from functools import partial
 from ssl import SSLContext
 from typing import Any, Final
 
+from penstock.plugins import Waiter
 from penstock.providers.address import Address, Proxy, proxy_for, unopened
 from penstock.providers.connection import Connection
 from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, depart, unsent
@@ -31,7 +32,7 @@ DEFAULTS: Final = Limits()
 _PROXY_HEAD_BYTES: Final = 16_384
 
 AddressInfo = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
-Waiter = tuple["asyncio.Future[Connection | Fault | None]", float]
+Queued = tuple["asyncio.Future[Connection | Fault | None]", float]
 """Resolves to a connection, to None (a slot: dial), or to a fault; beside it its deadline."""
 
 
@@ -55,7 +56,7 @@ class Pool:
         self._dialer = Dialer(address, limits.connect_s, proxy, tls)
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last one was used last
-        self._waiters: deque[Waiter] = deque()
+        self._waiters: deque[Queued] = deque()
         self._known = Heads()
         self._dialing = 0
         self._closed = False
@@ -75,14 +76,14 @@ class Pool:
         """Connections at work, those being dialed included."""
         return self.open - len(self._idle)
 
-    def begin(self, request: bytes, deadline: float) -> Reply | None:
+    def begin(self, request: bytes, deadline: float, waiter: Waiter | None = None) -> Reply | None:
         """Send on a connection that waits for a request, and give the reply before it begins: whoever asks awaits its `waiter`.
 
         None, and nothing is sent, where `send` has more to do than that.
         """
         if not self._idle or self._dialer.forward is not None or (now := self._time()) >= deadline:
             return None
-        return self._start(self._idle.pop(), request, deadline, now)
+        return self._start(self._idle.pop(), request, deadline, now, waiter)
 
     async def send(self, request: bytes, *, deadline: float) -> Reply:
         """Send a complete request (head and body, origin-form target) and give its reply.
@@ -100,22 +101,19 @@ class Pool:
                 self.release(connection)
                 raise Fault("deadline", "the time for the call was over before it was sent", sent=False)
             reply = self._start(connection, request, deadline, now)
-        if reply.waiter is not None:
-            try:
-                await reply.waiter
-            except asyncio.CancelledError as why:
-                reply.abandon(why)
-                raise
+        await reply.begun()
         if reply.fault is not None and not reply.streamed:
             raise reply.fault.copy()
         return reply
 
-    def _start(self, connection: Connection, request: bytes, deadline: float, now: float) -> Reply:
+    def _start(
+        self, connection: Connection, request: bytes, deadline: float, now: float, waiter: Waiter | None = None
+    ) -> Reply:
         if self._sweep.slow:
             self._sweep.hurry()
         is_alone = len(self._connections) - len(self._idle) <= 1
         return depart(
-            connection.start(deadline, now), request, connection.write, None if is_alone else self._sweep.outbox
+            connection.start(deadline, now, waiter), request, connection.write, None if is_alone else self._sweep.outbox
         )
 
     def close(self) -> None:
@@ -207,7 +205,7 @@ class Pool:
         if len(self._waiters) >= self.limits.waiters:
             text = f"all {self.limits.connections} connections to {self.address.netloc} are busy and {len(self._waiters)} calls wait"
             raise Fault("busy", text, sent=False)
-        waiter: Waiter = (asyncio.get_running_loop().create_future(), deadline)
+        waiter: Queued = (asyncio.get_running_loop().create_future(), deadline)
         self._waiters.append(waiter)
         try:
             outcome = await waiter[0]
@@ -218,7 +216,7 @@ class Pool:
             raise outcome
         return outcome
 
-    def _leave(self, waiter: Waiter) -> None:
+    def _leave(self, waiter: Queued) -> None:
         """Stop waiting; what was handed over in the same moment goes to the next."""
         future = waiter[0]
         if future.cancelled():

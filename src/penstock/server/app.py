@@ -5,6 +5,7 @@ control plane, an ordinary ASGI application. Nothing here decides about a call; 
 """
 
 import re
+from asyncio import CancelledError
 from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from penstock.call import Asked, Call, Caller, Who
+from penstock.direct import Direct
 from penstock.errors import MethodNotAllowed, NotFound, PenstockError
 from penstock.event import Event
 from penstock.flow import Flow
@@ -21,6 +23,7 @@ from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
+from penstock.server.direct import Client
 from penstock.server.endpoints import dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.idempotency import HEADER, Idempotency, Recorder
@@ -45,12 +48,13 @@ _STATES: Final = frozenset({"/healthz", "/readyz"})
 _PREFIXES: Final = ("/v1/", "/v1beta/", "/model/", "/api/")
 
 
-class Route(Struct, frozen=True):
+class Route(Struct):
     """What a request for a call says beside its body: it follows from the head and the peer, and decides nothing.
 
     digest   of the caller's key, by which it is looked up anew for each call; None for what is no key
     once     whether the caller wants one answer however often it asks
     special  whether it asks for a count, or says more about the call
+    streams  whether the last one asked for a stream: then it is likely that the next one does
     """
 
     speaks: Dialect
@@ -59,6 +63,7 @@ class Route(Struct, frozen=True):
     digest: bytes | None
     once: bool
     special: bool
+    streams: bool = False
 
 
 class App:
@@ -78,6 +83,9 @@ class App:
         """Answer one request."""
         head = request.head
         try:
+            if request.begun is not None:
+                await request.begun.finish(responder)
+                return
             route: Route | None = self._route(request) if head is None or head.made is None else head.made
             if route is None:
                 await self._look_up(request, responder)
@@ -91,6 +99,27 @@ class App:
                 await self._answer(route, request, who, responder)
         except PenstockError as error:
             self._refuse(dialect(dialect_at(request.path, request.fields or {})), responder, error)
+
+    def at_once(self, request: Request, client: Client) -> "_Asked | None":
+        """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
+        head = request.head
+        route: Route | None = None if head is None else head.made
+        if route is None or route.once or route.special or route.streams:
+            return None
+        gateway = self.gateway
+        try:
+            who = gateway.identify(route.caller, route.digest)
+            if who is OPEN_DOOR:
+                _stay_at_home(request)
+            call = route.speaks.read_request(request.body, route.asked)
+            route.streams = call.stream
+            if call.stream:
+                return None
+            asked = _Asked(request, client, gateway, route.speaks, call)
+            asked.direct = gateway.direct(call, who, route.caller, asked)
+        except PenstockError:
+            return None  # it will be raised again, where it is answered
+        return None if asked.direct is None else asked
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
@@ -144,16 +173,7 @@ class App:
                 count = await self.gateway.count(call, who, route.caller)
                 to.send(200, [JSON, (b"x-penstock-count", count.certainty.encode())], speaks.write_count(count.n))
                 return True
-        flow = await self.gateway.begin(call, who, route.caller)
-        try:
-            if call.stream:
-                return await _stream(speaks, call, flow, to)
-            chunk = await flow.next()
-            if chunk is None or chunk.settled is None:
-                chunk = await _collected(chunk, flow)
-            return _whole(speaks, call, flow.opening, chunk, to)
-        finally:
-            flow.close()
+        return await _give(speaks, call, await self.gateway.begin(call, who, route.caller), to)
 
     # -- lists of models, and everything else --
 
@@ -215,6 +235,62 @@ def _stay_at_home(request: Request) -> None:
     origin = request.header(b"origin")
     host = (request.header(b"host") or b"").decode("latin-1")
     refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
+
+
+class _Asked(Struct, eq=False):
+    """A request that is answered without a task, or begun so."""
+
+    request: Request
+    client: Client
+    gateway: Gateway
+    speaks: Dialect
+    call: Call
+    direct: Direct | None = None
+
+    def answered(self, opening: Opening, chunk: Chunk) -> None:
+        """Send the whole answer."""
+        settled, body = chunk.settled, chunk.raw
+        assert settled is not None, "a reply has a last chunk, with its receipt"
+        assert body is not None, "on the verbatim lane there are the provider's bytes"
+        cost = settled.cost_nano_usd
+        lines = b"content-type: application/json\r\nx-penstock-call: %b\r\nx-penstock-target: %b\r\n" % (
+            opening.call_id.encode(),
+            opening.target.encode(),
+        )
+        lines += b"x-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n"
+        if opening.headers:
+            lines += b"".join([b"%b: %b\r\n" % header for header in opening.headers])
+        if cost is not None:
+            lines += b"x-penstock-cost-usd: %b\r\n" % usd(cost).encode()
+        self.client.reply(lines, body)
+
+    def handed_over(self, call: Direct) -> None:
+        """Have the connection's task go on."""
+        self.direct = call
+        self.client.go_on(structs.replace(self.request, begun=self))
+
+    def abandon(self, why: CancelledError) -> None:
+        """Give it up."""
+        if self.direct is not None:
+            self.direct.abandon(why)
+
+    async def finish(self, to: Responder) -> None:
+        """Go on with it, in a task."""
+        assert self.direct is not None, "it was begun"
+        await _give(self.speaks, self.call, await self.gateway.go_on(self.direct), to)
+
+
+async def _give(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: Responder | Recorder) -> bool:
+    """Send an answer. Say whether it is complete."""
+    try:
+        if call.stream:
+            return await _stream(speaks, call, flow, to)
+        chunk = await flow.next()
+        if chunk is None or chunk.settled is None:
+            chunk = await _collected(chunk, flow)
+        return _whole(speaks, call, flow.opening, chunk, to)
+    finally:
+        flow.close()
 
 
 async def _collected(chunk: Chunk | None, flow: Flow[Any] | Following) -> Chunk:

@@ -19,9 +19,10 @@ from typing import Any, Final, cast
 import httptools
 
 from penstock.errors import SHUTDOWN
+from penstock.server.direct import AtOnce, Direct, never
 from penstock.server.listening import Socket, doubles
 from penstock.server.outlet import Outlet
-from penstock.server.reading import DEAF, READY, Reading, verdict
+from penstock.server.reading import DEAF, READY, verdict
 from penstock.server.repeats import CHANCES, Heads
 from penstock.server.request import DEFAULTS, Endpoints, Header, Limits, Refused, Request
 from penstock.server.responder import Responder
@@ -41,24 +42,20 @@ _BUSY: Final = "there is more to do than this server can keep up with: try again
 _RESET: Final = (SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # a linger time of zero: close with RST
 
 
-class Connection(Reading, asyncio.Protocol):
+class Connection(Direct, asyncio.Protocol):
     """One client: the request being read (see `Reading`), those that wait, the one being answered."""
 
-    __slots__ = (
-        *("_held", "_lost", "_next", "_outlet", "_queue", "_queued_bytes", "_responder", "_server", "_task"),
-        "transport",
-    )
+    __slots__ = ("_held", "_lost", "_responder", "_task")
 
-    transport: asyncio.Transport
-    _outlet: Outlet
+    _server: "Server"
     _parser: httptools.HttpRequestParser
 
     def __init__(self, server: "Server") -> None:
         super().__init__(server, server.heads)
         self._server = server
+        self._next = self._parked = self._begun = None
         self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
-        self._next: asyncio.Future[Request | Refused | None] | None = None  # here the task waits between requests
         self._responder: Responder | None = None  # of the handler that runs
         self._held: Request | None = None  # stands in line for its turn
         self._queue: deque[Request | Refused] = deque()
@@ -153,7 +150,7 @@ class Connection(Reading, asyncio.Protocol):
         waiter = self._next
         if waiter is None:
             self._task = self._server.loop.create_task(self._serve(request))
-        else:
+        elif request.head is None or not self._begin_at_once(request, waiter):
             self._next = None
             waiter.set_result(request)
 
@@ -214,41 +211,20 @@ class Connection(Reading, asyncio.Protocol):
                 if not responder.keep_alive or outlet.draining:
                     self._end(linger=bool(self._queue) or self._state != READY)
                 else:
-                    del item, responder  # an idle client keeps no body alive
+                    del responder
+                    item = None  # an idle client keeps no body alive
                     item = await (self._dequeue() if self._queue else self._wait())
             if isinstance(item, Refused) and not outlet.gone:
                 self._answer(item)
         finally:
+            self._give_up(asyncio.CancelledError())
             self._task = self._next = None
+            if isinstance(item, Request) and item.begun is not None:
+                item.begun.abandon(asyncio.CancelledError())
             if not outlet.gone:  # `refuse` or `on_crash` has failed, or the loop is being torn down
                 self.transport.abort()
             if self._lost:
                 server.leave(self)
-
-    def _wait(self) -> "asyncio.Future[Request | Refused | None]":
-        """Return the future that brings the next request, or None at the end."""
-        self._next = waiter = self._server.loop.create_future()
-        if self._outlet.gone:
-            waiter.set_result(None)
-        elif self._state == READY:
-            self.deadline = self._server.now + self._server.limits.keepalive_s
-        elif self._waits:
-            self._set_deadline()
-        return waiter
-
-    async def _dequeue(self) -> Request | Refused:
-        await asyncio.sleep(0)  # other clients have their turn
-        item = self._queue.popleft()
-        if isinstance(item, Request):
-            self._queued_bytes -= len(item.body)
-        if self._paused and not self._queue:
-            self._resume_reading()
-        return item
-
-    def _resume_reading(self) -> None:
-        self._paused = False
-        self.transport.resume_reading()
-        self._set_deadline()
 
     def _answer(self, verdict: Refused, request: Request | None = None) -> None:
         """Write an error as the connection's last reply."""
@@ -270,7 +246,7 @@ class Connection(Reading, asyncio.Protocol):
         if self._task is None or not self._task.cancelling():
             self._fail(request, responder, error)
             return
-        self._replace(request, responder, Refused(503, "shutting_down", "the server is shutting down: try again"))
+        self._replace(request, responder, _ending())
         raise error
 
     def _replace(self, request: Request, responder: Responder, verdict: Refused) -> None:
@@ -293,8 +269,11 @@ class Connection(Reading, asyncio.Protocol):
             return
         if cancel and self._task is not None and self._responder is not None and not self._responder.finished:
             self._task.cancel()
-        self._stop_reading()
-        self._outlet.stop()
+        try:
+            self._give_up(asyncio.CancelledError())
+        finally:
+            self._stop_reading()
+            self._outlet.stop()
 
     def _stop_reading(self) -> None:
         self._state = DEAF
@@ -346,12 +325,19 @@ class Connection(Reading, asyncio.Protocol):
 
     def expel(self) -> bool:
         """End at once; return whether a call was cut."""
+        if (request := self._give_up(asyncio.CancelledError(SHUTDOWN))) is not None:
+            self._answer(_ending(), request)
+            return True
         if self._task is None or self._responder is None:
             self._outlet.flush()
             self.transport.abort()
             return False
         self._task.cancel(SHUTDOWN)
         return True
+
+
+def _ending() -> Refused:
+    return Refused(503, "shutting_down", "the server is shutting down: try again")
 
 
 class Server(Sessions):
@@ -376,6 +362,7 @@ class Server(Sessions):
         self.handler = handler
         self.refuse = refuse
         self.on_crash = on_crash
+        self.at_once: AtOnce = never
         self.port = 0
 
     async def start(

@@ -42,6 +42,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     fields: dict[bytes, bytes] | None = None  # the first value of each name
     endpoints: "Endpoints | None" = None
     head: "Head | None" = None  # where this one has come before, so that what follows from it is known
+    begun: Any = None  # what was begun without a task, and is to be gone on with: see `direct`
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of the header with this lower-case name."""

@@ -50,6 +50,7 @@ class Serving:
         self.once = Idempotency(Replies(config.home, time_ns), config.server.idempotency_s)
         self.app = App(gateway, control_plane(self), self.once)
         self.server = Server(self.app, self.app.refuse, limits_of(config), on_crash=crashed, urgent=URGENT)
+        self.server.at_once = self.app.at_once
         self.certificate = _certificate(config)
 
     @property

@@ -1,0 +1,261 @@
+"""An ordinary call on its way without a task: sent, answered and settled by those who bring the request and the reply.
+
+A task, its future and two turns of the loop are a third of what such a call costs, and it needs them only where it has to
+wait: for room, for money, for a connection, for a second try. So `gateway.py` begins a call this way where it has not to, and
+here is what becomes of it: a whole answer is given out at once; whatever else has come, the line goes on with
+(`Gateway.go_on`), which knows every case. It decides nothing, and sees no bytes.
+
+Place in the line: beside `gateway.py`, as `flow.py` is for calls that have a task.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+
+from penstock.accounting import Accounting
+from penstock.call import Call, Caller, Ticket, Who
+from penstock.errors import UpstreamError
+from penstock.inflight import InFlight, LiveTry
+from penstock.meter import Meter
+from penstock.plugins import UNSENT, Prepared, Prepares
+from penstock.receipt import Settled
+from penstock.reply import Chunk, Opening
+from penstock.routing.router import Plan
+from penstock.target import Target
+
+P_contra = TypeVar("P_contra", contravariant=True)
+
+
+class Asker(Protocol):
+    """Whoever began a call this way."""
+
+    def answered(self, opening: Opening, chunk: Chunk) -> None:
+        """Take the whole answer; its chunk has the receipt."""
+        ...
+
+    def handed_over(self, call: "Direct") -> None:
+        """Have a task go on with the call: see `Gateway.go_on`."""
+        ...
+
+
+class Line(Protocol):
+    """What such a call needs of the gateway; `in_flight` counts the calls that have not ended."""
+
+    in_flight: int
+
+    def planned(self, call: Call, who: Who, caller: Caller) -> tuple[Call, Who, Plan]:
+        """Say who pays, what is pinned and where the call may go."""
+        ...
+
+    def settle(self, flight: InFlight[Any]) -> Settled:
+        """Close the call, once, and say how it ended."""
+        ...
+
+    def break_off(self, flight: InFlight[Any], error: BaseException) -> None:
+        """Settle a call that something ended; what is to be raised instead of that is raised here."""
+        ...
+
+    def closed(self) -> None:
+        """Hear that a call has ended."""
+        ...
+
+
+class Doors(Protocol):
+    """Where there may be room for a call: see `policy/admission.py`."""
+
+    def try_enter(self, who: Who, model: str, call: Call, now: float) -> Ticket | None:
+        """Take a place wherever a limit applies; None where it has to wait."""
+        ...
+
+    def undo(self, ticket: Ticket, now: float) -> None:
+        """Take back that a call entered."""
+        ...
+
+
+class Tries(Protocol[P_contra]):
+    """Who makes tries: see `execute.py`."""
+
+    def begin(self, call: P_contra, targets: tuple[Target, ...], now: float) -> LiveTry | None:
+        """Take the room of a first try; None where something stands in its way."""
+        ...
+
+    def until(self, targets: tuple[Target, ...], now: float, deadline: float) -> float:
+        """Say until when a first try may last."""
+        ...
+
+
+class Clocks(Protocol):
+    """What tells the time and names calls: see `gateway.Process`."""
+
+    @property
+    def ledger(self) -> "Names":
+        """What gives ids."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What gives the loop's seconds."""
+        ...
+
+    @property
+    def wall_ns(self) -> Callable[[], int]:
+        """What gives nanoseconds since the epoch."""
+        ...
+
+
+class Names(Protocol):
+    """What gives ids: see `ledger/ids.py`."""
+
+    @property
+    def new_id(self) -> Callable[[int], str]:
+        """Gives an id to a call that began at this wall time."""
+        ...
+
+
+class Steps(Struct, frozen=True):
+    """Who takes a call one step further each. Replies of the `sheltered` providers are read on when the caller hangs up."""
+
+    doors: Doors
+    accounts: Accounting
+    tries: Tries[InFlight[Any]]
+    clocks: Clocks
+    providers: Mapping[str, object]
+    sheltered: frozenset[str]
+
+
+class Direct:
+    """One call; a provider takes it for the future that waits for its reply.
+
+    `over` once it is answered, given up or gone on with elsewhere; `defect` is what should not have been raised.
+    """
+
+    __slots__ = ("_asker", "_clock", "_line", "defect", "flight", "over", "plan", "prepared")
+
+    def __init__(
+        self,
+        line: Line,
+        clock: Callable[[], float],
+        plan: Plan,
+        flight: InFlight[Any],
+        prepared: Prepared,
+        asker: Asker,
+    ) -> None:
+        self.plan = plan
+        self.flight = flight
+        self.prepared = prepared
+        self.over = False
+        self.defect: BaseException | None = None
+        self._line = line
+        self._clock = clock
+        self._asker = asker
+
+    def done(self) -> bool:
+        """Tell whether nobody waits here any more."""
+        return self.over
+
+    cancelled = done
+
+    def set_result(self, is_full: bool, /) -> None:  # noqa: ARG002, FBT001 - as a future has it
+        """Hear that the reply is there, or a part of it, or a fault."""
+        if self.over:
+            return
+        flight = self.flight
+        live = flight.tries[0]
+        try:
+            exchange = self.prepared.answer()
+            chunk = None if exchange is None else exchange.take()
+            if exchange is not None and chunk is not None:
+                meter = live.meter
+                meter.observe(chunk.events)
+                if meter.ended and meter.begun and meter.error is None:
+                    live.exchange, live.first_at, flight.waiting = exchange, self._clock(), False
+                    chunk = Chunk(chunk.events, chunk.raw, self._line.settle(flight))
+                    self.over = True
+                    opening = Opening(
+                        flight.id, live.target.id, exchange.lane, 1, (), exchange.status, exchange.headers
+                    )
+                    self._asker.answered(opening, chunk)
+                    return
+        except UpstreamError:
+            pass  # the line reads it once more, and knows what to do
+        except BaseException as error:
+            self.defect = error
+            self._hand_over(live)
+            raise
+        self._hand_over(live)
+
+    def abandon(self, why: asyncio.CancelledError) -> None:
+        """Give the call up: its client is gone, or the process ends."""
+        if not self.over:
+            self.over = True
+            flight = self.flight
+            self.prepared.abandon(why)
+            flight.tries[0].sent = UNSENT not in why.args
+            self._line.break_off(flight, why)
+
+    def _hand_over(self, live: LiveTry) -> None:
+        live.exchange, live.first_at, live.meter = None, None, Meter()
+        self._asker.handed_over(self)
+
+
+class Directs:
+    """Begins the calls of one configuration that nothing stands in the way of."""
+
+    def __init__(self, line: Line, steps: Steps, within_s: float) -> None:
+        """`within_s` seconds are the time for a call that has none of its own."""
+        self._line = line
+        self._doors, self._accounts, self._tries = steps.doors, steps.accounts, steps.tries
+        self._clock, self._wall_ns, self._new_id = steps.clocks.clock, steps.clocks.wall_ns, steps.clocks.ledger.new_id
+        self._within_s = within_s
+        able = {name: one for name, one in steps.providers.items() if isinstance(one, Prepares)}
+        self._prepare = {name: one.prepare for name, one in able.items() if name not in steps.sheltered}
+
+    def begin(self, call: Call, who: Who, caller: Caller, asker: Asker) -> Direct | None:
+        """Take a call through every step up to its provider; None, and nothing is left of it, where one has more to do.
+
+        The steps and their order are those of `Gateway.begin`; what one of them raises it will raise there as well.
+        """
+        line, accounts, tries = self._line, self._accounts, self._tries
+        now_ns, now = self._wall_ns(), self._clock()
+        call, who, plan = line.planned(call, who, caller)
+        options, targets = plan.options, plan.targets
+        prepare = self._prepare.get(targets[0].provider)
+        if (
+            prepare is None
+            or options.cache_s is not None
+            or options.stale_s is not None
+            or not plan.surely_serves(call)
+        ):
+            return None
+        prepared = prepare(call, targets[0])
+        ticket = None if prepared is None else self._doors.try_enter(who, plan.model, call, now)
+        if prepared is None or ticket is None:
+            return None
+        flight: InFlight[Any] = InFlight(self._new_id(now_ns), now_ns, now, call, who)
+        flight.deadline, flight.ticket = now + caller.within(self._within_s), ticket
+        line.in_flight += 1
+        try:
+            if accounts.reserve(flight, plan) and tries.begin(flight, targets, now) is not None:
+                accounts.intend(flight, targets[0])
+                flight.plan, flight.baseline = targets, plan.baseline
+        except BaseException:
+            self._undo(flight, now)
+            raise
+        if not flight.intended:
+            self._undo(flight, now)
+            return None
+        direct = Direct(line, self._clock, plan, flight, prepared, asker)
+        if not prepared.leave(tries.until(targets, now, flight.deadline), direct):
+            asker.handed_over(direct)
+        return direct
+
+    def _undo(self, flight: InFlight[Any], now: float) -> None:
+        """Leave everything as it was before the call came."""
+        for live in flight.tries:
+            live.end("cancelled", now)
+        self._accounts.give_back(flight)
+        if flight.ticket is not None:
+            self._doors.undo(flight.ticket, now)
+        self._line.closed()

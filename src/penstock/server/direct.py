@@ -1,0 +1,152 @@
+"""How a request is answered without its connection's task: what connection and handler say to each other meanwhile.
+
+The handler is asked at once (`AtOnce`), as the request arrives. If it takes it, the connection waits for its `reply`, or for
+the word that its task has to `go_on` with what was begun; and tells it if the client hangs up. The task sleeps through all
+of it. Place in the line: between `reading.py` and `http11.py`, which owns the socket.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from penstock.server.outlet import Clock, Outlet
+from penstock.server.reading import READY, Reading
+from penstock.server.request import Refused, Request
+
+
+class Client(Protocol):
+    """The connection of such a request."""
+
+    def reply(self, lines: bytes, body: bytes) -> None:
+        """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
+
+    def go_on(self, request: Request) -> None:
+        """Have the task handle the request, which was `begun`. Once, instead of `reply`."""
+
+
+class Begun(Protocol):
+    """Such a request while it lasts."""
+
+    @property
+    def request(self) -> Request:
+        """What was asked."""
+
+    def abandon(self, why: asyncio.CancelledError) -> None:
+        """Give it up: its client is gone, or the server ends. Nothing happens to one that is over, or gone on with."""
+
+
+AtOnce = Callable[[Request, Client], Begun | None]
+"""Begins to answer a request; None where it is for the task, which handles it from the start."""
+
+
+def never(_request: Request, _client: Client) -> None:
+    """Leave every request to the task."""
+
+
+class Host(Clock, Protocol):
+    """The server of a connection; `at_once` is asked first."""
+
+    at_once: AtOnce
+
+
+class Direct(Reading):
+    """A connection between two requests, and while one is answered without its task."""
+
+    __slots__ = ("_begun", "_next", "_outlet", "_parked", "_queue", "_queued_bytes", "_server", "transport")
+
+    transport: asyncio.Transport
+    _outlet: Outlet
+    _queue: deque[Request | Refused]
+    _queued_bytes: int
+    _next: "asyncio.Future[Request | Refused | None] | None"  # here the task waits between requests
+    _parked: "asyncio.Future[Request | Refused | None] | None"  # and here while something is answered without it
+    _begun: Begun | None
+    _server: Host
+
+    def _begin_at_once(self, request: Request, waiter: "asyncio.Future[Request | Refused | None]") -> bool:
+        """Begin to answer a request whose head has come before; False if it is for the task, that is `waiter`."""
+        server = self._server
+        self._next, self._parked = None, waiter
+        server.in_flight += 1
+        try:
+            begun = server.at_once(request, self)
+        except Exception:  # noqa: BLE001 - the last resort: the task will meet it again, and knows what to answer
+            begun = None
+        if begun is None:
+            self._unpark()
+            return False
+        if not waiter.done():  # else it is gone on with already
+            self._begun = begun
+        return True
+
+    def reply(self, lines: bytes, body: bytes) -> None:
+        """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
+        server, outlet = self._server, self._outlet
+        ending = b"connection: close\r\n" if outlet.draining else b""
+        outlet.write(b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b" % (lines, ending, len(body), body))
+        self._unpark()
+        if outlet.draining:
+            self._end(linger=bool(self._queue) or self._state != READY)
+        elif self._queue:
+            self._wake(self._pop())
+        elif self._state == READY:
+            self.deadline = server.now + server.limits.keepalive_s
+        elif self._waits:
+            self._set_deadline()
+
+    def go_on(self, request: Request) -> None:
+        """Have the task handle the request, which was `begun`. Once, instead of `reply`."""
+        self._unpark()
+        self._wake(request)
+
+    def _unpark(self) -> None:
+        self._next, self._parked, self._begun = self._parked, None, None
+        self._server.in_flight -= 1
+
+    def _wake(self, item: Request | Refused) -> None:
+        waiter, self._next = self._next, None
+        if waiter is not None:
+            waiter.set_result(item)
+
+    def _give_up(self, why: asyncio.CancelledError) -> Request | None:
+        """Give up what is answered without the task, and say what that was."""
+        begun = self._begun
+        if begun is None:
+            return None
+        self._unpark()
+        begun.abandon(why)
+        return begun.request
+
+    def _wait(self) -> "asyncio.Future[Request | Refused | None]":
+        """Return the future that brings the next request, or None at the end."""
+        self._next = waiter = self._server.loop.create_future()
+        if self._outlet.gone:
+            waiter.set_result(None)
+        elif self._state == READY:
+            self.deadline = self._server.now + self._server.limits.keepalive_s
+        elif self._waits:
+            self._set_deadline()
+        return waiter
+
+    async def _dequeue(self) -> Request | Refused:
+        await asyncio.sleep(0)  # other clients have their turn
+        return self._pop()
+
+    def _pop(self) -> Request | Refused:
+        item = self._queue.popleft()
+        if isinstance(item, Request):
+            self._queued_bytes -= len(item.body)
+        if self._paused and not self._queue:
+            self._resume_reading()
+        return item
+
+    def _resume_reading(self) -> None:
+        self._paused = False
+        self.transport.resume_reading()
+        self._set_deadline()
+
+    @abstractmethod
+    def _end(self, *, linger: bool) -> None:
+        """Close after what was written."""

@@ -1,0 +1,366 @@
+"""A call without a task: begun only where nothing stands in its way, and however it goes on it ends as any other does."""
+
+import asyncio
+
+import pytest
+from tests.test_gateway import (
+    CONFIG,
+    WEB,
+    WHOLE,
+    FullDisk,
+    Played,
+    PlayedExchange,
+    ask,
+    jumping,
+    world,
+)
+
+from penstock.call import Caller, Who
+from penstock.errors import (
+    SHUTDOWN,
+    DeadlineExceeded,
+    Internal,
+    Overloaded,
+    PenstockError,
+    UpstreamFailed,
+    UpstreamGarbled,
+    UpstreamTimeout,
+)
+from penstock.plugins import UNSENT
+from penstock.receipt import Settled
+
+CALL = ask("solo", stream=False)
+CALL_BEHIND = ask("fast", stream=False)
+EMPTY: tuple[()] = ()
+ALIKE = (
+    *(
+        "dialect",
+        "model",
+        "status",
+        "http_status",
+        "streamed",
+        "key_id",
+        "team",
+        "feature",
+        "user",
+        "session",
+        "target",
+    ),
+    *("error", "error_origin", "finish_reason", "usage", "cost_nano_usd", "cost_status", "lane", "cache", "dropped"),
+    *("config_hash", "cache_saved_nano_usd", "routing_saved_nano_usd"),
+)
+
+
+class Exchange(PlayedExchange):
+    """A reply that is there."""
+
+    def take(self):
+        piece = self.pieces.pop(0) if self.pieces else None
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+
+class Ready(Played):
+    """A provider that a call can be sent to at once; the test says when, and what, it answers."""
+
+    def __init__(self, *replies, free=True):
+        super().__init__(*replies)
+        self.free = free
+        self.sent = []
+
+    def prepare(self, call, target):
+        if not self.free:
+            return None
+        self.sent.append(Sent(self, call, target))
+        return self.sent[-1]
+
+
+class Sent:
+    leaves = True
+
+    def __init__(self, provider, call, target):
+        self.provider, self.call, self.target = provider, call, target
+        self.whole = self.instead = self.abandoned = None
+
+    def leave(self, deadline, waiter):
+        self.deadline, self.waiter = deadline, waiter
+        self.provider.before()
+        return self.leaves
+
+    def answer(self):
+        return None if self.whole is None else Exchange(self.whole, "chat")
+
+    async def arrived(self):
+        if isinstance(self.instead, BaseException):
+            raise self.instead
+        if self.instead is not None:
+            return PlayedExchange(self.instead, "chat")
+        return (
+            Exchange(self.whole, "chat")
+            if self.whole is not None
+            else await self.provider.send(self.call, self.target, self.deadline)
+        )
+
+    def abandon(self, why):
+        self.abandoned = why
+
+    def come(self, whole=None, instead=None):
+        """Have something come of it."""
+        self.whole, self.instead = whole, instead
+        self.waiter.set_result(False)
+
+
+class Asker:
+    """Whoever began a call, and what it heard."""
+
+    def __init__(self, one):
+        self.one = one
+        self.answers, self.handed = [], []
+
+    def begin(self, call=CALL, who=WEB, caller=Caller()):  # noqa: B008 - frozen
+        direct = self.one.gateway.direct(call, who, caller, self)
+        if direct is not None:
+            self.one.taken.append(direct.flight.id)
+        return direct
+
+    def answered(self, opening, chunk):
+        assert chunk.receipt in self.one.journalled(), "it was given out before its receipt was kept"
+        self.answers.append((opening, chunk))
+
+    def handed_over(self, call):
+        self.handed.append(call)
+
+    async def finish(self):
+        """Go on with what was handed over; its chunks, or what was raised."""
+        (direct,) = self.handed
+        try:
+            flow = await self.one.gateway.go_on(direct)
+        except PenstockError as error:
+            return error
+        chunks = []
+        while (chunk := await flow.next()) is not None:
+            chunks.append(chunk)
+        flow.close()
+        return flow.opening, chunks
+
+
+def alike(receipt):
+    return {name: getattr(receipt, name) for name in ALIKE}
+
+
+@jumping
+async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any_other_call(tmp_path):
+    provider = Ready(WHOLE, WHOLE)
+    async with world(tmp_path, a=provider) as one:
+        opening, (chunk,), _ = await one.take(CALL)
+        asker = Asker(one)
+        direct = asker.begin()
+        assert one.held()[0] > 0
+        assert len(one.open_intents()) == 1, "the provider is asked after the intent is kept"
+        provider.sent[0].come(WHOLE)
+        ((told, mine),) = asker.answers
+        assert (mine.events, mine.raw) == (chunk.events, chunk.raw)
+        assert (told.target, told.lane, told.tries, told.status, told.headers, told.cache) == (
+            *(opening.target, opening.lane, opening.tries, opening.status, opening.headers, opening.cache),
+        )
+        assert told.call_id == direct.flight.id
+        assert isinstance(mine.settled, Settled)
+        first, second = one.receipts()
+        assert alike(first) == alike(second)
+        assert [try_.usage for try_ in first.tries] == [try_.usage for try_ in second.tries]
+        assert direct.done()
+        provider.sent[0].waiter.set_result(False)  # once more changes nothing
+        assert len(asker.answers) == 1
+        assert asker.handed == []
+        one.check()
+
+
+SHARED = CONFIG + '[models.kept]\ntargets = ["a/one"]\ncache_s = 60\n[models.old]\ntargets = ["a/one"]\nstale_s = 60\n'
+
+
+@pytest.mark.parametrize(
+    ("model", "who", "free"),
+    [
+        ("solo", WEB, False),  # no connection
+        ("kept", WEB, True),  # may be answered from the cache
+        ("old", WEB, True),
+        ("small", WEB, True),  # whose window may be too small
+        ("solo", Who(team="web", feature="dear"), True),  # whose budget is far too small
+        ("free", WEB, True),  # of a provider that cannot be asked this way
+    ],
+)
+@jumping
+async def test_what_has_to_wait_or_be_looked_at_is_not_begun_and_leaves_nothing(tmp_path, model, who, free):
+    provider = Ready(free=free)
+    async with world(tmp_path, config=SHARED, a=provider, gratis=Played()) as one:
+        call = ask(model, "Hi there" * (4000 if model == "small" else 1), stream=False)
+        assert Asker(one).begin(call, who) is None
+        assert one.intents() == []
+        one.check()
+
+
+@jumping
+async def test_a_team_whose_room_is_taken_has_the_next_call_wait_in_the_line(tmp_path):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        first, second = Asker(one), Asker(one)
+        single = Who(team="single")
+        begun = first.begin(who=single)
+        assert second.begin(who=single) is None
+        assert one.inside()["single"] == 1
+        provider.sent[0].come(WHOLE)
+        assert begun.over
+        assert one.inside()["single"] == 0
+        one.check()
+
+
+@jumping
+async def test_a_target_that_is_left_alone_is_not_begun_with(tmp_path):
+    provider = Ready(*[UpstreamFailed("a/one: down")] * 5)
+    async with world(tmp_path, a=provider) as one:
+        for _ in range(5):
+            await one.take(CALL)
+        assert Asker(one).begin() is None
+        one.check()
+
+
+@jumping
+async def test_where_the_journal_takes_no_more_nothing_is_sent_and_nothing_stays_held(tmp_path):
+    provider, disk = Ready(), FullDisk()
+    async with world(tmp_path, disk=disk.disk, a=provider) as one:
+        disk.full = True
+        with pytest.raises(Overloaded):
+            Asker(one).begin()
+        assert not hasattr(provider.sent[0], "waiter")
+        disk.full = False
+        one.check()
+
+
+@pytest.mark.parametrize("error", [UpstreamFailed("a/one: down", status=500), UpstreamGarbled("a/one: nonsense")])
+@jumping
+async def test_what_fails_goes_on_at_the_next_target_as_in_any_other_call(tmp_path, error):
+    provider, other = Ready(), Played(WHOLE)
+    async with world(tmp_path, a=provider, b=other) as one:
+        asker = Asker(one)
+        asker.begin(CALL_BEHIND)
+        provider.sent[0].come(instead=error)
+        assert asker.answers == []
+        opening, chunks = await asker.finish()
+        assert (opening.target, opening.tries) == ("b/two", 2)
+        assert chunks[-1].receipt == one.receipt
+        assert [(one_try.status, one_try.target) for one_try in one.receipt.tries] == [
+            ("error", "a/one"),
+            ("ok", "b/two"),
+        ]
+        one.check()
+
+
+@jumping
+async def test_an_answer_that_makes_no_sense_is_read_again_by_the_line(tmp_path):
+    provider, other = Ready(), Played(WHOLE)
+    async with world(tmp_path, a=provider, b=other) as one:
+        asker = Asker(one)
+        asker.begin(CALL_BEHIND)
+        provider.sent[0].come((UpstreamGarbled("a/one: nonsense"),))
+        opening, _ = await asker.finish()
+        assert opening.target == "b/two"
+        one.check()
+
+
+@jumping
+async def test_a_stream_that_nobody_asked_for_is_for_the_line(tmp_path):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        asker = Asker(one)
+        asker.begin()
+        provider.sent[0].come(instead=(WHOLE[0],))
+        opening, chunks = await asker.finish()
+        assert opening.target == "a/one"
+        assert chunks[-1].receipt == one.receipt
+        one.check()
+
+
+@jumping
+async def test_the_only_targets_error_is_raised_with_the_calls_number(tmp_path):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        asker = Asker(one)
+        asker.begin()
+        provider.sent[0].come(instead=UpstreamFailed("a/one: down", status=500))
+        error = await asker.finish()
+        assert isinstance(error, UpstreamFailed)
+        assert (error.call_id, one.receipt.status, one.receipt.error) == (one.receipt.id, "error", error.code)
+        one.check()
+
+
+@jumping
+async def test_a_request_that_could_not_leave_after_all_is_sent_by_the_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sent, "leaves", False)
+    provider = Ready(WHOLE)
+    async with world(tmp_path, a=provider) as one:
+        asker = Asker(one)
+        asker.begin()
+        opening, _ = await asker.finish()
+        assert (opening.target, opening.tries) == ("a/one", 1)
+        one.check()
+
+
+@pytest.mark.parametrize("targets", ["solo", "fast"])
+@jumping
+async def test_a_deadline_that_passes_is_the_deadlines_and_a_silence_before_it_the_targets(tmp_path, targets):
+    """With another target behind it a provider gets the time that it may take to its first content, and no more."""
+    provider, other = Ready(), Played(WHOLE)
+    config = CONFIG.replace("retries = 0", "retries = 0\nfirst_byte_s = 2\nidle_s = 3", 1)
+    async with world(tmp_path, config=config, a=provider, b=other) as one:
+        asker, now = Asker(one), asyncio.get_running_loop().time()
+        asker.begin(ask(targets, stream=False))
+        until = provider.sent[0].deadline
+        assert until == pytest.approx(now + (5 if targets == "fast" else one.config.server.deadline_s), abs=0.1)
+        await asyncio.sleep(until - now)
+        provider.sent[0].come(instead=DeadlineExceeded("a/one had not finished"))
+        came = await asker.finish()
+        if targets == "fast":
+            assert came[0].target == "b/two"
+            assert one.receipt.tries[0].error == UpstreamTimeout.code
+        else:
+            assert isinstance(came, DeadlineExceeded)
+        one.check()
+
+
+@pytest.mark.parametrize("unsent", [False, True])
+@pytest.mark.parametrize("why", [EMPTY, (SHUTDOWN,)])
+@pytest.mark.parametrize("handed", [False, True])
+@jumping
+async def test_a_call_that_is_given_up_is_settled_once_whenever_that_is(tmp_path, unsent, why, handed):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        asker = Asker(one)
+        direct = asker.begin()
+        if handed:
+            provider.sent[0].come(instead=UpstreamFailed("a/one: down"))
+        direct.abandon(asyncio.CancelledError(*why, *((UNSENT,) if unsent else ())))
+        assert provider.sent[0].abandoned is not None
+        assert one.receipt.status == "cancelled"
+        assert one.receipt.error == ("overloaded" if why else "client_closed")
+        assert (one.receipt.cost_nano_usd == 0) is unsent
+        direct.abandon(asyncio.CancelledError())
+        provider.sent[0].waiter.set_result(False)
+        assert asker.answers == []
+        one.check()
+
+
+@jumping
+async def test_a_defect_is_logged_and_settled_and_says_no_more_than_that(tmp_path, monkeypatch, caplog):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        asker = Asker(one)
+        asker.begin()
+        with pytest.raises(ZeroDivisionError):
+            provider.sent[0].come((ZeroDivisionError("secret"),))
+        error = await asker.finish()
+        assert isinstance(error, Internal)
+        assert "secret" not in error.message
+        assert "failed" in caplog.text
+        assert one.receipt.status == "error"
+        one.check()
