@@ -124,9 +124,9 @@ class Asker:
             self.one.taken.append(direct.flight.id)
         return direct
 
-    def answered(self, opening, chunk):
-        assert chunk.receipt in self.one.journalled(), "it was given out before its receipt was kept"
-        self.answers.append((opening, chunk))
+    def answered(self, call, exchange, body, settled):
+        assert settled.receipt in self.one.journalled(), "it was given out before its receipt was kept"
+        self.answers.append((call, exchange, body, settled))
 
     def handed_over(self, call):
         self.handed.append(call)
@@ -159,13 +159,11 @@ async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any
         assert one.held()[0] > 0
         assert len(one.open_intents()) == 1, "the provider is asked after the intent is kept"
         provider.sent[0].come(WHOLE)
-        ((told, mine),) = asker.answers
-        assert (mine.events, mine.raw) == (chunk.events, chunk.raw)
-        assert (told.target, told.lane, told.tries, told.status, told.headers, told.cache) == (
-            *(opening.target, opening.lane, opening.tries, opening.status, opening.headers, opening.cache),
-        )
-        assert told.call_id == direct.flight.id
-        assert isinstance(mine.settled, Settled)
+        ((call, exchange, body, settled),) = asker.answers
+        assert call is direct
+        assert body == chunk.raw
+        assert (exchange.lane, exchange.status, exchange.headers) == (opening.lane, opening.status, opening.headers)
+        assert isinstance(settled, Settled)
         first, second = one.receipts()
         assert alike(first) == alike(second)
         assert [try_.usage for try_ in first.tries] == [try_.usage for try_ in second.tries]

@@ -100,7 +100,8 @@ WHOLE = (Started(id="x"), Finished("stop"), UsageReported(Usage(1, 2), "flex"), 
 
 
 def seen(meter):
-    values = {name: getattr(meter, name) for name in Meter.__slots__}
+    state = [name for name, value in vars(Meter).items() if not (name.startswith("__") or callable(value))]
+    values = {name: getattr(meter, name) for name in (*state, *vars(meter))}
     return {**values, "error": str(meter.error), "usage": meter.usage, "kept": meter.kept}
 
 

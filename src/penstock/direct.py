@@ -19,9 +19,8 @@ from penstock.call import Call, Caller, Ticket, Who
 from penstock.errors import UpstreamError
 from penstock.inflight import InFlight, LiveTry
 from penstock.meter import Meter
-from penstock.plugins import UNSENT, Prepared, Prepares
+from penstock.plugins import UNSENT, Exchange, Prepared, Prepares
 from penstock.receipt import Settled
-from penstock.reply import Chunk, Opening
 from penstock.routing.router import Plan
 from penstock.target import Target
 
@@ -31,8 +30,8 @@ P_contra = TypeVar("P_contra", contravariant=True)
 class Asker(Protocol):
     """Whoever began a call this way."""
 
-    def answered(self, opening: Opening, chunk: Chunk) -> None:
-        """Take the whole answer; its chunk has the receipt."""
+    def answered(self, call: "Direct", exchange: Exchange, body: bytes | None, settled: Settled) -> None:
+        """Take the whole answer of an exchange, and how the call ended."""
         ...
 
     def handed_over(self, call: "Direct") -> None:
@@ -125,31 +124,22 @@ class Steps(Struct, frozen=True):
     sheltered: frozenset[str]
 
 
-class Direct:
+class Direct(Struct, eq=False):
     """One call; a provider takes it for the future that waits for its reply.
 
     `over` once it is answered, given up or gone on with elsewhere; `defect` is what should not have been raised.
     """
 
-    __slots__ = ("_asker", "_clock", "_line", "defect", "flight", "over", "plan", "prepared")
+    line: Line
+    clock: Callable[[], float]
+    plan: Plan
+    flight: InFlight[Any]
+    prepared: Prepared
+    asker: Asker
+    over: bool = False
+    defect: BaseException | None = None
 
-    def __init__(
-        self,
-        line: Line,
-        clock: Callable[[], float],
-        plan: Plan,
-        flight: InFlight[Any],
-        prepared: Prepared,
-        asker: Asker,
-    ) -> None:
-        self.plan = plan
-        self.flight = flight
-        self.prepared = prepared
-        self.over = False
-        self.defect: BaseException | None = None
-        self._line = line
-        self._clock = clock
-        self._asker = asker
+    __repr__ = object.__repr__
 
     def done(self) -> bool:
         """Tell whether nobody waits here any more."""
@@ -170,13 +160,10 @@ class Direct:
                 meter = live.meter
                 meter.observe(chunk.events)
                 if meter.ended and meter.begun and meter.error is None:
-                    live.exchange, live.first_at, flight.waiting = exchange, self._clock(), False
-                    chunk = Chunk(chunk.events, chunk.raw, self._line.settle(flight))
+                    live.exchange, live.first_at, flight.waiting = exchange, self.clock(), False
+                    settled = self.line.settle(flight)
                     self.over = True
-                    opening = Opening(
-                        flight.id, live.target.id, exchange.lane, 1, (), exchange.status, exchange.headers
-                    )
-                    self._asker.answered(opening, chunk)
+                    self.asker.answered(self, exchange, chunk.raw, settled)
                     return
         except UpstreamError:
             pass  # the line reads it once more, and knows what to do
@@ -193,11 +180,11 @@ class Direct:
             flight = self.flight
             self.prepared.abandon(why)
             flight.tries[0].sent = UNSENT not in why.args
-            self._line.break_off(flight, why)
+            self.line.break_off(flight, why)
 
     def _hand_over(self, live: LiveTry) -> None:
         live.exchange, live.first_at, live.meter = None, None, Meter()
-        self._asker.handed_over(self)
+        self.asker.handed_over(self)
 
 
 class Directs:

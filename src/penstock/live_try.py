@@ -68,9 +68,7 @@ class LiveTry:
     def end(self, status: TryStatus, now: float, error: PenstockError | None = None) -> None:
         """Close the try and whatever it still holds; only the first ending counts."""
         if self.status == "open":
-            self.status = status
-            self.ended = now
-            self.error = error
+            self.status, self.ended, self.error = status, now, error
             if self._slot is not None:
                 self._leave(self._slot, now, error)
         if self.exchange is not None and not self.closed:
@@ -79,25 +77,21 @@ class LiveTry:
 
     def _leave(self, slot: Slot, now: float, error: PenstockError | None) -> None:
         """Give the room at the target back, and say how the target did."""
-        usage = self.meter.usage
+        usage, after_s = self.meter.usage, None if error is None else error.retry_after_s
         out = self.meter.passed // BYTES_PER_TOKEN if usage is None else usage.output_tokens
         used = out if usage is None else out + usage.input_tokens
-        if error is None:
-            has_opened = slot.leave(now, "ok" if self.status == "ok" else "cancelled", out, used)
-        else:
-            has_opened = slot.leave(now, self._ending(now, error), out, used, error.retry_after_s)
-        if has_opened:
+        if slot.leave(now, "ok" if self.status == "ok" else self._ending(now, error), out, used, after_s):
             log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
         if self._freed is not None:
             self._freed()
 
-    def _ending(self, now: float, error: PenstockError) -> Ending:
+    def _ending(self, now: float, error: PenstockError | None) -> Ending:
         if self.status == "ok" or self.status == "cancelled":  # noqa: PLR1714 - narrower for the types
             return self.status
         if isinstance(error, DeadlineExceeded):
             silent = self.first_at is None and now - self.began >= SILENT_S
             return "timeout" if silent else "cancelled"
-        return _ending(error)
+        return "cancelled" if error is None else _ending(error)
 
     @property
     def billed(self) -> bool:

@@ -70,39 +70,21 @@ class Meter:
     limit     bytes that may pass until somebody has to look: the first time at once
     """
 
-    __slots__ = (
-        *(
-            "begun",
-            "beyond",
-            "counted",
-            "ended",
-            "error",
-            "finish",
-            "limit",
-            "passed",
-            "reported",
-            "start",
-            "text",
-            "tier",
-        ),
-        *("_at", "_full", "_into", "_out", "_since", "_told"),
-    )
-    error: PenstockError | None
-    finish: str | None
-    start: Started | None
-    tier: str | None
-    reported: Usage | None
-    text: list[str]
+    begun = ended = False
+    error: PenstockError | None = None
+    finish: str | None = None
+    start: Started | None = None
+    tier: str | None = None
+    reported: Usage | None = None
+    counted = passed = beyond = 0
+    limit = -1
+    _full = LOOSE  # so many pieces are too many
+    _into = _out = NEVER  # tokens that a report may say
+    _since = 0  # tokens of the text since the last report, as they were last counted
+    _told = _at = 0  # tokens that were counted in so many characters of the text
 
     def __init__(self) -> None:
-        self.begun = self.ended = False
-        self.error = self.finish = self.start = self.tier = self.reported = None
-        self.counted = self.passed = self.beyond = 0
-        self.limit, self.text = -1, []
-        self._full = LOOSE  # so many pieces are too many
-        self._into = self._out = NEVER  # tokens that a report may say
-        self._since = 0  # tokens of the text since the last report, as they were last counted
-        self._told = self._at = 0  # tokens that were counted in so many characters of the text
+        self.text: list[str] = []
 
     @property
     def kept(self) -> int:

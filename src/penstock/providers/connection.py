@@ -158,8 +158,16 @@ class Connection(asyncio.Protocol):
                     self._fill()
                 return
             self.short = None
-        sink = self.sink
+        sink, reply = self.sink, self.reply
         if sink is None:
+            if self._plain and reply is not None and not reply.first_byte_at and not self._interim:
+                known = self._known.get(data[: (at := data.find(HEAD_END) + 4)])
+                if known is not None and len(data) == at + known[1]:  # to parse it would tell nothing new
+                    self._known.useful, now = True, self._time()
+                    reply.status, reply.headers, reply.first_byte_at = OK, known[0], now
+                    reply.whole = reply.rest = data[at:]
+                    self._settle(reply, now)
+                    return
             self._received(data)
             return
         self.due = self._time() + self._idle_s
@@ -195,14 +203,6 @@ class Connection(asyncio.Protocol):
             return
         now = self._time()
         is_first = not reply.first_byte_at and not self._interim
-        if is_first and self._plain:
-            known = self._known.get(data[: (at := data.find(HEAD_END) + 4)])
-            if known is not None and len(data) == at + known[1]:  # to parse it would tell nothing new
-                self._known.useful = True
-                reply.status, reply.headers, reply.first_byte_at = OK, known[0], now
-                reply.whole = reply.rest = data[at:]
-                self._settle(reply, now)
-                return
         if not reply.first_byte_at:
             reply.first_byte_at = now
         self.due = now + self._idle_s

@@ -19,6 +19,8 @@ from penstock.event import Event
 from penstock.flow import Flow
 from penstock.gateway import Gateway
 from penstock.identity import OPEN_DOOR
+from penstock.plugins import Exchange
+from penstock.receipt import Settled
 from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
 from penstock.server.asgi import Application, call_asgi
@@ -36,6 +38,10 @@ from penstock.wire.registry import dialect
 JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain")
 
+_LINES: Final = (
+    b"content-type: application/json\r\nx-penstock-call: %b\r\nx-penstock-target: %b\r\n"
+    b"x-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n"
+)
 _ONE_TRY: Final = (b"x-penstock-tries", b"1")
 
 LONGEST_NAME, MOST_NAMES = 64, 40
@@ -247,19 +253,13 @@ class _Asked(Struct, eq=False):
     call: Call
     direct: Direct | None = None
 
-    def answered(self, opening: Opening, chunk: Chunk) -> None:
+    def answered(self, call: Direct, exchange: Exchange, body: bytes | None, settled: Settled) -> None:
         """Send the whole answer."""
-        settled, body = chunk.settled, chunk.raw
-        assert settled is not None, "a reply has a last chunk, with its receipt"
         assert body is not None, "on the verbatim lane there are the provider's bytes"
-        cost = settled.cost_nano_usd
-        lines = b"content-type: application/json\r\nx-penstock-call: %b\r\nx-penstock-target: %b\r\n" % (
-            opening.call_id.encode(),
-            opening.target.encode(),
-        )
-        lines += b"x-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n"
-        if opening.headers:
-            lines += b"".join([b"%b: %b\r\n" % header for header in opening.headers])
+        cost, flight = settled.cost_nano_usd, call.flight
+        lines = _LINES % (flight.id.encode(), flight.tries[0].target.id.encode())
+        if exchange.headers:
+            lines += b"".join([b"%b: %b\r\n" % header for header in exchange.headers])
         if cost is not None:
             lines += b"x-penstock-cost-usd: %b\r\n" % usd(cost).encode()
         self.client.reply(lines, body)
