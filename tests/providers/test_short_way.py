@@ -198,7 +198,8 @@ async def turn() -> None:
 
 
 def seen(meter: Meter) -> dict[str, object]:
-    values = {name: getattr(meter, name) for name in Meter.__slots__ if name != "_full"}
+    state = [name for name, value in vars(Meter).items() if not (name.startswith("__") or callable(value))]
+    values = {name: getattr(meter, name) for name in (*state, *vars(meter)) if name != "_full"}
     return {**values, "error": str(meter.error), "text": "".join(meter.text)}
 
 
