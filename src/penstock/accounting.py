@@ -194,13 +194,17 @@ class Accounting:
         into, out = input_tokens + TEMPLATE_TOKENS, plan.output_bound(call)
         return self._reservations.dearest(plan.targets, plan.ids, day, into, out)
 
-    def intend(self, flight: InFlight[Hold], target: Target) -> None:
-        """Write down that the call will be made, at this target first: from here on it cannot be lost."""
+    def intend(self, flight: InFlight[Hold], target: Target, *, soon: bool = False) -> None:
+        """Write down that the call will be made, at this target first: from here on it cannot be lost.
+
+        `soon`, for who hands its request to the outbox before anything else happens: together with what else this turn of the
+        loop has to write down, before the request goes out. Raises Overloaded.
+        """
         who, call = flight.who, flight.call
         self._ledger.intend(Intent(  # by position: see InFlight.close
             flight.id, flight.started_ns, call.dialect, call.model, call.stream, who.key_id, who.team, who.feature,
             who.user, who.session, target.id, flight.ceiling, self._books.config_hash,
-        ))  # fmt: skip
+        ), soon=soon)  # fmt: skip
         flight.intended = True
 
     def settle(self, flight: InFlight[Hold]) -> Settled:

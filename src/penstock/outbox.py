@@ -4,11 +4,21 @@ A write to a socket wakes whoever reads it, on another processor: with an idle r
 write, and a reader that is awake already costs nothing. So where many calls are under way, what they write waits for the end
 of the turn, which is never longer than the turn itself. Nothing is held back beyond it, and nothing is put in another order.
 
-Place in the line: below both ends of it, the clients' (`server/outlet.py`) and the providers' (`providers/connection.py`).
+What has to be on disk before any of that is written (`before`) is done first, once for the whole turn. Whoever writes to a
+socket without waiting for the end of the turn looks whether something is `due`, and has it done (`commit`). Where the record
+of a call cannot be written, its request is taken back (`refuse`).
+
+Place in the line: below both ends of it, the clients' (`server/outlet.py`) and the providers' (`providers/connection.py`),
+and below the ledger.
 """
 
 from asyncio import AbstractEventLoop
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol, Self
+
+from penstock.errors import PenstockError
+
+_NAME: Final = "penstock_outbox"
 
 
 class Sender(Protocol):
@@ -18,22 +28,88 @@ class Sender(Protocol):
         """Write it, unless that is of no more use. Does not raise."""
 
 
-class Outbox:
-    """Those who write at the end of this turn of the loop."""
+class Request(Sender, Protocol):
+    """Has the request of a call to write."""
 
-    __slots__ = ("_loop", "_senders")
+    def refuse(self, why: PenstockError) -> None:
+        """Note that it must not go out."""
+
+
+class Outbox:
+    """Those who write at the end of this turn of the loop. `due` is what has to be done before anybody writes.
+
+    `intent` names the call that was the last to ask for its intent to be written in this turn, until its request is here.
+    """
+
+    __slots__ = ("_loop", "_requests", "_scheduled", "_senders", "due", "intent")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
+        self.due: list[Callable[[], object]] = []
+        self.intent = ""
         self._loop = loop
         self._senders: list[Sender] = []
+        self._requests: dict[str, Request] = {}  # by the intent that has to be on disk before
+        self._scheduled = False
+
+    @classmethod
+    def of(cls, loop: AbstractEventLoop) -> Self:
+        """Give the loop's outbox. It lives in the loop's own namespace and ends with it, so no module holds state."""
+        found: Self | None = vars(loop).get(_NAME)
+        if found is None:
+            found = vars(loop)[_NAME] = cls(loop)
+        return found
 
     def add(self, sender: Sender) -> None:
         """Let somebody write at the end of this turn; once, until then."""
-        if not self._senders:
-            self._loop.call_soon(self._flush)
+        if not self._scheduled:
+            self._schedule()
         self._senders.append(sender)
 
+    def add_request(self, request: Request) -> None:
+        """Do as `add`; where the intent of its call is not on disk yet, it goes out with that or not at all."""
+        self.add(request)
+        if self.intent:
+            self._requests[self.intent] = request
+            self.intent = ""
+
+    def before(self, work: Callable[[], object]) -> None:
+        """Have something done before anybody writes, at the end of this turn or earlier."""
+        if not self._scheduled:
+            self._schedule()
+        self.due.append(work)
+
+    def refuse(self, intent: str, why: PenstockError) -> None:
+        """Take back the request of a call whose intent could not be written."""
+        request = self._requests.pop(intent, None)
+        if request is not None:
+            request.refuse(why)
+
+    def commit(self) -> None:
+        """Do now what has to be done before anybody writes."""
+        due = self.due
+        while due:
+            due[-1]()
+            due.pop()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        """Write. Whatever is raised on the way, those who have not written do so in the next turn."""
+        self._scheduled = False
         senders, self._senders = self._senders, []
-        for sender in senders:
-            sender.flush()
+        left = iter(senders)
+        try:
+            if self.due:
+                self.commit()
+            self._requests.clear()
+            self.intent = ""
+            for sender in left:
+                sender.flush()
+        finally:
+            rest = [*left]
+            if rest or self.due:
+                self._senders[:0] = rest
+                if not self._scheduled:
+                    self._schedule()

@@ -198,6 +198,7 @@ async def gateway_at(
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     await server.start("127.0.0.1", 0)
+    gateway.ledger.gather(server.outbox)
     try:
         yield site
         await site.quiet()

@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from ledger.journalling import append
 from penstock.ledger.journal import Disk, Journal
 from penstock.ledger.reading import CORRUPT, read, read_all, segments_of, writers
 from penstock.ledger.records import (
@@ -94,7 +95,7 @@ def test_writers_are_known_by_their_locks_and_by_their_segments(tmp_path, make):
     assert writers(tmp_path) == []
     journal = Journal(tmp_path, "018f-9", disk=Disk(), power=False, segment_bytes=300)
     for _ in range(9):
-        journal.append(INTENT, pack_intent(make.intent()))
+        append(journal, INTENT, pack_intent(make.intent()))
     (tmp_path / "018e-5.000003.log").touch()
     (tmp_path / "018e-6.000003.log.corrupt").touch()
     (tmp_path / "notes.txt").touch()

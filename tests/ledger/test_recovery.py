@@ -5,6 +5,7 @@ from subprocess import PIPE, Popen
 import msgspec
 import pytest
 
+from ledger.journalling import append
 from ledger.test_schema import wide
 from penstock.ledger import recovery
 from penstock.ledger.ids import id_bytes
@@ -37,9 +38,9 @@ def die(folder, values, writer="018f-7", segment_bytes=1 << 20):
     journal = Journal(folder, writer, disk=Disk(), power=False, segment_bytes=segment_bytes)
     for value in values:
         if hasattr(value, "hold_nano_usd"):
-            journal.append(INTENT, pack_intent(value))
+            append(journal, INTENT, pack_intent(value))
         else:
-            journal.append(RECEIPT, pack_receipt(value)[1])
+            append(journal, RECEIPT, pack_receipt(value)[1])
     journal.close(delete=False)
 
 
@@ -116,7 +117,7 @@ def test_more_receipts_than_fit_into_one_transaction_are_all_added(folder, store
 
 def test_the_living_are_left_alone_and_so_is_the_own_journal(folder, store, make):
     living = Journal(folder, "018f-8", disk=Disk(), power=False, segment_bytes=1 << 20)
-    living.append(INTENT, pack_intent(make.intent()))
+    append(living, INTENT, pack_intent(make.intent()))
     die(folder, [make.intent()], writer="018f-9")
     assert recover(folder, store, own="018f-9") == Recovery()
     assert recover(folder, store) == Recovery(journals=1, added=1, interrupted=1)
@@ -179,7 +180,7 @@ def test_a_journal_from_when_calls_were_wide_is_read_by_the_names_in_its_head(fo
         patch.setattr("penstock.ledger.journal.pack_head", lambda: form)
         journal = Journal(folder, "018f-7", disk=Disk(), power=False, segment_bytes=1 << 20)
         for receipt in receipts:
-            journal.append(RECEIPT, msgspec.msgpack.encode([*wide(receipt).values()]))
+            append(journal, RECEIPT, msgspec.msgpack.encode([*wide(receipt).values()]))
         journal.close(delete=False)
     assert recover(folder, store) == Recovery(journals=1, added=2)
     assert store.calls(Filter(EVER), 10) == receipts[::-1]

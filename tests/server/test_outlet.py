@@ -297,3 +297,38 @@ async def test_a_client_that_is_gone_gets_nothing_of_what_waits(busy):
     busy.outlet.write(b"far too late")
     await asyncio.sleep(0)
     assert busy.transport.written == []
+
+
+# -- with records that have to be on disk before --
+
+
+def recorded(held) -> list[str]:
+    """Have a record be due; give what is done, in order: that and writes."""
+    done: list[str] = []
+    held.server.in_flight = 1
+    held.transport.write = lambda data: done.append(data[:3].decode())
+    held.server.outbox.before(lambda: done.append("record"))
+    return done
+
+
+async def test_alone_too_a_reply_waits_for_what_has_to_be_on_disk_before(held):
+    recording = recorded(held)
+    held.outlet.write(b"one")
+    assert recording == []
+    await asyncio.sleep(0)
+    assert recording == ["record", "one"]
+
+
+async def test_much_does_not_wait_but_for_what_has_to_be_on_disk_before(held):
+    recording = recorded(held)
+    held.outlet.write(b"xxx")
+    held.outlet.write(b"x" * PENDING_BYTES)
+    assert recording == ["record", "xxx"]
+
+
+@pytest.mark.parametrize("end", ["close", "half_close", "reset"])
+async def test_before_the_end_what_is_due_is_done_even_if_nothing_is_left_to_write(held, end):
+    recording = recorded(held)
+    held.transport.get_extra_info = lambda _: SimpleNamespace(setsockopt=lambda *_: None)
+    getattr(held.outlet, end)()
+    assert recording == ["record"]

@@ -4,8 +4,8 @@ One writer is one process: `<home>/journal/<uuid7>-<pid>.lock`, locked for as lo
 `<uuid7>-<pid>.000001.log`, ... A lock that can be taken tells that its writer is dead. A forked child shares the lock,
 so a ledger is opened after the fork.
 
-`append` does one `write` to a file opened for appending. The kernel has the bytes when it returns: the death of the
-process, by whatever signal, loses nothing. Against the loss of power there is `sync()`, one fdatasync for everything
+`write` does one `write` of any number of records to a file opened for appending. The kernel has them when it returns: the
+death of the process, by whatever signal, loses nothing. Against the loss of power there is `sync()`, one fdatasync for everything
 written before it, which `Ledger` runs in a thread under the policy `power`; `written` and `synced` tell how far it is.
 
 Never knows SQL, and never decides what may be deleted: `Ledger` says which segments are done.
@@ -14,7 +14,7 @@ Never knows SQL, and never decides what may be deleted: `Ledger` says which segm
 import fcntl
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from threading import Lock
 
@@ -22,6 +22,8 @@ from msgspec import Struct
 
 from penstock.ledger.records import (
     HEAD,
+    INTENT,
+    RECEIPT,
     Seeds,
     frame,
     pack_head,
@@ -102,28 +104,52 @@ class Journal:
         """How many of them are safe from the loss of power as well; moves under the policy `power` only."""
         return self._synced
 
-    def append(self, kind: int, payload: bytes) -> None:
-        """Record an intent or a receipt. Raises `OSError` if that could not be done; then nothing of it is there."""
+    def write(self, intents: Collection[bytes], receipts: Collection[bytes]) -> list[OSError | None] | None:
+        """Record the payloads of these intents, then of these receipts, in one segment.
+
+        None where that was done; else for each of them why it could not be done, and then nothing of it is there.
+        """
         if self._end >= self._limit:
-            self._roll()
-        data = frame(kind, payload, self._seeds)
-        size, written = len(data), self._write(self._fd, data)
-        if written != size:
-            self._finish(data, written)
+            try:
+                self._roll()
+            except OSError as error:
+                return [error] * (len(intents) + len(receipts))
+        seeds = self._seeds
+        records = [frame(INTENT, payload, seeds) for payload in intents]
+        records += [frame(RECEIPT, payload, seeds) for payload in receipts]
+        return self._append(records)
+
+    def _append(self, records: list[bytes]) -> list[OSError | None] | None:
+        data = b"".join(records)
+        size, written = len(data), 0
+        try:
+            while written < size:
+                written += self._write(self._fd, data[written:])
+        except OSError as error:
+            return self._append_rest(records, written, error)
         self._end += size
         self._written += size
+        return None
 
-    def _finish(self, data: bytes, written: int) -> None:
-        """Write what a short write left over; if that fails, take its beginning back and raise."""
-        try:
-            while written < len(data):
-                written += self._write(self._fd, data[written:])
-        except OSError:
+    def _append_rest(self, records: list[bytes], written: int, error: OSError) -> list[OSError | None]:
+        """After a write that failed keep what is whole, take its last fragment back, and try the other records one by one."""
+        count = end = 0
+        while end + len(records[count]) <= written:
+            end += len(records[count])
+            count += 1
+        self._end += end
+        self._written += end
+        if written > end:
             try:
                 self._disk.truncate(self._fd, self._end)
             except OSError:
-                self._end += written  # the fragment stays where it is; readers skip it
-            raise
+                self._end += written - end  # the fragment stays where it is; readers skip it
+        if len(records) == 1:
+            return [error]
+        failed: list[OSError | None] = [None] * count
+        for record in records[count:]:
+            failed += self._append([record]) or [None]
+        return failed
 
     def _roll(self) -> None:
         """Begin a segment. If that fails while there is one, that one goes on beyond its size."""

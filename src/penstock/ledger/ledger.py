@@ -1,8 +1,7 @@
 """The ledger: every call that was let in leaves exactly one receipt here, however it or its process ended.
 
-In the line: `intend` before a provider is called, `settle` after, both into the journal (one write each); `flush`, which
-the gateway calls every few milliseconds, moves receipts from there into the store. Opening recovers what dead processes
-left behind. Reports and keys read `store`.
+In the line: `recording.py` is the request path; `flush`, which the gateway calls every few milliseconds, moves receipts from
+the journal into the store. Opening recovers what dead processes left behind. Reports and keys read `store`.
 
 What waits for the store is kept in memory, up to a bound; what comes beyond it is read back from the journal, so a store
 that is stuck costs disk, not memory. A receipt that the journal could not take (a full disk) waits in memory and goes
@@ -22,28 +21,21 @@ from typing import Literal
 
 from msgspec import Struct
 
-from penstock.errors import Internal, Overloaded
+from penstock.errors import Internal
 from penstock.ledger.background import Background
 from penstock.ledger.ids import Ids
 from penstock.ledger.journal import SEGMENT_BYTES, Disk, Journal, Segment
 from penstock.ledger.reading import read
-from penstock.ledger.records import INTENT, RECEIPT, Intent, pack_intent, pack_receipt, pack_row
+from penstock.ledger.recording import Place, Recording
+from penstock.ledger.records import Intent
 from penstock.ledger.recovery import Recovery, recover
 from penstock.ledger.rolling import Roller
 from penstock.ledger.rows import Row
 from penstock.ledger.store import FILE, Store, StoreBusy, checkpoint
-from penstock.receipt import Receipt, Settled
 
 _CHECKPOINT_ROWS = 8192
-_GROUP_COMMIT_S = 0.002
 _CLOSING_ROWS = 1024
 _RETRY_S = 0.005
-_RETRY_AFTER_S = 5.0
-
-Place = tuple[Segment, int]
-"""A segment of our own and an offset in it."""
-Late = tuple[str, Row, bytes]
-"""A receipt that the journal could not take: its id, its row and its record."""
 
 
 class LedgerSettings(Struct, frozen=True):
@@ -81,34 +73,23 @@ class LedgerState(Struct, frozen=True):
     trouble: str
 
 
-class Ledger:
+class Ledger(Recording):
     """See the module. `recovered` tells what opening found."""
 
     def __init__(self, store: Store, journal: Journal, settings: LedgerSettings, ids: Ids) -> None:
+        super().__init__(journal, settings.memory_rows, power=settings.sync == "power")
         self.store = store
         self.recovered = Recovery()
         self.new_id = ids.new
-        self._journal = journal
-        self._append = journal.append
         self._settings = settings
-        self._power = settings.sync == "power"
-        self._open: dict[str, Segment] = {}
-        self._pending: deque[Row] = deque()
-        self._late: deque[Late] = deque()
-        self._behind: Place | None = None
-        self._unread = 0
-        self._settled = 0
         self._flushed = 0
         self._since_checkpoint = 0
-        self._refused = self._dropped = self._unreadable = 0
-        self._trouble = ""
+        self._unreadable = 0
         self._safe = True
-        self._closed = False
         self._done: deque[Segment] = deque()
         self._tidying = Background("penstock-checkpoint", self._tidy)
         self._roller = Roller(store.path)
         self._rolling = Background("penstock-sums", self._roll)
-        self._syncing = Background("penstock-sync", self._sync, _GROUP_COMMIT_S)
 
     @classmethod
     def open(cls, home: Path, *, now_ns: int, settings: LedgerSettings = LedgerSettings()) -> "Ledger":  # noqa: B008 - frozen
@@ -154,86 +135,25 @@ class Ledger:
         self.recovered += found
         return found
 
-    # -- the request path --
-
-    def intend(self, intent: Intent) -> None:
-        """Record a call before it may cost anything. Raises `Overloaded` where that is not possible."""
-        if self._closed:
-            raise Overloaded("The ledger is closed: this process is ending.", retry_after_s=_RETRY_AFTER_S)
-        try:
-            self._append(INTENT, pack_intent(intent))
-        except OSError as error:
-            self._refused += 1
-            self._trouble = str(error)
-            raise Overloaded(
-                f"The ledger cannot be written: {error.strerror or error}.",
-                hint=f"Calls are refused until there is room in {self._journal.folder}.",
-                retry_after_s=_RETRY_AFTER_S,
-            ) from None
-        segment = self._journal.segments[-1]
-        segment.open += 1
-        self._open[intent.id] = segment
-        if self._power:
-            self._syncing.ask()
-
-    def settle(self, receipt: Receipt) -> None:
-        """Record how a call ended, once per call; a second receipt of the same id changes nothing. Never raises."""
-        self._settle(receipt.id, *pack_receipt(receipt))
-
-    def settle_row(self, row: Row, settled: Settled) -> None:
-        """Record the same as `settle`, of which the row is there already."""
-        payload = pack_row(row)
-        if payload:
-            self._settle(settled.id, row, payload)
-        else:
-            self.settle(settled.receipt)
-
-    def _settle(self, call_id: str, row: Row, payload: bytes) -> None:
-        try:
-            self._append(RECEIPT, payload)
-        except OSError as error:
-            self._settle_late((call_id, row, payload), error)
-            return
-        number, segment = self._settled + 1, self._journal.segments[-1]
-        self._settled = segment.last = number
-        began = self._open.pop(call_id, None)
-        if began is not None:
-            began.open -= 1
-            began.last = number
-        if self._behind is not None:
-            self._unread += 1
-        else:
-            self._pending.append(row)
-            if len(self._pending) >= self._settings.memory_rows:
-                self._behind = self._journal.place
-        if self._power:
-            self._syncing.ask()
-
-    def _settle_late(self, late: Late, error: OSError) -> None:
-        """Keep a receipt in memory; those of calls without an intent cost nothing, and are not kept without bound."""
-        self._trouble = str(error)
-        if late[0] in self._open or len(self._late) < self._settings.memory_rows:
-            self._late.append(late)
-        else:
-            self._dropped += 1
-
     # -- beside it --
 
     @property
     def backlog(self) -> int:
         """Receipts that are not in the store yet."""
+        self.commit()
         return len(self._pending) + self._unread + len(self._late)
 
     @property
     def open_intents(self) -> int:
         """Calls that were let in and have not ended."""
+        self.commit()
         return len(self._open)
 
     @property
     def state(self) -> LedgerState:
         """How the ledger is doing."""
         return LedgerState(
-            open_intents=len(self._open),
+            open_intents=self.open_intents,
             backlog=self.backlog,
             late=len(self._late),
             refused=self._refused,
@@ -249,6 +169,7 @@ class Ledger:
 
         Where the store is busy or broken nothing moves, `state` says why, and the journal keeps everything.
         """
+        self.commit()
         try:
             if self._late:
                 self._flush_late(max_rows)
@@ -269,7 +190,8 @@ class Ledger:
         late = self._late
         while late:
             before = len(late)
-            self._settle(*late.popleft())
+            self._settle(late.popleft())
+            self.commit()
             if len(late) == before:  # it came back: the journal has no room yet, but perhaps the store
                 break
         if not late:
@@ -352,23 +274,14 @@ class Ledger:
         except (Internal, OSError, StoreBusy) as error:
             self._trouble = str(error)
 
-    def _sync(self) -> None:
-        try:
-            self._journal.sync()
-        except OSError as error:
-            self._trouble = str(error)
-
-    def sync(self) -> None:
-        """Wait until everything recorded so far is safe from the loss of power. Raises `OSError`."""
-        self._journal.sync()
-
     def close(self, wait_s: float = 5.0) -> None:
         """Move everything into the store and delete the own journal.
 
         Where that is not possible within `wait_s`, or calls are still open, the journal stays, and the next ledger that
         opens here recovers it; so it does with a receipt that comes after all.
         """
-        self._closed = True
+        self.commit()
+        self._outbox, self._closed = None, True
         self._syncing.close()
         if self._power:
             self._sync()

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, Self, TypeVar
 
 import msgspec
 
+from penstock.errors import PenstockError
 from penstock.outbox import Outbox
 from penstock.plugins import UNSENT, Waiter
 
@@ -52,19 +53,22 @@ class Fault(Exception):
     """An exchange that did not come to its end.
 
     `sent`: the request may have reached the upstream. `reused`: a kept-alive connection ended before any byte of the reply,
-    which happens when the server closes it while the request is on its way.
+    which happens when the server closes it while the request is on its way. `why`: what kept us from sending the request.
     """
 
-    def __init__(self, kind: FaultKind, detail: str, *, sent: bool, reused: bool = False) -> None:
+    def __init__(
+        self, kind: FaultKind, detail: str, *, sent: bool, reused: bool = False, why: PenstockError | None = None
+    ) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind: FaultKind = kind
         self.detail = detail
         self.sent = sent
         self.reused = reused
+        self.why = why
 
     def copy(self) -> Self:
         """Give the same fault, to be raised: one that is kept must not gather tracebacks, which hold whole frames."""
-        return type(self)(self.kind, self.detail, sent=self.sent, reused=self.reused)
+        return type(self)(self.kind, self.detail, sent=self.sent, reused=self.reused, why=self.why)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -250,22 +254,44 @@ class _Outgoing(msgspec.Struct, eq=False):
     reply: Reply
     request: bytes
     write: Callable[[bytes], None]
+    why: PenstockError | None = None  # it must not go out
 
     def flush(self) -> None:
         """Write it, unless nobody awaits its reply any more."""
         reply, waiter = self.reply, self.reply.waiter
         if reply.connection is not None and not (waiter is not None and waiter.cancelled()):
+            if self.why is not None:
+                self._take_back(reply.connection, self.why)
+                return
             reply.unsent = False
             self.write(self.request)
 
+    def refuse(self, why: PenstockError) -> None:
+        """Note that it must not go out: whoever awaits its reply is told why, at the end of this turn as well."""
+        self.why = why
+
+    def _take_back(self, connection: Source, why: PenstockError) -> None:
+        reply = self.reply
+        waiter, reply.waiter = reply.waiter, None  # it is told after the fault is there
+        connection.fail("aborted", why.message)
+        reply.fault = Fault("aborted", why.message, sent=False, why=why)
+        reply.waiter = waiter
+        reply.wake()
+
 
 def depart(reply: Reply, request: bytes, write: Callable[[bytes], None], outbox: Outbox | None) -> Reply:
-    """Write the request of this reply; with an `outbox` at the end of this turn of the loop, together with others."""
+    """Write the request of this reply; with an `outbox` at the end of this turn of the loop, together with others.
+
+    So it is without one where something has to be on disk before.
+    """
     if outbox is None:
-        write(request)
-    else:
-        reply.unsent = True
-        outbox.add(_Outgoing(reply, request, write))
+        assert reply.connection is not None, "a reply that is about to be asked for has its connection"
+        outbox = Outbox.of(reply.connection.loop)
+        if not outbox.due:
+            write(request)
+            return reply
+    reply.unsent = True
+    outbox.add_request(_Outgoing(reply, request, write))
     return reply
 
 

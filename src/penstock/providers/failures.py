@@ -65,6 +65,8 @@ def spelled_out(body: bytes) -> str:
 
 def failure(fault: Fault, target: str) -> PenstockError:
     """Say what a failed connection means for the line."""
+    if fault.why is not None:
+        return fault.why
     error = _classified(fault, target)
     error.worked = fault.sent and not fault.reused
     return error

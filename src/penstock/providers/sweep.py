@@ -33,7 +33,7 @@ class Sweep:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.time = loop.time
-        self.outbox = Outbox(loop)
+        self.outbox = Outbox.of(loop)
         self.slow = True  # or without a timer
         self._loop = loop
         self._pools: set[Swept] = set()

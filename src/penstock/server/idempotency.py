@@ -22,6 +22,7 @@ from msgspec import msgpack
 from penstock.call import Who
 from penstock.errors import SHUTDOWN, CallerError, ClientClosed, DeadlineExceeded, InvalidRequest, PenstockError
 from penstock.ledger.idempotency import BODY_BYTES, RENEW_S, Found, KeptReply, Replies
+from penstock.outbox import Outbox
 from penstock.server.request import Header, Request
 from penstock.server.responder import Responder
 
@@ -270,7 +271,8 @@ class Idempotency:
             await asyncio.sleep(POLL_S)
 
     async def _settle(self, running: _Running, reply: KeptReply | None) -> None:
-        """Keep the reply; without one, let whoever asks again make an attempt of its own."""
+        """Keep the reply, after its receipt; without one, let whoever asks again make an attempt of its own."""
+        Outbox.of(asyncio.get_running_loop()).commit()
         try:
             if reply is None:
                 await self._in_thread(self._replies.release, running.key)

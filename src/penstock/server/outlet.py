@@ -19,7 +19,7 @@ PENDING_BYTES: Final = 65_536
 class Clock(Protocol):
     """What a connection needs of the server: its limits, its loop, and the time, which may be one sweep old.
 
-    With more than one request `in_flight`, what is written goes to the `outbox`.
+    With more than one request `in_flight`, or where something has to be on disk before, what is written goes to the `outbox`.
     """
 
     limits: Limits
@@ -66,14 +66,18 @@ class Outlet:
             if len(self._pending) > PENDING_BYTES:
                 self.flush()
         elif not self.gone:
-            if self._clock.in_flight > 1:
+            clock = self._clock
+            if clock.in_flight > 1 or clock.outbox.due:
                 self._pending = data
-                self._clock.outbox.add(self)
+                clock.outbox.add(self)
             else:
                 self.transport.write(data)
 
     def flush(self) -> None:
-        """Hand what was written to the transport."""
+        """Hand what was written to the transport, after what has to be on disk before."""
+        outbox = self._clock.outbox
+        if outbox.due:
+            outbox.commit()
         data, self._pending = self._pending, b""
         if data and not self.gone:
             self.transport.write(data)

@@ -85,7 +85,7 @@ class Sessions:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take up the loop in which all of it runs."""
-        self.loop, self.outbox = loop, Outbox(loop)
+        self.loop, self.outbox = loop, Outbox.of(loop)
 
     @property
     def connections(self) -> int:
