@@ -225,7 +225,7 @@ class Directs:
         line.in_flight += 1
         try:
             if accounts.reserve(flight, plan) and tries.begin(flight, targets, now) is not None:
-                accounts.intend(flight, targets[0])
+                accounts.intend(flight, targets[0], soon=True)
                 flight.plan, flight.baseline = targets, plan.baseline
         except BaseException:
             self._undo(flight, now)
@@ -235,6 +235,11 @@ class Directs:
             return None
         direct = Direct(line, self._clock, plan, flight, prepared, asker)
         if not prepared.leave(tries.until(targets, now, flight.deadline), direct):
+            try:
+                accounts.intend(flight, targets[0])  # now, since its request goes another way
+            except BaseException:
+                self._undo(flight, now)
+                raise
             asker.handed_over(direct)
         return direct
 
