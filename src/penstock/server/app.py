@@ -255,6 +255,7 @@ class _Asked(Struct, eq=False):
 
     def answered(self, call: Direct, exchange: Exchange, body: bytes | None, settled: Settled) -> None:
         """Send the whole answer."""
+        self.direct = None  # which refers back
         assert body is not None, "on the verbatim lane there are the provider's bytes"
         cost, flight = settled.cost_nano_usd, call.flight
         lines = _LINES % (flight.id.encode(), flight.tries[0].target.id.encode())
@@ -271,13 +272,15 @@ class _Asked(Struct, eq=False):
 
     def abandon(self, why: CancelledError) -> None:
         """Give it up."""
-        if self.direct is not None:
-            self.direct.abandon(why)
+        direct, self.direct = self.direct, None
+        if direct is not None:
+            direct.abandon(why)
 
     async def finish(self, to: Responder) -> None:
         """Go on with it, in a task."""
-        assert self.direct is not None, "it was begun"
-        await _give(self.speaks, self.call, await self.gateway.go_on(self.direct), to)
+        direct, self.direct = self.direct, None
+        assert direct is not None, "it was begun"
+        await _give(self.speaks, self.call, await self.gateway.go_on(direct), to)
 
 
 async def _give(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: Responder | Recorder) -> bool:
