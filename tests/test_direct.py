@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 from tests.test_gateway import (
     CONFIG,
     WEB,
@@ -16,6 +17,7 @@ from tests.test_gateway import (
 )
 
 from penstock.call import Caller, Who
+from penstock.direct import Standing
 from penstock.errors import (
     SHUTDOWN,
     DeadlineExceeded,
@@ -117,9 +119,10 @@ class Asker:
     def __init__(self, one):
         self.one = one
         self.answers, self.handed = [], []
+        self.standing = Standing(Caller())
 
-    def begin(self, call=CALL, who=WEB, caller=Caller()):  # noqa: B008 - frozen
-        direct = self.one.gateway.direct(call, who, caller, self)
+    def begin(self, call=CALL, who=WEB, standing=None):
+        direct = self.one.gateway.direct(call, who, standing or self.standing, self)
         if direct is not None:
             self.one.taken.append(direct.flight.id)
         return direct
@@ -361,4 +364,40 @@ async def test_a_defect_is_logged_and_settled_and_says_no_more_than_that(tmp_pat
         assert "secret" not in error.message
         assert "failed" in caplog.text
         assert one.receipt.status == "error"
+        one.check()
+
+
+@jumping
+async def test_what_was_found_for_a_caller_holds_for_its_next_call_and_for_no_other(tmp_path):
+    """Another model, key, feature, user, session or configuration is looked at anew."""
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        gateway, standing = one.gateway, Standing(Caller())
+        looked = []
+        planned = gateway.planned
+
+        def look(call, who, caller):
+            looked.append((call.model, call.feature, who))
+            return planned(call, who, caller)
+
+        gateway.planned = look
+        other = Who(key_id="key_1", team="web")  # equal, and yet it was found anew
+
+        def begin(call, who=WEB):
+            before, asker = len(looked), Asker(one)
+            assert asker.begin(call, who, standing) is not None
+            provider.sent[-1].come(WHOLE)
+            assert asker.answers
+            return len(looked) - before
+
+        assert [begin(CALL), begin(CALL), begin(CALL)] == [1, 0, 0]
+        assert begin(CALL, other) == 1
+        assert begin(CALL, WEB) == 1
+        assert begin(CALL_BEHIND) == 1
+        assert begin(CALL) == 1
+        for said in ({"feature": "f"}, {"user": "u"}, {"session": "s"}):
+            assert begin(structs.replace(CALL, **said)) == 1
+            assert begin(CALL) == 0, "what a call says of itself holds for it alone"
+        paid = {(receipt.feature, receipt.user is None, receipt.session) for receipt in one.receipts()}
+        assert paid == {(None, True, None), ("f", True, None), (None, False, None), (None, True, "s")}
         one.check()

@@ -187,41 +187,64 @@ class Direct(Struct, eq=False):
         self.asker.handed_over(self)
 
 
+class Standing:
+    """A caller, and what was found for its last call: who pays, and the plan, which its next one has in common with it."""
+
+    __slots__ = ("by", "caller", "model", "of", "plan", "who")
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.of: Who | None = None  # the owner of the key, as it was
+        self.by: object = None  # the mark of whoever found it: another configuration finds other things
+        self.model = ""
+        self.who: Who
+        self.plan: Plan
+
+
+def _says_nothing(call: Call) -> bool:
+    """Tell whether a call says nothing itself of who pays for it, and has nothing that some targets cannot honour."""
+    return call.feature is None and call.user is None and call.session is None and not call.native
+
+
 class Directs:
     """Begins the calls of one configuration that nothing stands in the way of."""
 
     def __init__(self, line: Line, steps: Steps, within_s: float) -> None:
         """`within_s` seconds are the time for a call that has none of its own."""
-        self._line = line
+        self._line, self._mark = line, object()
         self._doors, self._accounts, self._tries = steps.doors, steps.accounts, steps.tries
         self._clock, self._wall_ns, self._new_id = steps.clocks.clock, steps.clocks.wall_ns, steps.clocks.ledger.new_id
         self._within_s = within_s
         able = {name: one for name, one in steps.providers.items() if isinstance(one, Prepares)}
         self._prepare = {name: one.prepare for name, one in able.items() if name not in steps.sheltered}
 
-    def begin(self, call: Call, who: Who, caller: Caller, asker: Asker) -> Direct | None:
+    def begin(self, call: Call, who: Who, standing: Standing, asker: Asker) -> Direct | None:
         """Take a call through every step up to its provider; None, and nothing is left of it, where one has more to do.
 
         The steps and their order are those of `Gateway.begin`; what one of them raises it will raise there as well.
         """
         line, accounts, tries = self._line, self._accounts, self._tries
         now_ns, now = self._wall_ns(), self._clock()
-        call, who, plan = line.planned(call, who, caller)
+        if standing.of is who and standing.model == call.model and standing.by is self._mark and _says_nothing(call):
+            who, plan = standing.who, standing.plan
+        else:
+            asked, owner = call, who
+            call, who, plan = line.planned(call, who, standing.caller)
+            if call is asked and _says_nothing(call):
+                standing.of, standing.model, standing.by = owner, call.model, self._mark
+                standing.who, standing.plan = who, plan
         options, targets = plan.options, plan.targets
         prepare = self._prepare.get(targets[0].provider)
-        if (
-            prepare is None
-            or options.cache_s is not None
-            or options.stale_s is not None
-            or not plan.surely_serves(call)
-        ):
+        if prepare is None or options.cache_s is not None or options.stale_s is not None:
+            return None
+        if not plan.surely_serves(call):
             return None
         prepared = prepare(call, targets[0])
         ticket = None if prepared is None else self._doors.try_enter(who, plan.model, call, now)
         if prepared is None or ticket is None:
             return None
         flight: InFlight[Any] = InFlight(self._new_id(now_ns), now_ns, now, call, who)
-        flight.deadline, flight.ticket = now + caller.within(self._within_s), ticket
+        flight.deadline, flight.ticket = now + standing.caller.within(self._within_s), ticket
         line.in_flight += 1
         try:
             if accounts.reserve(flight, plan) and tries.begin(flight, targets, now) is not None:

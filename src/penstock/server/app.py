@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from penstock.call import Asked, Call, Caller, Who
-from penstock.direct import Direct
+from penstock.direct import Direct, Standing
 from penstock.errors import MethodNotAllowed, NotFound, PenstockError
 from penstock.event import Event
 from penstock.flow import Flow
@@ -60,6 +60,7 @@ class Route(Struct):
     digest   of the caller's key, by which it is looked up anew for each call; None for what is no key
     once     whether the caller wants one answer however often it asks
     special  whether it asks for a count, or says more about the call
+    standing what was found for the last one, where that is remembered
     streams  whether the last one asked for a stream: then it is likely that the next one does
     """
 
@@ -69,6 +70,7 @@ class Route(Struct):
     digest: bytes | None
     once: bool
     special: bool
+    standing: Standing
     streams: bool = False
 
 
@@ -108,8 +110,7 @@ class App:
 
     def at_once(self, request: Request, client: Client) -> "_Asked | None":
         """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
-        head = request.head
-        route: Route | None = None if head is None else head.made
+        route: Route | None = None if request.head is None else request.head.made
         if route is None or route.once or route.special or route.streams:
             return None
         gateway = self.gateway
@@ -122,7 +123,7 @@ class App:
             if call.stream:
                 return None
             asked = _Asked(request, client, gateway, route.speaks, call)
-            asked.direct = gateway.direct(call, who, route.caller, asked)
+            asked.direct = gateway.direct(call, who, route.standing, asked)
         except PenstockError:
             return None  # it will be raised again, where it is answered
         return None if asked.direct is None else asked
@@ -153,6 +154,7 @@ class App:
             digest,
             once=HEADER in fields and not counts,
             special=counts or not RARE.isdisjoint(fields),
+            standing=Standing(caller),
         )
         if request.head is not None:
             request.head.made = route  # all of it follows from the head and the peer
