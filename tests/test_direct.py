@@ -28,6 +28,7 @@ from penstock.errors import (
     UpstreamGarbled,
     UpstreamTimeout,
 )
+from penstock.outbox import Outbox
 from penstock.plugins import UNSENT
 from penstock.receipt import Settled
 
@@ -80,6 +81,7 @@ class Ready(Played):
 
 class Sent:
     leaves = True
+    by_outbox = False
 
     def __init__(self, provider, call, target):
         self.provider, self.call, self.target = provider, call, target
@@ -304,6 +306,31 @@ async def test_a_request_that_could_not_leave_after_all_is_sent_by_the_line(tmp_
         asker.begin()
         opening, _ = await asker.finish()
         assert (opening.target, opening.tries) == ("a/one", 1)
+        one.check()
+
+
+@pytest.mark.parametrize(("by_outbox", "leaves"), [(False, True), (True, True), (True, False)])
+@jumping
+async def test_an_intent_waits_only_for_a_request_that_the_outbox_has(tmp_path, monkeypatch, by_outbox, leaves):
+    monkeypatch.setattr(Sent, "by_outbox", by_outbox)
+    provider = Ready(WHOLE, WHOLE, WHOLE)
+    async with world(tmp_path, a=provider) as one:
+        one.gateway.ledger.gather(Outbox.of(asyncio.get_running_loop()), receipts=False)
+        first, second = Asker(one), Asker(one)
+        first.begin()
+        written = []
+        provider.before = lambda: written.append(len(one.intents()))
+        monkeypatch.setattr(Sent, "leaves", leaves)
+        second.begin()
+        assert written == [1 if by_outbox else 2], "with the first one under way, that of the second may wait"
+        assert len(one.intents()) == (1 if by_outbox and leaves else 2)
+        await asyncio.sleep(0)
+        assert len(one.intents()) == 2
+        for asker, sent in zip((first, second), provider.sent, strict=True):
+            if sent is provider.sent[0] or leaves:
+                sent.come(WHOLE)
+            if asker.handed:
+                await asker.finish()
         one.check()
 
 

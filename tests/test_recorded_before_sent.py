@@ -357,3 +357,36 @@ async def test_a_loop_that_runs_writes_the_records_of_a_turn_at_its_end(tmp_path
     await asyncio.sleep(0)
     assert (disk.writes, ledger.open_intents, ledger.backlog) == (4, 0, 20)
     ledger.close()
+
+
+async def test_where_something_is_booked_after_a_receipt_it_is_written_at_once_with_what_waits(tmp_path):
+    disk = BadDisk(random.Random(1), 0.0)
+    ledger = Ledger.open(tmp_path / "home", now_ns=NOW_NS, settings=LedgerSettings(disk=disk.disk))
+    ids = Ids(random.Random(1))
+    ledger.gather(Outbox.of(asyncio.get_running_loop()), receipts=False)
+    names = [ids.new(NOW_NS) for _ in range(3)]
+    for name in names:
+        ledger.intend(Intent(name, NOW_NS, "chat", "m"), soon=True)
+    assert disk.writes == 2
+    ledger.settle(Receipt(names[0], NOW_NS, "chat", "m", "ok", 200))
+    assert disk.writes == 3
+    assert len(ledger._open) == 2
+    ledger.close()
+
+
+async def test_an_intent_that_waits_is_written_once_when_its_request_goes_another_way(tmp_path):
+    disk = BadDisk(random.Random(1), 0.0)
+    ledger = Ledger.open(tmp_path / "home", now_ns=NOW_NS, settings=LedgerSettings(disk=disk.disk))
+    ids = Ids(random.Random(1))
+    ledger.gather(Outbox.of(asyncio.get_running_loop()))
+    first, second = (Intent(ids.new(NOW_NS), NOW_NS, "chat", "m") for _ in range(2))
+    ledger.intend(first)
+    ledger.intend(second, soon=True)
+    assert disk.writes == 2
+    for _ in range(3):
+        ledger.intend(second)
+    assert disk.writes == 3
+    await asyncio.sleep(0)
+    assert disk.writes == 3
+    assert ledger._journal.segments[-1].open == ledger.open_intents == 2
+    ledger.close()

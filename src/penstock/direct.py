@@ -248,7 +248,7 @@ class Directs:
         line.in_flight += 1
         try:
             if accounts.reserve(flight, plan) and tries.begin(flight, targets, now) is not None:
-                accounts.intend(flight, targets[0], soon=True)
+                accounts.intend(flight, targets[0], soon=prepared.by_outbox)
                 flight.plan, flight.baseline = targets, plan.baseline
         except BaseException:
             self._undo(flight, now)

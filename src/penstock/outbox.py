@@ -67,7 +67,9 @@ class Outbox:
 
     def add_request(self, request: Request) -> None:
         """Do as `add`; where the intent of its call is not on disk yet, it goes out with that or not at all."""
-        self.add(request)
+        if not self._scheduled:
+            self._schedule()
+        self._senders.append(request)
         if self.intent:
             self._requests[self.intent] = request
             self.intent = ""

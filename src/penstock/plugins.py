@@ -61,7 +61,12 @@ class Waiter(Protocol):
 
 
 class Prepared(Protocol):
-    """A call that can be sent this moment, without waiting for anything."""
+    """A call that can be sent this moment, without waiting for anything.
+
+    `by_outbox`: its request is given to the loop's `Outbox` by `leave`, and so goes out after its intent is written.
+    """
+
+    by_outbox: bool
 
     def leave(self, deadline: float, waiter: Waiter) -> bool:
         """Send it, and have `waiter` told when its reply has come, or a part of it, or a fault; False: nothing was sent."""

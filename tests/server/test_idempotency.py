@@ -262,6 +262,22 @@ async def test_a_reply_is_kept_even_if_the_process_ends_in_that_moment(tmp_path)
         assert same(first, await one.ask())
 
 
+async def test_a_reply_is_kept_after_what_has_to_be_on_disk_before_it(tmp_path, monkeypatch):
+    done = []
+    async with site(tmp_path) as one:
+        outbox, keep, whole = one.server.outbox, one.once._replies.keep, one.whole
+
+        async def recorded(responder, number):
+            outbox.before(lambda: done.append("receipt"))
+            return await whole(responder, number)
+
+        monkeypatch.setattr(one.once._replies, "keep", lambda *given: (done.append("kept"), keep(*given))[1])
+        one.script = recorded
+        await one.ask()
+        await one.once.close()
+    assert done == ["receipt", "kept"]
+
+
 async def test_large_requests_are_told_apart_as_well(tmp_path):
     async with site(tmp_path) as one:
         body = b"x" * (2 << 20)

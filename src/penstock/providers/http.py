@@ -299,7 +299,7 @@ class Prepared(Struct, eq=False):
     asked: _Asked
     request: bytes
     reply: Reply | None = None
-
+    by_outbox: bool = True
     __repr__ = object.__repr__
 
     def leave(self, deadline: float, waiter: Waiter) -> bool:
