@@ -6,6 +6,7 @@ where its usage comes from, and the provider's key shows nowhere.
 """
 
 import asyncio
+import gc
 import socket
 import ssl
 import sys
@@ -341,6 +342,21 @@ async def test_without_a_fault_the_first_target_answers(tmp_path, bad, good, log
             assert each.answer.header("x-penstock-lane") == each.receipt.lane == lane
         assert good.count == 0
         nothing_leaks(one, asked, logged)
+
+
+async def test_a_call_without_a_task_leaves_nothing_to_the_collector(tmp_path, bad, good):
+    """A circle of what belongs to one call would let garbage pile up until the collector stops everything."""
+    names = {"InFlight", "LiveTry", "Meter", "Direct", "_Asked", "Prepared", "Reply", "WholeExchange", "Request"}
+    async with site(tmp_path, bad, good) as one:
+        gc.collect()
+        gc.disable()
+        try:
+            await ask_all(one, "answer", WARM)
+            await one.quiet()
+            kinds = [type(each) for each in gc.get_objects()]
+            assert [kind for kind in kinds if kind.__name__ in names and kind.__module__.startswith("penstock")] == []
+        finally:
+            gc.enable()
 
 
 # -- with nothing behind it --
