@@ -2,6 +2,8 @@
 
 import asyncio
 import builtins
+import subprocess
+import sys
 import time
 
 import pytest
@@ -113,6 +115,22 @@ async def test_a_caller_that_goes_while_the_model_loads_does_not_lose_it(model):
         assert provider.loads == 1
     finally:
         await provider.close()
+
+
+HASTY = """
+import sys
+from pathlib import Path
+from penstock.providers.llamacpp import LlamaCppProvider
+from penstock.settings import ProviderSettings
+settings = ProviderSettings(name="gguf", kind="llamacpp", model=Path(sys.argv[1]), context_tokens=256, threads=1)
+for _ in range(60):
+    LlamaCppProvider(settings)._load("key")
+"""
+
+
+def test_a_model_that_is_let_go_as_soon_as_it_is_loaded_ends(model):
+    """In a process of its own: one that does not end holds the interpreter's lock for ever."""
+    subprocess.run([sys.executable, "-c", HASTY, str(model)], check=True, timeout=60)
 
 
 async def test_closing_while_the_model_loads_ends_it_too(model):

@@ -57,10 +57,9 @@ class LlamaCppProvider:
         if loading is not None:
             with suppress(UpstreamFailed):
                 await (await loading).close()
-        server, self._server, self._http = self._server, None, None
-        if server is not None:
-            await asyncio.to_thread(_end, [server])
-            del server
+        server, self._server, self._http = [self._server], None, None
+        if server[0] is not None:
+            await asyncio.to_thread(server.clear)  # the last reference, which ends its threads; it may take a while
 
     async def _provider(self) -> HttpProvider:
         if self._http is None:
@@ -104,20 +103,17 @@ class LlamaCppProvider:
         params.use_jinja = True
         params.ui = False
         params.warmup = False
+        params.endpoint_metrics = True
         params.verbosity = -1  # it would write every request to the standard error
         if settings.threads is not None:
             params.cpuparams.n_threads = settings.threads
             params.cpuparams_batch.n_threads = settings.threads
         try:
             server = xllamacpp.Server(params)
+            server.handle_metrics()  # what answers is at work: one that is let go before never ends, and nothing else goes on
         except (RuntimeError, ValueError) as error:
             raise UpstreamFailed(f"llama.cpp cannot load {self._path.name}: {error}") from error
         return server, server.listening_address
-
-
-def _end(server: list[Any]) -> None:
-    """Let go of the last reference, which ends its threads; it may take a while."""
-    server.clear()
 
 
 def _checked(settings: ProviderSettings) -> Path:
