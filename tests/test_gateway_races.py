@@ -271,9 +271,10 @@ async def races(folder, **played):
     async with world(folder, config=RACES, **played) as one:
         one.settled, settle = [], one.gateway.ledger._settle
 
-        def settled(call_id, *written):
+        def settled(receipt):
+            call_id, *_ = receipt
             one.settled.append(call_id)
-            return settle(call_id, *written)
+            return settle(receipt)
 
         with patch.object(one.gateway.ledger, "_settle", settled):
             yield one
