@@ -3,8 +3,10 @@
 `python bench/money.py` makes calls through the whole line of one process, with a provider that answers at once, and takes
 turns: with everything that money does (the hold in three budgets, the intent and the receipt in the journal, the settlement,
 the row in the store, threads included), and with all of that left out. The difference of the medians is what money costs. It
-says so for budgets in memory and for budgets that processes share, then what the parts take by themselves, and what a chunk
-costs before and behind the check that a stream does not outgrow its hold. Exit code 1: a target is missed.
+says so for calls as a busy server has them, so many in each turn of its loop (see `docs/decisions/0013`), and for calls that
+come one after another, each of which writes its own records; for budgets in memory and for budgets that processes share. Then
+it says what the parts take by themselves, and what a chunk costs before and behind the check that a stream does not outgrow
+its hold. Exit code 1: a target is missed, by calls as a busy server has them.
 """
 
 # ruff: noqa: SLF001 - what is measured are parts of the program that nobody else takes apart
@@ -16,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,15 @@ from msgspec import structs  # noqa: E402  # as the others
 from penstock import accounting  # noqa: E402  # needs the path above
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who  # noqa: E402  # needs the path above
 from penstock.config import load  # noqa: E402
+from penstock.direct import Direct, Standing  # noqa: E402
+from penstock.errors import PenstockError  # noqa: E402
 from penstock.flow import Flow  # noqa: E402
 from penstock.gateway import Gateway, start  # noqa: E402
 from penstock.inflight import InFlight  # noqa: E402
 from penstock.live_try import LiveTry  # noqa: E402
 from penstock.meter import NEVER  # noqa: E402
+from penstock.outbox import Outbox  # noqa: E402
+from penstock.plugins import Waiter  # noqa: E402
 from penstock.receipt import Receipt, Settled, Usage  # noqa: E402
 from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, UsageReported  # noqa: E402
 from penstock.routing.attempts import Try  # noqa: E402
@@ -68,6 +74,9 @@ CALLER = Caller()
 NOTHING = Settled("", "ok", None, 0, 11, lambda _: Receipt("", 0, "chat", "fast", "ok", 200), None)
 COUNTED = (("web", "fast", "p/m", "ok"), 9, 2, 0, 100, 50)
 TARGET_US, TARGET_NS = 25.0, 60.0
+AT_ONCE = 16
+
+How = Callable[[Gateway, int], Awaitable[None]]
 
 
 class Answered:
@@ -79,12 +88,52 @@ class Answered:
         """Give all of it."""
         return ANSWER
 
+    def take(self) -> Chunk:
+        """Give all of it."""
+        return ANSWER
+
     def close(self) -> None:
         """Nothing to close."""
 
 
+class Sent:
+    """A request that goes out at the end of the turn, as those over HTTP do, and is answered in the next one."""
+
+    by_outbox = True
+
+    def __init__(self, provider: "AtOnce") -> None:
+        self.provider = provider
+
+    def leave(self, deadline: float, waiter: Waiter) -> bool:
+        """Go out with what else leaves in this turn."""
+        del deadline
+        self.waiter = waiter
+        Outbox.of(asyncio.get_running_loop()).add_request(self)
+        return True
+
+    def flush(self) -> None:
+        """Be written."""
+        self.provider.written.append(self)
+
+    def refuse(self, why: PenstockError) -> None:
+        """Not be written: nothing refuses here."""
+        raise why
+
+    def answer(self) -> Answered:
+        """Give the reply."""
+        return Answered()
+
+
 class AtOnce:
     """A provider that answers without a wait."""
+
+    def __init__(self) -> None:
+        self.written: list[Sent] = []
+
+    def prepare(self, call: Call, target: Target) -> Sent:
+        """Send at once."""
+        del call, target
+        return Sent(self)
 
     async def send(self, call: Call, target: Target, deadline: float) -> Answered:
         """Answer."""
@@ -99,7 +148,8 @@ def gateway_at(folder: Path, workers: int) -> Gateway:
     (folder / "replies.toml").write_text('[[rules]]\ntext = "Hello."\n')
     (folder / "penstock.toml").write_text(CONFIG.format(workers=workers))
     gateway = start(load(str(folder / "penstock.toml"), {"PENSTOCK_HOME": str(folder / "home")}))
-    gateway._providers["p"] = AtOnce()
+    provider = gateway._providers["p"] = AtOnce()
+    gateway.direct.__self__._prepare["p"] = provider.prepare  # type: ignore[attr-defined]
     return gateway
 
 
@@ -112,8 +162,8 @@ def without_money(gateway: Gateway) -> None:
         del flight, plan
         return True
 
-    def intend(flight: InFlight[Any], target: Target) -> None:
-        del target
+    def intend(flight: InFlight[Any], target: Target, *, soon: bool = False) -> None:
+        del target, soon
         flight.intended = True
 
     def settle(flight: InFlight[Any]) -> Settled:
@@ -131,9 +181,19 @@ def without_money(gateway: Gateway) -> None:
     accounts.reserve, accounts.intend, gateway.settle = reserve, intend, settle  # type: ignore[method-assign]
 
 
-async def make(gateway: Gateway, calls: int) -> float:
-    """Make so many calls and wait until all of them are in the store; give the processor's microseconds for each."""
-    began = time.process_time()
+class Client:
+    """Whoever asks: the answer is all that it wants."""
+
+    def answered(self, *answer: Any) -> None:
+        """Take it."""
+
+    def handed_over(self, call: Direct) -> None:
+        """Not be called: every call is answered at its first try."""
+        raise AssertionError(call)
+
+
+async def alone(gateway: Gateway, calls: int) -> None:
+    """Make so many calls, one after another."""
     for number in range(calls):
         flow = await gateway.begin(CALL, WHO, CALLER)
         while await flow.next() is not None:
@@ -141,6 +201,27 @@ async def make(gateway: Gateway, calls: int) -> float:
         flow.close()
         if number % 64 == 63:  # as many as come while the flusher waits for its turn
             await asyncio.sleep(0)
+
+
+async def together(gateway: Gateway, calls: int) -> None:
+    """Make so many calls, some in each turn of the loop."""
+    provider, standing, client = gateway._providers["p"], Standing(CALLER), Client()
+    assert isinstance(provider, AtOnce)
+    for _ in range(calls // AT_ONCE):
+        for _ in range(AT_ONCE):
+            gateway.direct(CALL, WHO, standing, client)
+        await asyncio.sleep(0)
+        written, provider.written = provider.written, []
+        assert len(written) == AT_ONCE
+        for sent in written:
+            sent.waiter.set_result(False)
+        await asyncio.sleep(0)
+
+
+async def make(gateway: Gateway, calls: int, how: How) -> float:
+    """Make so many calls and wait until all of them are in the store; give the processor's microseconds for each."""
+    began = time.process_time()
+    await how(gateway, calls)
     while gateway.ledger.backlog:  # noqa: ASYNC110 - its timer tells nobody
         await asyncio.sleep(0.002)
     return (time.process_time() - began) / calls * 1e6
@@ -154,16 +235,18 @@ def like_a_server() -> None:
     gc.set_threshold(YOUNG, MIDDLE, OLD)
 
 
-async def compare(workers: int, rounds: int, calls: int) -> tuple[float, float]:
+async def compare(workers: int, rounds: int, calls: int, how: How) -> tuple[float, float]:
     """Give the medians with and without money."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         full, bare = gateway_at(Path(one), workers), gateway_at(Path(two), 1)
         without_money(bare)
+        if how is together:
+            full.ledger.gather(Outbox.of(asyncio.get_running_loop()), receipts=workers == 1)
         taken: tuple[list[float], list[float]] = ([], [])
         like_a_server()
         for number in range(rounds + 1):
             for gateway, to in zip((full, bare), taken, strict=True):
-                each = await make(gateway, calls)
+                each = await make(gateway, calls, how)
                 if number:  # the first round is for warming up
                     to.append(each)
         await full.close()
@@ -192,7 +275,7 @@ async def parts(calls: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         gateway = gateway_at(Path(folder), 1)
-        await make(gateway, 500)
+        await make(gateway, 500, alone)
         like_a_server()
         accounts, ledger = gateway._accounts, gateway.ledger
         timed("hold: the ceiling and three budgets", accounts, "_hold")
@@ -203,7 +286,7 @@ async def parts(calls: int) -> dict[str, float]:
         timed("metrics", gateway.metrics, "count")
         accounts._books = structs.replace(accounts._books, count=gateway.metrics.count)
         timed("row in the store (SQLite, 512 at a time)", ledger, "flush")
-        await make(gateway, calls)
+        await make(gateway, calls, alone)
         await gateway.close()
     return {name: nanoseconds / calls / 1000 for name, nanoseconds in spent.items()}
 
@@ -249,12 +332,16 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     missed = False
-    for name, workers in (("budgets in memory", 1), ("budgets that processes share", 3)):
-        full, bare = uvloop.run(compare(workers, options.rounds, options.calls))
-        print(
-            f"{name:30} {full:6.1f} us a call, {bare:6.1f} without money: {full - bare:5.1f} us (target {TARGET_US:g})"
-        )
-        missed |= full - bare > TARGET_US
+    for name, workers, how in (
+        (f"{AT_ONCE} in a turn, budgets in memory", 1, together),
+        (f"{AT_ONCE} in a turn, budgets that processes share", 3, together),
+        ("one after another, budgets in memory", 1, alone),
+        ("one after another, budgets that processes share", 3, alone),
+    ):
+        full, bare = uvloop.run(compare(workers, options.rounds, options.calls, how))
+        target = f" (target {TARGET_US:g})" if how is together else ""
+        print(f"{name:48} {full:6.1f} us a call, {bare:6.1f} without money: {full - bare:5.1f} us{target}")
+        missed |= how is together and full - bare > TARGET_US
     for name, taken in sorted(uvloop.run(parts(options.calls)).items(), key=lambda each: -each[1]):
         print(f"  {name:45} {taken:6.2f} us")
     turns = [(a_chunk(Unchecked, 50_000), a_chunk(Flow, 50_000)) for _ in range(options.rounds)]
