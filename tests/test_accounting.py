@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
-from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books, _completed
+from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books, _completed, _output_for
 from penstock.calibrating import Calibration
 from penstock.call import Call, Content, Sampling, Who
 from penstock.config import load
@@ -13,24 +15,21 @@ from penstock.errors import BudgetExhausted
 from penstock.flushing import Flusher
 from penstock.inflight import InFlight
 from penstock.live_try import LiveTry
+from penstock.meter import NEVER
 from penstock.receipt import Receipt, Settled, Usage
 from penstock.reply import TextDelta, UsageReported
 from penstock.reservations import Reservations
 from penstock.routing.attempts import Try
 from penstock.routing.router import Plan
 from penstock.settings import BudgetSettings, Config, LedgerSettings, ServerSettings, SharedSettings, TeamSettings
-from penstock.target import Price, Profile, Rates, Target
+from penstock.target import Price, Profile, Rates, Target, most
 from penstock.tokens.sample import by_bytes
 
 DAY_NS = 86_400_000_000_000
 CALL = Call(dialect="chat", model="m", sampling=Sampling(max_tokens=10), read=lambda: Content(()))
 
 
-@pytest.fixture
-def accounts(tmp_path):
-    (tmp_path / "penstock.toml").write_text('[models.m]\ntargets = ["local/penstock-mini"]\n')
-    config = load(str(tmp_path / "penstock.toml"), {"PENSTOCK_HOME": str(tmp_path)})
-    reservations = Reservations(config, now_ns=0, sums=lambda *_: ())
+def accounts_of(reservations):
     books = Books(
         Flusher(None),
         reservations,
@@ -41,6 +40,13 @@ def accounts(tmp_path):
         "hash",
     )
     return Accounting(books, None, lambda: 0.0, lambda: None)
+
+
+@pytest.fixture
+def accounts(tmp_path):
+    (tmp_path / "penstock.toml").write_text('[models.m]\ntargets = ["local/penstock-mini"]\n')
+    config = load(str(tmp_path / "penstock.toml"), {"PENSTOCK_HOME": str(tmp_path)})
+    return accounts_of(Reservations(config, now_ns=0, sums=lambda *_: ()))
 
 
 def test_a_plan_costs_at_most_what_its_dearest_target_costs_on_that_day(accounts):
@@ -214,6 +220,86 @@ def test_looks_are_few_however_long_a_reply_is(accounts, monkeypatch):
     monkeypatch.setattr(accounts, "grow", lambda *call: (looks.append(1), grow(*call)))
     reply.write(10, times=20_000)
     assert len(looks) < 100, "each one gets half as far as is left"
+
+
+CEILINGS = st.lists(st.tuples(st.integers(0, 10**10), st.integers(0, 10**10)), max_size=3).map(tuple)
+
+
+@given(st.integers(0, 10**10), st.integers(0, 10**6), CEILINGS)
+def test_money_is_enough_for_the_most_tokens_that_do_not_cost_more(nano_usd, into, rates):
+    room = _output_for(nano_usd, into, rates)
+    if room >= NEVER:
+        assert most(into, 10**9, rates) <= nano_usd or any(out for _, out in rates)
+    else:
+        assert room < 0 or most(into, room, rates) <= nano_usd
+        assert most(into, max(0, room + 1), rates) > nano_usd
+
+
+STEADY = st.lists(st.sampled_from(("word", "4711", "wordwordword ", "a" * 100, "7" * 90)), min_size=1, max_size=150)
+
+
+@given(STEADY, st.sampled_from((HELD, 2 * HELD, 20 * HELD)), st.sampled_from((0, HELD // 2, 10**9)))
+def test_what_has_passed_never_costs_more_than_is_held_however_seldom_it_is_looked_at(texts, held, room):
+    """But for the chunk that was let pass last; of a text that gets no more than twice as dense."""
+    reply, passed = Reply(accounts_of(reserving(None)), room, held=held), ""
+    for text in texts:
+        try:
+            reply.pass_on(TextDelta(text))
+        except BudgetExhausted:
+            assert reply.held + 200 * OUT > held + room, "there was no more to be had"
+            return
+        assert 10 * IN + by_bytes(passed.encode()) * OUT <= reply.held
+        passed += text
+
+
+@given(
+    st.lists(st.sampled_from(("word", "4711", "{}[]", "日本", " " * 50, "a" * 200, UsageReported)), max_size=150),
+    st.sampled_from((0, HELD // 2, 10**9)),
+)
+def test_looks_that_need_no_price_decide_as_those_that_do(texts, room):
+    short, long = (Reply(accounts_of(reserving(None)), room) for _ in range(2))
+    long.live.meter.goes_on = lambda _: False
+    for at, text in enumerate(texts):
+        event = UsageReported(Usage(10, at)) if text is UsageReported else TextDelta(text)
+        refused = []
+        for reply in (short, long):
+            try:
+                reply.pass_on(event)
+            except BudgetExhausted as error:
+                refused.append(str(error))
+        assert len(refused) in (0, 2)
+        assert (short.live.meter.limit, short.held) == (long.live.meter.limit, long.held)
+        if refused:
+            return
+
+
+def test_nothing_is_counted_before_its_bytes_could_cost_what_may_be_spent(accounts, monkeypatch):
+    reply = Reply(accounts, 10**9)
+    meter, counts = reply.live.meter, []
+    count = meter.output_tokens
+    monkeypatch.setattr(meter, "output_tokens", lambda profile: (counts.append(1), count(profile))[1])
+    bar = (HELD * 7 // 8 - 10 * IN) // OUT
+    reply.write(1, times=bar // 4)
+    assert not counts
+    reply.write(1, times=2)
+    assert counts
+
+
+def test_prices_are_asked_for_once_and_when_more_is_held(accounts, monkeypatch):
+    reply = Reply(accounts, 10**9, held=10 * HELD)
+    asked = []
+    rates = reply.reservations.rates
+    monkeypatch.setattr(reply.reservations, "rates", lambda *of: (asked.append(1), rates(*of))[1])
+    while reply.held == 10 * HELD:
+        assert len(asked) <= 1
+        reply.write(1)
+    assert len(asked) == 2
+
+
+def test_a_report_without_an_input_does_not_make_the_input_free(accounts):
+    reply = Reply(accounts, 10**9, bound=1_600)
+    reply.pass_on(TextDelta("word"), UsageReported(Usage(0, 1)), TextDelta("word"))
+    assert reply.live.meter._out == (HELD * 7 // 8 - 1 - 400 * IN) // OUT
 
 
 def test_the_last_of_several_holds_grows_which_is_that_of_the_try_that_answers(accounts):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import UpstreamFailed
-from penstock.meter import KEEP_BYTES, NEVER, Meter
+from penstock.meter import KEEP_BYTES, LOOK_BYTES, NEVER, Meter
 from penstock.receipt import Usage
 from penstock.reply import (
     Ended,
@@ -251,6 +251,64 @@ def test_some_bytes_pass_between_two_looks():
     meter = metered(TextDelta("a" * 40))
     meter.watch(100, 21, 20)
     assert meter.limit == 40 + 64
+
+
+def test_what_has_something_to_spare_gets_as_far_as_that_lasts_if_it_becomes_twice_as_dense():
+    meter = metered(TextDelta(" international" * 100))
+    meter.watch(100, 300, meter.output_tokens(OURS), 50)
+    assert meter.limit == 1400 + (200 + 50) * 7
+    short = metered(TextDelta("a" * 40))
+    short.watch(100, 200, 20, 50)
+    assert short.limit == 40 + 180, "nobody knows how dense it is"
+    near = metered(TextDelta(" international" * 10_000))
+    near.watch(10**6, 10_001, near.output_tokens(OURS), 1)
+    assert near.limit == 140_000 + 140_000 // 32, "a small part is not counted again"
+
+
+PIECES = st.lists(st.sampled_from(("a", " word", "7", "{", "é", "日本", "\n", " " * 40)), max_size=400)
+
+
+@given(PIECES, st.integers(0, 2_000), st.integers(0, 2_000), st.booleans())
+def test_no_look_is_put_off_beyond_what_is_held(pieces, room, spare, is_counted):
+    """A token for each byte: not beyond the output. Twice as dense as until now: not beyond the spare either."""
+    meter = metered(TextDelta("x"), *map(TextDelta, pieces))
+    used = meter.output_tokens(ANY) if is_counted else meter.most_tokens()
+    density = used / meter.passed if is_counted else 1.0
+    meter.watch(100, used + room, used, spare)
+    far = meter.limit - meter.passed
+    least = max(LOOK_BYTES, meter.passed // 32 if spare else 0)
+    assert far <= max(least, room, (room + spare) / (2 * density))
+    assert far >= max(least, room)
+
+
+def test_no_more_can_have_come_out_than_was_reported_and_a_token_for_each_byte_since():
+    assert metered(TextDelta("abc")).most_tokens() == 3
+    assert metered(TextDelta("abc"), UsageReported(Usage(9, 1)), TextDelta("é")).most_tokens() == 1 + 2
+
+
+@given(st.lists(PIECES, min_size=1, max_size=5), st.integers(0, 300), st.integers(0, 100))
+def test_what_goes_on_is_watched_as_by_somebody_who_counts_it(chunks, room, spare):
+    alone, told = metered(TextDelta("x")), metered(TextDelta("x"))
+    for meter in (alone, told):
+        meter.watch(100, room, 1, spare)
+    for chunk in chunks:
+        for meter in (alone, told):
+            meter.observe(tuple(map(TextDelta, chunk)))
+        used = told.output_tokens(ANY)
+        assert alone.goes_on(ANY) == (used <= room and spare > 0)
+        if used > room or not spare:
+            assert alone.output_tokens(ANY) <= used + 1
+            return
+        told.watch(100, room, used, spare)
+        assert alone.limit == told.limit
+
+
+def test_a_report_ends_what_was_known_of_the_density_of_a_text():
+    meter = metered(TextDelta(" international" * 100))
+    meter.watch(100, 300, meter.output_tokens(OURS), 50)
+    meter.observe((UsageReported(Usage(100, 100)), TextDelta("4" * 300)))
+    meter.watch(100, 600, meter.most_tokens(), 50)
+    assert meter.limit == 1400 + 300 + 200
 
 
 def test_a_report_says_how_much_of_the_limit_is_left():

@@ -21,7 +21,7 @@ from penstock.settings import (
     TeamSettings,
     UserSettings,
 )
-from penstock.target import Price, Rates, Target
+from penstock.target import Price, Rates, Target, most
 
 NOW = 1_792_872_000_000_000_000  # 2026-10-24T20:00:00Z
 TODAY = "2026-10-24"
@@ -148,17 +148,17 @@ def target(model, *prices):
 def test_the_dearest_target_says_what_a_call_may_cost_at_most():
     reservations = Reservations(config(None), now_ns=NOW, sums=no_sums)
     cheap, dear, unpriced = target("a", ("1970-01-01", 1)), target("b", ("1970-01-01", 5)), target("c")
-    assert reservations.dearest((cheap, dear), ("a", "b"), TODAY, 10, 100) == 5 * 10 + 10 * 100
-    assert reservations.dearest((cheap,), ("a",), TODAY, 10, 100) == 10 + 200
+    assert most(10, 100, reservations.rates((cheap, dear), ("a", "b"), TODAY)) == 5 * 10 + 10 * 100
+    assert most(10, 100, reservations.rates((cheap,), ("a",), TODAY)) == 10 + 200
     for _ in range(2):
-        assert reservations.dearest((cheap, unpriced), ("a", "c"), TODAY, 10, 100) is None
+        assert reservations.rates((cheap, unpriced), ("a", "c"), TODAY) is None
 
 
 def test_rates_are_those_of_the_day_and_plans_are_not_remembered_without_bound():
     reservations = Reservations(config(None), now_ns=NOW, sums=no_sums)
     dearer = target("a", ("1970-01-01", 1), ("2026-10-25", 3))
-    assert reservations.dearest((dearer,), ("a",), TODAY, 10, 0) == 10
-    assert reservations.dearest((dearer,), ("a",), "2026-10-25", 10, 0) == 30
+    assert most(10, 0, reservations.rates((dearer,), ("a",), TODAY)) == 10
+    assert most(10, 0, reservations.rates((dearer,), ("a",), "2026-10-25")) == 30
     for number in range(PLANS + 10):
-        reservations.dearest((dearer,), (str(number),), TODAY, 10, 0)
+        reservations.rates((dearer,), (str(number),), TODAY)
     assert len(reservations._ceilings) <= PLANS

@@ -22,11 +22,11 @@ from penstock.inflight import InFlight, LiveTry, rough
 from penstock.ledger.limits import ENDLESS, Hold
 from penstock.ledger.records import Intent
 from penstock.ledger.rows import Row
-from penstock.meter import LOOK_BYTES, NEVER, Meter
+from penstock.meter import NEVER, Meter
 from penstock.receipt import Receipt, Settled, Usage
 from penstock.reservations import Reservations
 from penstock.settlement import Alike, Counted, settle
-from penstock.target import TOKENS_PER_RATE, Target, usd
+from penstock.target import TOKENS_PER_RATE, Ceiling, Target, most, usd
 
 log = logging.getLogger("penstock")
 
@@ -41,8 +41,6 @@ SMALL_STEP_TOKENS = 64
 """What it grows by where a budget has no room for that."""
 MARGIN_TOKENS = 128
 """Input tokens' worth of a hold that is not used up knowingly: what is under way when a stream is ended costs as well."""
-FEW = 32
-"""One part in so many of what has passed is not counted again, as long as there is something to spare."""
 BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to have where nobody has counted it."""
 
@@ -138,26 +136,31 @@ class Accounting:
         What passed is what the provider reports, and is counted where it does not. Raises BudgetExhausted, or Overloaded
         where budgets are shared, once that costs all that is held and no budget has room for more.
         """
-        meter, hold = live.meter, flight.holds[-1] if flight.holds else None
-        if hold is None or live.target.free or not any(budget.wall < ENDLESS for budget in hold.budgets):
+        meter, target = live.meter, live.target
+        is_first = meter.limit < 0  # or more input was reported than there seemed to be
+        if not is_first and meter.goes_on(target.profile):
+            return
+        hold = flight.holds[-1] if flight.holds else None
+        if hold is None or target.free or (is_first and not any(budget.wall < ENDLESS for budget in hold.budgets)):
             meter.watch(NEVER, NEVER, 0)
             return
-        into, out = _input_tokens(flight, meter), meter.output_tokens(live.target.profile)
-        refused = None
-        spent = self._price(flight, live, into, out)
-        if spent >= _bar(hold):
-            refused = self._grown(flight, live, hold, spent)
-        if refused is None:
-            least = max(LOOK_BYTES, meter.passed // FEW)
-            meter.watch(into, self._output_for(flight, live, _bar(hold), into), out, least)
-        else:
-            self._go_on(flight, live, hold, refused)
+        into, rates = _input_tokens(flight, meter), self._rates(flight, target)
+        room = _output_for(_bar(hold), into, rates)
+        used = meter.most_tokens() if is_first else NEVER
+        if used > room:  # else there is nothing to be counted
+            used = meter.output_tokens(target.profile)
+        if used > room:
+            refused = self._grown(hold, most(into, used, rates), rates)
+            if refused is not None:
+                self._go_on(flight, live, hold, refused)
+                return
+            room = _output_for(_bar(hold), into, rates)
+        meter.watch(into, room, used, _output_for(hold.ceiling_nano_usd, into, rates) - room)
 
-    def _grown(self, flight: InFlight[Hold], live: LiveTry, hold: Hold, spent: int) -> LimitError | None:
+    def _grown(self, hold: Hold, spent: int, rates: tuple[Ceiling, ...]) -> LimitError | None:
         """Hold more, in a large step or else in a small one; give why not even that is possible."""
         before = hold.ceiling_nano_usd
-        step = self._price(flight, live, 0, STEP_TOKENS)
-        small = self._price(flight, live, 0, SMALL_STEP_TOKENS)
+        step, small = most(0, STEP_TOKENS, rates), most(0, SMALL_STEP_TOKENS, rates)
         refused: LimitError | None = None
         for ceiling in (max(before + before // 2, spent + step), (spent + small) * SPARE // (SPARE - 1) + 1):
             try:
@@ -170,29 +173,22 @@ class Accounting:
 
     def _go_on(self, flight: InFlight[Hold], live: LiveTry, hold: Hold, refused: LimitError) -> None:
         """Let a reply that cannot grow have what is held, as it would be billed now; raise where that is used up."""
-        meter = live.meter
+        meter, rates = live.meter, self._rates(flight, live.target)
         used = _estimate(flight, live) if meter.usage is None else meter.usage
-        room = self._output_for(flight, live, hold.ceiling_nano_usd, used.input_tokens + MARGIN_TOKENS)
+        room = _output_for(hold.ceiling_nano_usd, used.input_tokens + MARGIN_TOKENS, rates)
         if room < used.output_tokens:
             raise refused
         meter.watch(used.input_tokens, room, used.output_tokens)
 
-    def _price(self, flight: InFlight[Hold], live: LiveTry, into: int, out: int) -> int:
-        """Give the most that so many tokens cost at this target."""
-        target, day = live.target, self._today(flight.started_ns)
-        return self._reservations.dearest((target,), (target.id,), day, into, out) or 0
-
-    def _output_for(self, flight: InFlight[Hold], live: LiveTry, nano_usd: int, into: int) -> int:
-        """Give how many output tokens so much money is enough for; below 0 where not even the input is paid by it."""
-        rate = self._price(flight, live, 0, TOKENS_PER_RATE)
-        left = nano_usd - self._price(flight, live, into, 0)
-        return left * TOKENS_PER_RATE // rate if rate else NEVER if left >= 0 else -1
+    def _rates(self, flight: InFlight[Hold], target: Target) -> tuple[Ceiling, ...]:
+        """Give the dearest rates of a target on the day of a call; none where it has no price."""
+        return self._reservations.rates((target,), (target.id,), self._today(flight.started_ns)) or ()
 
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
         day = self._day if self._begins_ns <= now_ns < self._ends_ns else self._today(now_ns)
-        into, out = input_tokens + TEMPLATE_TOKENS, plan.output_bound(call)
-        return self._reservations.dearest(plan.targets, plan.ids, day, into, out)
+        rates = self._reservations.rates(plan.targets, plan.ids, day)
+        return None if rates is None else most(input_tokens + TEMPLATE_TOKENS, plan.output_bound(call), rates)
 
     def intend(self, flight: InFlight[Hold], target: Target, *, soon: bool = False) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost.
@@ -282,13 +278,22 @@ class Accounting:
 
 
 def _bar(hold: Hold) -> int:
-    """Give what may be spent before more is held."""
-    return hold.ceiling_nano_usd - hold.ceiling_nano_usd // SPARE
+    """Give the most that may be spent before more is held."""
+    return hold.ceiling_nano_usd - hold.ceiling_nano_usd // SPARE - 1
+
+
+def _output_for(nano_usd: int, into: int, rates: tuple[Ceiling, ...]) -> int:
+    """Give the most output tokens that so much money is enough for; below 0 where not even the input is paid by it."""
+    room = NEVER
+    for rate_in, rate_out in rates:
+        left = nano_usd * TOKENS_PER_RATE - into * rate_in
+        room = min(room, left // rate_out if rate_out else NEVER if left >= 0 else -1)
+    return room
 
 
 def _input_tokens(flight: InFlight[Any], meter: Meter) -> int:
     """Give the input as it is reported, else as it was counted, else as its length has it."""
-    if meter.reported is not None:
+    if meter.reported is not None and meter.reported.input_tokens:
         return meter.reported.input_tokens
     return -(-(flight.call.input_bound or 0) // BYTES_PER_TOKEN) if flight.counted is None else flight.counted
 

@@ -40,6 +40,9 @@ SHORT_BYTES = 256
 LOOK_BYTES = 64
 """How much passes between two looks at the least."""
 
+FEW = 32
+"""One part in so many of what has passed is not counted again, as long as there is something to spare."""
+
 NEVER = 1 << 62
 """No limit: more tokens and bytes than anything has."""
 
@@ -80,6 +83,7 @@ class Meter:
     limit = -1
     _full = LOOSE  # so many pieces are too many
     _into = _out = NEVER  # tokens that a report may say
+    _spare = 0  # and so many more of the output are held
     _since = 0  # tokens of the text since the last report, as they were last counted
     _told = _at = 0  # tokens that were counted in so many characters of the text
 
@@ -96,28 +100,47 @@ class Meter:
         """What the provider said of all that passed; None where it said nothing, or was cut after more had passed."""
         return self.reported if self.ended or self.counted == self.passed else None
 
+    def most_tokens(self) -> int:
+        """Give the most that can have come out: as reported, and one token for each byte since then."""
+        reported = self.reported
+        return self.passed - self.counted + (0 if reported is None else reported.output_tokens)
+
     def output_tokens(self, profile: Profile) -> int:
         """Count what has come out: as reported, and the text since then by the model's vocabulary, or by its bytes."""
-        reported, since, kept = self.reported, self.passed - self.counted, self.kept
-        self._since = 0
-        if since and kept:
-            new = "".join(self.text)[self._at :]  # what was counted once is not counted again: one token more, if that
-            known = profile.tokenizer is not None
-            self._told += sampled(new, profile).n if known else by_bytes(new.encode("utf-8", "surrogatepass"))
-            self._at += len(new)
-            self._since = -(-self._told * since // kept)
-        return self._since + (0 if reported is None else reported.output_tokens)
+        reported, passed = self.reported, self.passed
+        said = 0 if reported is None else reported.output_tokens
+        since, kept = passed - self.counted, passed - self.beyond
+        if not (since and kept):
+            self._since = 0
+            return said
+        new = "".join(self.text)[self._at :]  # what was counted once is not counted again: one token more, if that
+        known = profile.tokenizer is not None
+        self._told += sampled(new, profile).n if known else by_bytes(new.encode("utf-8", "surrogatepass"))
+        self._at += len(new)
+        self._since = count = -(-self._told * since // kept)
+        return said + count
 
-    def watch(self, input_tokens: int, output_tokens: int, used: int, least_bytes: int = LOOK_BYTES) -> None:
+    def goes_on(self, profile: Profile) -> bool:
+        """Count what has come out; where that is what was foreseen, and there is something to spare, put the next look off."""
+        if not self._spare:
+            return False
+        used = self.output_tokens(profile)
+        if used > self._out:
+            return False
+        self.watch(self._into, self._out, used, self._spare)
+        return True
+
+    def watch(self, input_tokens: int, output_tokens: int, used: int, spare: int = 0) -> None:
         """Set the limit: more input may be reported, or more output have come, of which so much has been counted now.
 
-        At least so many bytes pass before the next look.
+        No byte has more than a token. A text may also get denser, and then use up the spare tokens beyond that output.
         """
-        self._into, self._out = input_tokens, output_tokens
-        since, room = self.passed - self.counted, output_tokens - used
-        if since >= SHORT_BYTES and self._since:
-            room = max(room, room * since // (DENSER * self._since))
-        self.limit = self.passed + max(room, least_bytes)
+        passed, room = self.passed, output_tokens - used
+        self._into, self._out, self._spare = input_tokens, output_tokens, spare
+        tokens, since = self._since, passed - self.counted
+        if tokens and since >= SHORT_BYTES:
+            room = max(room, (room + spare) * since // (DENSER * tokens))
+        self.limit = passed + max(room, LOOK_BYTES, passed // FEW if spare else 0)
 
     def observe(self, events: tuple[Event, ...]) -> None:
         """Take in the events of one chunk."""
@@ -200,6 +223,6 @@ class Meter:
 
     def _take(self, usage: Usage) -> None:
         """Believe the provider from here on: what passed is what it says, and the limit moves accordingly."""
-        self.reported, self.counted = usage, self.passed
+        self.reported, self.counted, self._since = usage, self.passed, 0
         if self.limit >= 0:
             self.limit = self.passed + self._out - usage.output_tokens if usage.input_tokens <= self._into else -1

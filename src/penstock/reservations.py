@@ -11,7 +11,7 @@ from penstock.ledger.budgets import Budgets, SumUp
 from penstock.ledger.limits import Hold, each_of, limits_of
 from penstock.ledger.shared_budgets import SharedBudgets
 from penstock.settings import Config
-from penstock.target import Ceiling, Target, ceilings, most
+from penstock.target import Ceiling, Target, ceilings
 
 PLANS = 1000
 """Plans of which the dearest rates are remembered."""
@@ -43,14 +43,13 @@ class Reservations:
         is_shared = config.server.workers > 1 if before is None else isinstance(before.budgets, SharedBudgets)
         return cls(config, now_ns=now_ns, sums=sums, before=before, shared=config.home if is_shared else None)
 
-    def dearest(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str, into: int, out: int) -> int | None:
-        """Give the most that any of these targets may cost, in nano-dollars; None if one of them has no price.
+    def rates(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str) -> tuple[Ceiling, ...] | None:
+        """Give the dearest rates of any of these targets; None if one of them has no price. What they come to `most` says.
 
-        `ids` are the names of the targets, `day` is ISO; at most so many tokens go in and come out.
+        `ids` are the names of the targets, `day` is ISO.
         """
         known = self._ceilings.get(ids) if self._day == day else None
-        of = self._find(targets, ids, day) if known is None else known[0]
-        return None if of is None else most(into, out, of)
+        return self._find(targets, ids, day) if known is None else known[0]
 
     def _find(self, targets: tuple[Target, ...], ids: tuple[str, ...], day: str) -> tuple[Ceiling, ...] | None:
         """Work out the dearest rates of a plan, and remember them for the day."""

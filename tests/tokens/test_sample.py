@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.call import Call, Content, Foreign, Image, Message, Reasoning, Sampling, Text, Tool, ToolResult, ToolUse
 from penstock.target import Profile
+from penstock.tokens import sample
 from penstock.tokens.count import NONE, count_call, count_text
 from penstock.tokens.sample import WINDOW_CHARS, WINDOWS, by_bytes, call_by_bytes, sampled, sampled_call
 from tokens.texts import KINDS, adversarial, prose
@@ -74,6 +75,25 @@ def test_no_text_has_no_tokens_and_every_other_has_one():
 @given(st.binary(max_size=300))
 def test_bytes_of_any_kind_have_an_estimate(data):
     assert (by_bytes(data) > 0) == bool(data)
+
+
+def milli_of(character):
+    """Give the thousandths of a token that a character is estimated as."""
+    if ord(character) < 128:
+        if character.isalnum():
+            return sample.MILLI_PER_DIGIT if character.isdigit() else sample.MILLI_PER_LETTER
+        if character == "\n":
+            return sample.MILLI_PER_LINE
+        return sample.MILLI_PER_SPACE if character in " \t\r\v\f" else sample.MILLI_PER_SIGN
+    first, *others = character.encode()
+    if len(others) == 2:
+        return sample.MILLI_PER_CJK if 0xE3 <= first < 0xEE else sample.MILLI_PER_THREE_BYTES
+    return sample.MILLI_PER_TWO_BYTES if len(others) == 1 else sample.MILLI_PER_FOUR_BYTES
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=60) | st.text(max_size=60))
+def test_a_text_in_ascii_is_estimated_as_any_other_character_by_character(text):
+    assert by_bytes(text.encode()) == -(-sum(map(milli_of, text)) // 1_000)
 
 
 def test_a_sample_is_near_the_whole_and_a_short_text_is_counted(capsys):

@@ -50,22 +50,31 @@ def by_bytes(text: bytes) -> int:
         step = (size - BYTE_WINDOW) // (BYTE_WINDOWS - 1)
         text = b"".join(text[at * step : at * step + BYTE_WINDOW] for at in range(BYTE_WINDOWS))
 
+    whole = len(text)
+    letters, digits = whole - len(text.translate(None, _LETTERS)), whole - len(text.translate(None, _DIGITS))
+    spaces, lines = whole - len(text.translate(None, _SPACES)), text.count(_LINES)
+    milli = MILLI_PER_SPACE * spaces + MILLI_PER_LINE * lines + MILLI_PER_LETTER * letters + MILLI_PER_DIGIT * digits
+    if text.isascii():  # whatever is nothing of that is a sign
+        milli += MILLI_PER_SIGN * (whole - letters - digits - spaces - lines)
+    else:
+        milli += _others(text)
+    return -(-milli * size // (1_000 * (whole or 1))) or (1 if text else 0)
+
+
+def _others(text: bytes) -> int:
+    """Give the thousandths of tokens of signs, and of what is not ASCII."""
+
     def number(kind: bytes) -> int:
         return len(text) - len(text.translate(None, kind))
 
     cjk = number(_CJK)
-    milli = (
-        MILLI_PER_SPACE * number(_SPACES)
-        + MILLI_PER_LINE * number(_LINES)
-        + MILLI_PER_LETTER * number(_LETTERS)
-        + MILLI_PER_DIGIT * number(_DIGITS)
-        + MILLI_PER_SIGN * number(_SIGNS)
+    return (
+        MILLI_PER_SIGN * number(_SIGNS)
         + MILLI_PER_TWO_BYTES * number(_TWO)
         + MILLI_PER_THREE_BYTES * (number(_THREE) - cjk)
         + MILLI_PER_CJK * cjk
         + MILLI_PER_FOUR_BYTES * number(_FOUR)
     )
-    return -(-milli * size // (1_000 * (len(text) or 1))) or (1 if text else 0)
 
 
 def sampled(text: str, profile: Profile) -> Count:
