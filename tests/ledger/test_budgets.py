@@ -1013,19 +1013,30 @@ def told_at_once(_, wallet):
 
 def test_a_caller_that_comes_again_is_not_looked_up_again():
     budgets = Budgets(PLACES, now_ns=NOW, each=Each())
+    hold(budgets, VISITORS[0], 1, NOW)  # who comes once may never come again
     first = hold(budgets, VISITORS[0], 1, NOW)
     with patch.object(budgets, "_applying", None):
         again = hold(budgets, VISITORS[0], 1, NOW)
     assert again.budgets is first.budgets
-    assert spent(budgets)[0] == (0, 2)
+    assert spent(budgets)[0] == (0, 3)
 
 
 def test_callers_are_remembered_within_bounds():
     budgets = Budgets(PLACES, now_ns=NOW, each=Each())
     for number in range(WALLETS + 10):
-        budgets.settle(hold(budgets, Who(f"key {number}", "web"), 1, NOW), 0)
-    assert len(budgets._wallets.known) <= WALLETS
-    assert len(budgets._wallets._untold) <= UNTOLD
+        for _ in range(2):
+            budgets.settle(hold(budgets, Who(f"key {number}", "web"), 1, NOW), 0)
+        assert len(budgets._wallets.known) <= WALLETS
+        assert len(budgets._wallets._once) <= WALLETS
+        assert len(budgets._wallets._untold) <= UNTOLD
+
+
+def test_of_callers_who_come_once_none_is_remembered_and_all_is_booked():
+    budgets = Budgets(PLACES, now_ns=NOW, each=Each())
+    for number in range(100):
+        budgets.settle(hold(budgets, Who(f"key {number}", "web"), 0, NOW), 1)
+    assert not budgets._wallets.known
+    assert spent(budgets)[0] == (100, 0)
 
 
 # -- what a call gives back stays at hand --

@@ -258,6 +258,10 @@ class Budgets:
                 if period.spent + period.held + ceiling_nano_usd > budget.wall:
                     raise exhausted(budgets, ceiling_nano_usd, now_ns)
             periods.append(period)
+        if not self._wallets.comes_again(names):
+            for period in periods:
+                period.held, period.calls = period.held + ceiling_nano_usd, period.calls + 1
+            return Hold(ceiling_nano_usd, budgets, periods)
         wallet = Wallet(budgets, periods, who.limits)
         wallet.add(ceiling_nano_usd)
         self._wallets.add(names, wallet)
@@ -312,12 +316,23 @@ class Budgets:
             return
         hold.open = False
         wallet, cost = hold.wallet, max(0, cost_nano_usd)
-        assert wallet is not None, "who holds something in memory has a wallet"
+        if wallet is None:
+            self._give_back(hold, cost)
+            return
         wallet.free += hold.ceiling_nano_usd - cost
         wallet.spent += cost
         wallet.calls -= 1
         if wallet.is_told or wallet.free < 0:
             self._wallets.keep(wallet)
+
+    def _give_back(self, hold: Hold, cost: int) -> None:
+        """Do as `settle` for a call whose caller is not remembered."""
+        for period in hold.periods:
+            period.held -= hold.ceiling_nano_usd
+            period.spent += cost
+            period.calls -= 1
+        if cost > hold.ceiling_nano_usd:
+            self._wallets.tell()
 
     # -- beside it --
 

@@ -208,12 +208,23 @@ class Wallets:
     than was held; before a call is refused; and before anybody looks.
     """
 
-    __slots__ = ("_successor", "_untold", "known")
+    __slots__ = ("_once", "_successor", "_untold", "known")
 
     def __init__(self) -> None:
         self.known: dict[tuple[str | None, ...], Wallet] = {}
+        self._once: set[tuple[str | None, ...]] = set()
         self._untold: list[Wallet] = []
         self._successor: Wallets | None = None
+
+    def comes_again(self, names: tuple[str | None, ...]) -> bool:
+        """Tell whether a caller came not long ago: with many more callers than that, none of them is worth remembering."""
+        once = self._once
+        if names in once:
+            return True
+        if len(once) >= WALLETS:
+            once.clear()
+        once.add(names)
+        return False
 
     def add(self, names: tuple[str | None, ...], wallet: Wallet) -> None:
         """Remember a wallet, unless the same periods have others by now."""
