@@ -36,6 +36,7 @@ class Outlet:
     __slots__ = (
         "_clock",
         "_deadline",
+        "_outbox",
         "_pending",
         "_relief",
         "_reset",
@@ -52,7 +53,7 @@ class Outlet:
         self.gone = False  # nothing written arrives any more, or may be written
         self.congested = False  # more than the high-water mark is unsent
         self.draining = clock.draining  # the reply being written is the last
-        self._clock = clock
+        self._clock, self._outbox = clock, clock.outbox
         self._reset = reset
         self._relief: asyncio.Future[None] | None = None  # here the handler waits while congested
         self._deadline = 0.0  # by then something must have been read; zero: none
@@ -66,18 +67,16 @@ class Outlet:
             if len(self._pending) > PENDING_BYTES:
                 self.flush()
         elif not self.gone:
-            clock = self._clock
-            if clock.in_flight > 1 or clock.outbox.due:
+            if self._clock.in_flight > 1 or self._outbox.due:
                 self._pending = data
-                clock.outbox.add(self)
+                self._outbox.add(self)
             else:
                 self.transport.write(data)
 
     def flush(self) -> None:
         """Hand what was written to the transport, after what has to be on disk before."""
-        outbox = self._clock.outbox
-        if outbox.due:
-            outbox.commit()
+        if self._outbox.due:
+            self._outbox.commit()
         data, self._pending = self._pending, b""
         if data and not self.gone:
             self.transport.write(data)
