@@ -146,7 +146,7 @@ class Accounting:
             return
         into, rates = _input_tokens(flight, meter), self._rates(flight, target)
         room = _output_for(_bar(hold), into, rates)
-        used = meter.most_tokens() if is_first else NEVER
+        used = meter.most_tokens(target.profile) if is_first else NEVER
         if used > room:  # else there is nothing to be counted
             used = meter.output_tokens(target.profile)
         if used > room:

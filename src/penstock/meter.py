@@ -23,7 +23,7 @@ from penstock.reply import (
     UsageReported,
 )
 from penstock.target import Profile
-from penstock.tokens.sample import by_bytes, sampled
+from penstock.tokens.sample import MILLI_PER_BYTE, by_bytes, sampled
 
 KEEP_BYTES = 4_000_000
 """Text kept for counting where the provider reports no usage; what is beyond is counted by its length alone."""
@@ -31,17 +31,8 @@ KEEP_BYTES = 4_000_000
 LOOSE = 512
 """Pieces of text that are kept as they came before they are joined."""
 
-DENSER = 2
-"""So many times more tokens than it had until now may a text have in as many bytes, and never more than one in each."""
-
-SHORT_BYTES = 256
-"""A shorter text does not tell how dense it is."""
-
 LOOK_BYTES = 64
 """How much passes between two looks at the least."""
-
-FEW = 32
-"""One part in so many of what has passed is not counted again, as long as there is something to spare."""
 
 NEVER = 1 << 62
 """No limit: more tokens and bytes than anything has."""
@@ -84,7 +75,7 @@ class Meter:
     _full = LOOSE  # so many pieces are too many
     _into = _out = NEVER  # tokens that a report may say
     _spare = 0  # and so many more of the output are held
-    _since = 0  # tokens of the text since the last report, as they were last counted
+    _milli = 1_000  # thousandths of a token that a byte of the text has at the most
     _told = _at = 0  # tokens that were counted in so many characters of the text
 
     def __init__(self) -> None:
@@ -100,10 +91,15 @@ class Meter:
         """What the provider said of all that passed; None where it said nothing, or was cut after more had passed."""
         return self.reported if self.ended or self.counted == self.passed else None
 
-    def most_tokens(self) -> int:
-        """Give the most that can have come out: as reported, and one token for each byte since then."""
+    def most_tokens(self, profile: Profile) -> int:
+        """Give the most that can have come out, without a count: as reported, and since then what bytes have at the most.
+
+        That is from now on what says how far the next look may be.
+        """
         reported = self.reported
-        return self.passed - self.counted + (0 if reported is None else reported.output_tokens)
+        self._milli = 1_000 if profile.tokenizer is not None else MILLI_PER_BYTE
+        since = -(-(self.passed - self.counted) * self._milli // 1_000)
+        return since + (0 if reported is None else reported.output_tokens)
 
     def output_tokens(self, profile: Profile) -> int:
         """Count what has come out: as reported, and the text since then by the model's vocabulary, or by its bytes."""
@@ -111,14 +107,12 @@ class Meter:
         said = 0 if reported is None else reported.output_tokens
         since, kept = passed - self.counted, passed - self.beyond
         if not (since and kept):
-            self._since = 0
             return said
         new = "".join(self.text)[self._at :]  # what was counted once is not counted again: one token more, if that
         known = profile.tokenizer is not None
         self._told += sampled(new, profile).n if known else by_bytes(new.encode("utf-8", "surrogatepass"))
         self._at += len(new)
-        self._since = count = -(-self._told * since // kept)
-        return said + count
+        return said - (-self._told * since // kept)
 
     def goes_on(self, profile: Profile) -> bool:
         """Count what has come out; where that is what was foreseen, and there is something to spare, put the next look off."""
@@ -127,20 +121,21 @@ class Meter:
         used = self.output_tokens(profile)
         if used > self._out:
             return False
-        self.watch(self._into, self._out, used, self._spare)
+        self._put_off(used)
         return True
 
     def watch(self, input_tokens: int, output_tokens: int, used: int, spare: int = 0) -> None:
         """Set the limit: more input may be reported, or more output have come, of which so much has been counted now.
 
-        No byte has more than a token. A text may also get denser, and then use up the spare tokens beyond that output.
+        While nothing is reported it may also use up the spare tokens beyond that output.
         """
-        passed, room = self.passed, output_tokens - used
         self._into, self._out, self._spare = input_tokens, output_tokens, spare
-        tokens, since = self._since, passed - self.counted
-        if tokens and since >= SHORT_BYTES:
-            room = max(room, (room + spare) * since // (DENSER * tokens))
-        self.limit = passed + max(room, LOOK_BYTES, passed // FEW if spare else 0)
+        self._put_off(used)
+
+    def _put_off(self, used: int) -> None:
+        """Set the limit to where all may be used up, were the text from now on as dense as any can be."""
+        left = self._out + self._spare - used
+        self.limit = self.passed + max(left * 1_000 // self._milli, LOOK_BYTES)
 
     def observe(self, events: tuple[Event, ...]) -> None:
         """Take in the events of one chunk."""
@@ -223,6 +218,6 @@ class Meter:
 
     def _take(self, usage: Usage) -> None:
         """Believe the provider from here on: what passed is what it says, and the limit moves accordingly."""
-        self.reported, self.counted, self._since = usage, self.passed, 0
+        self.reported, self.counted = usage, self.passed
         if self.limit >= 0:
             self.limit = self.passed + self._out - usage.output_tokens if usage.input_tokens <= self._into else -1

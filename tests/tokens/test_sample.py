@@ -94,6 +94,7 @@ def milli_of(character):
 @given(st.text(st.characters(codec="ascii"), max_size=60) | st.text(max_size=60))
 def test_a_text_in_ascii_is_estimated_as_any_other_character_by_character(text):
     assert by_bytes(text.encode()) == -(-sum(map(milli_of, text)) // 1_000)
+    assert by_bytes(text.encode()) <= -(-len(text.encode()) * sample.MILLI_PER_BYTE // 1_000)
 
 
 def test_a_sample_is_near_the_whole_and_a_short_text_is_counted(capsys):
