@@ -38,10 +38,11 @@ class Request(Sender, Protocol):
 class Outbox:
     """Those who write at the end of this turn of the loop. `due` is what has to be done before anybody writes.
 
+    `add` lets somebody write at the end of this turn; once, until then.
     `intent` names the call that was the last to ask for its intent to be written in this turn, until its request is here.
     """
 
-    __slots__ = ("_loop", "_requests", "_scheduled", "_senders", "due", "intent")
+    __slots__ = ("_loop", "_requests", "_scheduled", "_senders", "add", "due", "intent")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.due: list[Callable[[], object]] = []
@@ -50,6 +51,7 @@ class Outbox:
         self._senders: list[Sender] = []
         self._requests: dict[str, Request] = {}  # by the intent that has to be on disk before
         self._scheduled = False
+        self.add: Callable[[Sender], None] = self._add_first
 
     @classmethod
     def of(cls, loop: AbstractEventLoop) -> Self:
@@ -59,17 +61,9 @@ class Outbox:
             found = vars(loop)[_NAME] = cls(loop)
         return found
 
-    def add(self, sender: Sender) -> None:
-        """Let somebody write at the end of this turn; once, until then."""
-        if not self._scheduled:
-            self._schedule()
-        self._senders.append(sender)
-
     def add_request(self, request: Request) -> None:
         """Do as `add`; where the intent of its call is not on disk yet, it goes out with that or not at all."""
-        if not self._scheduled:
-            self._schedule()
-        self._senders.append(request)
+        self.add(request)
         if self.intent:
             self._requests[self.intent] = request
             self.intent = ""
@@ -93,25 +87,30 @@ class Outbox:
             due[-1]()
             due.pop()
 
+    def _add_first(self, sender: Sender) -> None:
+        """Do what `add` is to do, where nothing is scheduled; for all others of this turn `add` is nothing but the list's own."""
+        self._schedule()
+        self._senders.append(sender)
+
     def _schedule(self) -> None:
-        self._scheduled = True
+        self._scheduled, self.add = True, self._senders.append
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write. Whatever is raised on the way, those who have not written do so in the next turn."""
-        self._scheduled = False
         senders, self._senders = self._senders, []
+        self._scheduled, self.add = False, self._add_first
         left = iter(senders)
         try:
             if self.due:
                 self.commit()
-            self._requests.clear()
-            self.intent = ""
+            if self._requests or self.intent:
+                self._requests.clear()
+                self.intent = ""
             for sender in left:
                 sender.flush()
-        finally:
-            rest = [*left]
-            if rest or self.due:
-                self._senders[:0] = rest
-                if not self._scheduled:
-                    self._schedule()
+        except BaseException:
+            self._senders[:0] = left
+            if not self._scheduled and (self._senders or self.due):
+                self._schedule()
+            raise
