@@ -344,14 +344,17 @@ async def test_without_a_fault_the_first_target_answers(tmp_path, bad, good, log
         nothing_leaks(one, asked, logged)
 
 
-async def test_a_call_without_a_task_leaves_nothing_to_the_collector(tmp_path, bad, good):
+@pytest.mark.parametrize("lanes", [WARM, ONE_DIALECT], ids=["without a task", "in a task"])
+async def test_a_call_that_was_answered_leaves_nothing_to_the_collector(tmp_path, bad, good, lanes):
     """A circle of what belongs to one call would let garbage pile up until the collector stops everything."""
     names = {"InFlight", "LiveTry", "Meter", "Direct", "_Asked", "Prepared", "Reply", "WholeExchange", "Request"}
+    names |= {"Flow", "StreamExchange", "Responder"}
+    bad.pace_s = 0.002  # so that words come one by one
     async with site(tmp_path, bad, good) as one:
         gc.collect()
         gc.disable()
         try:
-            await ask_all(one, "answer", WARM)
+            await ask_all(one, "answer", lanes)
             await one.quiet()
             kinds = [type(each) for each in gc.get_objects()]
             assert [kind for kind in kinds if kind.__name__ in names and kind.__module__.startswith("penstock")] == []

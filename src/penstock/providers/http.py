@@ -377,7 +377,7 @@ class StreamExchange(Struct, eq=False):
 
     def close(self) -> None:
         """Give the connection back if the reply is complete, else drop it at once."""
-        self.done = True
+        self.done, self.say = True, None  # which refers back
         if self.ended:
             self.reply.leave()
         else:
