@@ -241,7 +241,7 @@ async def compare(workers: int, rounds: int, calls: int, how: How) -> tuple[floa
         full, bare = gateway_at(Path(one), workers), gateway_at(Path(two), 1)
         without_money(bare)
         if how is together:
-            full.ledger.gather(Outbox.of(asyncio.get_running_loop()), receipts=workers == 1)
+            full.reservations.gather(Outbox.of(asyncio.get_running_loop()), full.ledger)
         taken: tuple[list[float], list[float]] = ([], [])
         like_a_server()
         for number in range(rounds + 1):

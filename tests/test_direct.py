@@ -130,6 +130,7 @@ class Asker:
         return direct
 
     def answered(self, call, exchange, body, settled):
+        Outbox.of(asyncio.get_running_loop()).commit()  # as whoever writes an answer does
         assert settled.receipt in self.one.journalled(), "it was given out before its receipt was kept"
         self.answers.append((call, exchange, body, settled))
 
@@ -315,7 +316,7 @@ async def test_an_intent_waits_only_for_a_request_that_the_outbox_has(tmp_path, 
     monkeypatch.setattr(Sent, "by_outbox", by_outbox)
     provider = Ready(WHOLE, WHOLE, WHOLE)
     async with world(tmp_path, a=provider) as one:
-        one.gateway.ledger.gather(Outbox.of(asyncio.get_running_loop()), receipts=False)
+        one.gateway.ledger.gather(Outbox.of(asyncio.get_running_loop()))
         first, second = Asker(one), Asker(one)
         first.begin()
         written = []

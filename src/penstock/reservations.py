@@ -9,7 +9,9 @@ from penstock.call import Who
 from penstock.errors import Internal
 from penstock.ledger.budgets import Budgets, SumUp
 from penstock.ledger.limits import Hold, each_of, limits_of
+from penstock.ledger.recording import Recording
 from penstock.ledger.shared_budgets import SharedBudgets
+from penstock.outbox import Outbox
 from penstock.settings import Config
 from penstock.target import Ceiling, Target, ceilings
 
@@ -86,6 +88,12 @@ class Reservations:
                 settle(hold, 0)
         if holds:
             settle(holds[0], cost_nano_usd)
+
+    def gather(self, outbox: Outbox, records: Recording) -> None:
+        """Let what is recorded wait for the end of the turn of the loop, and behind it what is booked in shared budgets."""
+        if isinstance(self.budgets, SharedBudgets):
+            self.budgets.gather(outbox, records)
+        records.gather(outbox)
 
     def close(self) -> None:
         """Let go of the budgets, after the last settlement."""

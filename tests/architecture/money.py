@@ -12,7 +12,14 @@ from architecture.tree import Module, Tree, breach, covers, line_of, modules, un
 
 MONEY = (
     *("target.py", "receipt.py", "reservations.py"),
-    *("ledger/budgets.py", "ledger/shared_budgets.py", "ledger/balances.py", "ledger/reports.py", "ledger/rows.py"),
+    *(
+        "ledger/budgets.py",
+        "ledger/shared_budgets.py",
+        "ledger/balances.py",
+        "ledger/booking.py",
+        "ledger/reports.py",
+        "ledger/rows.py",
+    ),
     *("ledger/limits.py", "ledger/budget_report.py", "cli/budgets.py"),
     *("ledger/estimates.py", "ledger/exports.py", "ledger/reconcile.py", "ledger/history.py", "ledger/recovery.py"),
     *("telemetry/alerts.py", "telemetry/notices.py"),

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import penstock.ledger.balances
+import penstock.ledger.booking
 import penstock.ledger.processes
 import penstock.ledger.shared_budgets
 import penstock.ledger.sweeping
@@ -16,6 +17,7 @@ FILES = {
     module.__file__
     for module in (
         penstock.ledger.balances,
+        penstock.ledger.booking,
         penstock.ledger.shared_budgets,
         penstock.ledger.processes,
         penstock.ledger.sweeping,

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from penstock.call import Who
 from penstock.errors import BudgetExhausted, Overloaded
-from penstock.ledger import balances, shared_budgets
+from penstock.ledger import balances, booking, shared_budgets
 from penstock.ledger.budgets import Limit, Scope
 from penstock.ledger.ids import Ids
 from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.ledger.periods import to_ns
 from penstock.ledger.records import Intent
 from penstock.ledger.shared_budgets import SharedBudgets
+from penstock.outbox import Outbox
 from penstock.receipt import Receipt
 
 NOW = to_ns(datetime(2026, 10, 24, 20, tzinfo=UTC))
@@ -37,6 +38,23 @@ LIMITS = (
 )
 AT_ONCE = 100
 LIFE_S = 60.0
+
+
+class Turns:
+    """A loop, of which somebody says when a turn of it ends."""
+
+    def __init__(self):
+        self.due = []
+
+    def call_soon(self, work):
+        """Do it at the end of the turn."""
+        self.due.append(work)
+
+    def end(self):
+        """End the turn."""
+        due, self.due = self.due, []
+        for work in due:
+            work()
 
 
 def spend(home, chance):
@@ -72,6 +90,10 @@ def live(home, chance, *, suicide):
     settings = LedgerSettings(segment_bytes=50_000, memory_rows=64)
     ledger = Ledger.open(home, now_ns=NOW, settings=settings)
     budgets = SharedBudgets(LIMITS, now_ns=NOW, home=home)
+    turns = Turns()
+    outbox = Outbox(turns)
+    budgets.gather(outbox, ledger)
+    ledger.gather(outbox)
     running, left = [], chance.randrange(1, 150)
     until = time.monotonic() + LIFE_S
     while time.monotonic() < until:
@@ -81,6 +103,8 @@ def live(home, chance, *, suicide):
         act(ledger, budgets, chance, running)
         if chance.random() < 0.05:
             ledger.flush(chance.choice((8, 64)))
+        if chance.random() < 0.2:
+            turns.end()
         sys.settrace(None)
 
 
@@ -123,7 +147,7 @@ def die_within(steps):
         return at_instruction
 
     def at_call(frame, event, _):
-        if frame.f_code.co_filename not in {balances.__file__, shared_budgets.__file__}:
+        if frame.f_code.co_filename not in {balances.__file__, booking.__file__, shared_budgets.__file__}:
             return None
         frame.f_trace_opcodes = True
         return at_instruction

@@ -359,18 +359,24 @@ async def test_a_loop_that_runs_writes_the_records_of_a_turn_at_its_end(tmp_path
     ledger.close()
 
 
-async def test_where_something_is_booked_after_a_receipt_it_is_written_at_once_with_what_waits(tmp_path):
+async def test_whoever_books_after_a_receipt_is_told_whether_one_waits(tmp_path):
     disk = BadDisk(random.Random(1), 0.0)
     ledger = Ledger.open(tmp_path / "home", now_ns=NOW_NS, settings=LedgerSettings(disk=disk.disk))
     ids = Ids(random.Random(1))
-    ledger.gather(Outbox.of(asyncio.get_running_loop()), receipts=False)
+    outbox = Outbox.of(asyncio.get_running_loop())
+    ledger.gather(outbox)
     names = [ids.new(NOW_NS) for _ in range(3)]
     for name in names:
         ledger.intend(Intent(name, NOW_NS, "chat", "m"), soon=True)
-    assert disk.writes == 2
+    assert (disk.writes, ledger.receipts_wait) == (2, False)
     ledger.settle(Receipt(names[0], NOW_NS, "chat", "m", "ok", 200))
-    assert disk.writes == 3
-    assert len(ledger._open) == 2
+    assert (disk.writes, ledger.receipts_wait) == (2, True)
+    outbox.commit()
+    assert (disk.writes, ledger.receipts_wait) == (3, False)
+    ledger.settle(Receipt(names[1], NOW_NS, "chat", "m", "ok", 200))
+    ledger.settle(Receipt(names[2], NOW_NS, "chat", "m", "ok", 200))
+    outbox.commit()
+    assert ledger.open_intents == 0
     ledger.close()
 
 

@@ -11,66 +11,53 @@ whoever takes the lock next puts the values in place once more, which changes no
 moment of dying leaves half a change. What is not in a commit is a single word whose writing takes one instruction.
 
 Balances are added one behind the other, until some go since they are over, which begins a new epoch: see `index.py`.
-
 A process is known by its number (`processes.py`). Whoever finds nobody alive begins a new table, for what was in it can be
 had from the receipts; so the file is never older than its oldest process, and no loss of power leaves a torn one in use.
 
 Knows words, lines and numbers; never what a budget or a receipt is. One thread uses a `Balances`.
 """
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
+from fcntl import LOCK_UN, flock
 from mmap import mmap
 from pathlib import Path
 from struct import Struct as Layout
 from typing import Final
 
-from msgspec import Struct
-
 from penstock.errors import Internal, Overloaded
+from penstock.ledger.holding import LINE, RECORD, Open
 from penstock.ledger.index import Index
 from penstock.ledger.processes import PATIENCE_S, SLOW_S, TRY, Lock, Roll, lock_of_dead
 
 FOLDER, TABLE = "balances", "table"
 
-FORM: Final = 0x5053_5442_414C_0002
+FORM: Final = 0x5053_5442_414C_0003
 """The first word of a table of this layout."""
-LINE = 8
-"""Words in a line."""
-BALANCES_PER_HOLD = 10
-"""A day and a month of each of five kinds of scope."""
-MOST: Final = 1 << 62
-"""Nano-dollars: more is never spent nor held."""
+MOST: Final = (1 << 62) - 1
+"""Nano-dollars: more is never spent nor held. Twice as much fits into a word."""
+LOG_WORDS: Final = 64
+"""What fits into one `commit`: places and their new values."""
 
-KEY, KEY_2, START, END, SPENT, HELD = range(6)
-"""The words of a balance; a line whose first word is 0 is free. Of a record the first word is its ceiling and one."""
+KEY, KEY_2, START, END, SPENT, TAKEN = range(6)
+"""The words of a balance; a line whose first word is 0 is free. What is taken is spent or held."""
+EPOCH: Final = 4
+"""The word that tells whether balances may have gone."""
 
-_FORM, _PENDING, _AREAS, _NEXT, _EPOCH, _LOG, _OWNERS, _HEAD = 0, 1, 2, 3, 4, 8, 72, 4096
+_FORM, _PENDING, _AREAS, _NEXT, _LOG, _OWNERS, _HEAD = 0, 1, 2, 3, 8, 8 + LOG_WORDS, 4096
 _MAX_AREAS = _HEAD - _OWNERS
 _LINES = 1024
 _AREA = _LINES * LINE
 _WORD = 8
 _FREE, _BALANCES = 0, -1
 
-_RECORDS: Final = tuple(Layout(f"=16s{n}I{4 * (BALANCES_PER_HOLD - n)}x") for n in range(BALANCES_PER_HOLD + 1))
-_RECORD: Final = Layout(f"=16s{BALANCES_PER_HOLD}I")
-_LOGS: Final = tuple(Layout(f"={n}q") for n in range(_OWNERS - _LOG + 1))
+_LOGS: Final = tuple(Layout(f"={n}q") for n in range(LOG_WORDS + 1))
 
 _KEEP_NS = 2 * 86_400 * 1_000_000_000
 """How long a balance stays after the end of its period, for whoever's clock is late."""
 
 Key = tuple[int, int]
 """What a balance is found by; the first number is not 0."""
-
-
-class Open(Struct, frozen=True, gc=False):
-    """A record: where it stands, the 16 bytes of its call's id, what it holds and the balances that it holds it in."""
-
-    at: int
-    call: bytes
-    ceiling: int
-    lines: tuple[int, ...]
 
 
 class Balances:
@@ -137,6 +124,11 @@ class Balances:
         if hasattr(self, "words"):
             del self.words, self._memory
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its words are there."""
+        return self._fd >= 0
+
     def _join(self, roll: Roll) -> None:
         if roll.living:
             self._map()
@@ -170,7 +162,7 @@ class Balances:
     def acquire(self, patience_s: float = PATIENCE_S) -> None:
         """Take the lock, and finish what its last holder died over. Raises `Overloaded` if somebody sits on it."""
         try:
-            fcntl.flock(self._fd, TRY)
+            flock(self._fd, TRY)
         except (BlockingIOError, ValueError):
             self._lock.wait(patience_s)
         if self.words[_PENDING]:
@@ -178,7 +170,7 @@ class Balances:
 
     def release(self) -> None:
         """Give the lock back."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        flock(self._fd, LOCK_UN)
 
     # -- changing --
 
@@ -213,15 +205,15 @@ class Balances:
             free.extend(range(first + _AREA - LINE, first - LINE, -LINE))
         return free.pop()
 
-    def open(self, at: int, call: bytes, ceiling: int, cells: list[int]) -> None:
-        """Write a record; `cells` are what it changes in its balances, which are told by their places."""
-        lines = [(cell - HELD) // LINE for cell in cells[::2]]
-        _RECORDS[len(lines)].pack_into(self._memory, (at + 1) * _WORD, call, *lines)
-        self.commit([at, ceiling + 1, *cells])
+    def open(self, call: bytes, lines: bytes, cells: list[int]) -> None:
+        """Write a record. `lines` are its balances, `packed`; `cells` begin with its place and its ceiling and one."""
+        at = (cells[0] + 1) * _WORD
+        self._memory[at : at + RECORD.size] = call + lines
+        self.commit(cells)
 
-    def free(self, at: int) -> None:
-        """Take a record of this process back, once it is closed."""
-        self._free.append(at)
+    def free(self, records: list[int]) -> None:
+        """Take records of this process back, once they are closed."""
+        self._free += records
 
     # -- balances --
 
@@ -231,7 +223,7 @@ class Balances:
         if not at:
             self._fit()
             words = self.words
-            self._index.read_on(words, self._lines(), words[_EPOCH], words[_NEXT])
+            self._index.read_on(words, self._lines(), words[EPOCH], words[_NEXT])
             at = self._index.find(words, key)
         return at
 
@@ -241,7 +233,7 @@ class Balances:
         words = self.words
         words[at + KEY_2] = key[1]
         words[at + START], words[at + END] = span
-        words[at + SPENT], words[at + HELD] = spent, 0
+        words[at + SPENT] = words[at + TAKEN] = spent
         words[at] = key[0]  # from here on it is there
         return at
 
@@ -259,7 +251,7 @@ class Balances:
 
     def _lines(self) -> list[int]:
         """Give the areas of balances, in order; that only changes when the file grows or an epoch begins."""
-        now = self.words[_AREAS], self.words[_EPOCH]
+        now = self.words[_AREAS], self.words[EPOCH]
         if self._known[0] != now:
             self._known = now, self._areas(_BALANCES)
         return self._known[1]
@@ -273,7 +265,7 @@ class Balances:
         return self._room()
 
     def _begin_epoch(self) -> None:
-        self.words[_EPOCH] += 1
+        self.words[EPOCH] += 1
         self.words[_NEXT] = 0
 
     def _expire(self, now_ns: int) -> bool:
@@ -356,28 +348,23 @@ class Balances:
             states = words[area : area + _AREA : LINE].tolist()
             for line in [line for line, state in enumerate(states) if state]:
                 at = area + line * LINE
-                call, *lines = _RECORD.unpack_from(self._memory, (at + 1) * _WORD)
+                call, *lines = RECORD.unpack_from(self._memory, (at + 1) * _WORD)
                 found.append(Open(at, call, states[line] - 1, tuple(line * LINE for line in lines if line)))
         return found
 
-    def spend(self, lines: Iterable[tuple[int, int]], cost: int) -> None:
-        """Book a cost that nothing was held for; the lines come with the first number of their keys, as they may be gone."""
+    def close_records(self, records: Iterable[int], held: int, lines: Iterable[tuple[int, int]], cost: int) -> None:
+        """Settle holds in the same balances: all that they held is given back, and what they cost is booked.
+
+        The lines come with the first number of their keys: they may be gone where nothing was held.
+        """
         words, cells = self.words, list[int]()
+        for record in records:
+            cells += (record, 0)
         for line, key in lines:
             if words[line] == key:
-                cells += (line + SPENT, min(words[line + SPENT] + cost, MOST))
-        self.commit(cells)
-
-    def close_record(self, at: int, ceiling: int, lines: Iterable[int], cost: int) -> None:
-        """Settle a hold: all of it is given back, and the cost is booked."""
-        words, cells = self.words, [at, 0]
-        for line in lines:
-            cells += (
-                line + SPENT,
-                min(words[line + SPENT] + cost, MOST),
-                line + HELD,
-                words[line + HELD] - ceiling,
-            )
+                before = words[line + SPENT]
+                spent = min(before + cost, MOST)
+                cells += (line + SPENT, spent, line + TAKEN, words[line + TAKEN] - held + spent - before)
         self.commit(cells)
 
     def disown(self, number: int) -> None:

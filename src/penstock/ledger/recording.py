@@ -40,7 +40,6 @@ class Recording:
         self._memory_rows = memory_rows
         self._power = power
         self._outbox: Outbox | None = None
-        self._receipts_wait = False
         self._due: Outbox | None = None  # has what follows written at the end of this turn
         self._opening: dict[str, bytes] = {}  # intents that are not written yet, by call
         self._ending: list[Late] = []  # receipts that are not
@@ -55,12 +54,14 @@ class Recording:
         self._closed = False
         self._syncing = Background("penstock-sync", self._sync, _GROUP_COMMIT_S)
 
-    def gather(self, outbox: Outbox, *, receipts: bool = True) -> None:
-        """Let records wait for the end of the turn of the loop in which they come.
+    def gather(self, outbox: Outbox) -> None:
+        """Let records wait for the end of the turn of the loop in which they come."""
+        self._outbox = outbox
 
-        Without `receipts` only intents do: where something is booked elsewhere after a receipt, it may not be ahead of it.
-        """
-        self._outbox, self._receipts_wait = outbox, receipts
+    @property
+    def receipts_wait(self) -> bool:
+        """Whether a receipt waits so; what is booked elsewhere may not be ahead of it."""
+        return bool(self._ending)
 
     def intend(self, intent: Intent, *, soon: bool = False) -> None:
         """Record a call before it may cost anything; once, however often. Raises `Overloaded` where that is not possible.
@@ -93,7 +94,7 @@ class Recording:
 
     def _settle(self, receipt: Late) -> None:
         self._ending.append(receipt)
-        if not (self._receipts_wait and (self._due or self._wait(2))):
+        if not (self._due or self._wait(2)):
             self.commit()
 
     def _wait(self, calls: int) -> Outbox | None:

@@ -17,8 +17,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from penstock.errors import Internal
-from penstock.ledger.balances import START, Balances, Open
+from penstock.ledger.balances import MOST, START, Balances
 from penstock.ledger.budgets import SumUp
+from penstock.ledger.holding import Open
 from penstock.ledger.ids import id_bytes
 from penstock.ledger.reading import read_all, segments_of, writers
 from penstock.ledger.records import Intent
@@ -93,7 +94,8 @@ def _sweep(table: Balances, number: int, home: Path) -> int:
 def _settle(table: Balances, record: Open, cost: int) -> None:
     table.acquire(SLOW_S)
     try:
-        table.close_record(record.at, record.ceiling, record.lines, cost)
+        lines = [(line, table.words[line]) for line in record.lines]
+        table.close_records([record.at], record.ceiling, lines, min(max(cost, 0), MOST))
     finally:
         table.release()
 

@@ -81,8 +81,7 @@ async def _serve(config: Config, duty: Duty) -> None:
         serving = Serving(gateway, duty.read, duty.channel)
         tls = None if serving.certificate is None else serving.certificate.context
         await serving.server.start(config.server.host, config.server.port, ssl=tls, socks=duty.socks)
-        # budgets that workers share are booked after each receipt, and outlive this process
-        gateway.ledger.gather(serving.server.outbox, receipts=config.server.workers == 1)
+        gateway.reservations.gather(serving.server.outbox, gateway.ledger)
     except BaseException:
         await gateway.close()
         raise
