@@ -95,7 +95,7 @@ class Sent:
     def answer(self):
         return None if self.whole is None else Exchange(self.whole, "chat")
 
-    async def arrived(self):
+    async def arrived(self, deadline):
         if isinstance(self.instead, BaseException):
             raise self.instead
         if self.instead is not None:

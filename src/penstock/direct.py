@@ -153,6 +153,7 @@ class Direct(Struct, eq=False):
             return
         flight = self.flight
         live = flight.tries[0]
+        answer: tuple[Exchange, bytes | None, Settled] | None = None
         try:
             exchange = self.prepared.answer()
             chunk = None if exchange is None else exchange.take()
@@ -161,17 +162,18 @@ class Direct(Struct, eq=False):
                 meter.observe(chunk.events)
                 if meter.ended and meter.begun and meter.error is None:
                     live.exchange, live.first_at, flight.waiting = exchange, self.clock(), False
-                    settled = self.line.settle(flight)
-                    self.over = True
-                    self.asker.answered(self, exchange, chunk.raw, settled)
-                    return
+                    answer = exchange, chunk.raw, self.line.settle(flight)
         except UpstreamError:
             pass  # the line reads it once more, and knows what to do
         except BaseException as error:
             self.defect = error
             self._hand_over(live)
             raise
-        self._hand_over(live)
+        if answer is None:
+            self._hand_over(live)
+        else:
+            self.over = True
+            self.asker.answered(self, *answer)
 
     def abandon(self, why: asyncio.CancelledError) -> None:
         """Give the call up: its client is gone, or the process ends."""
@@ -246,23 +248,22 @@ class Directs:
         flight: InFlight[Any] = InFlight(self._new_id(now_ns), now_ns, now, call, who)
         flight.deadline, flight.ticket = now + standing.caller.within(self._within_s), ticket
         line.in_flight += 1
+        direct: Direct | None = None
+        is_sent = False
         try:
             if accounts.reserve(flight, plan) and tries.begin(flight, targets, now) is not None:
                 accounts.intend(flight, targets[0], soon=prepared.by_outbox)
                 flight.plan, flight.baseline = targets, plan.baseline
+                direct = Direct(line, self._clock, plan, flight, prepared, asker)
+                is_sent = prepared.leave(tries.until(targets, now, flight.deadline), direct)
+                if not is_sent:
+                    accounts.intend(flight, targets[0])  # now, since its request goes another way
         except BaseException:
             self._undo(flight, now)
             raise
-        if not flight.intended:
+        if direct is None:
             self._undo(flight, now)
-            return None
-        direct = Direct(line, self._clock, plan, flight, prepared, asker)
-        if not prepared.leave(tries.until(targets, now, flight.deadline), direct):
-            try:
-                accounts.intend(flight, targets[0])  # now, since its request goes another way
-            except BaseException:
-                self._undo(flight, now)
-                raise
+        elif not is_sent:
             asker.handed_over(direct)
         return direct
 

@@ -218,7 +218,8 @@ class Gateway:
         if begun.defect is not None:
             self.break_off(begun.flight, begun.defect)
             raise begun.defect
-        return await self.guard(begun.flight, self._onward(begun.flight, begun.plan, begun.prepared.arrived))
+        arrived = partial(begun.prepared.arrived, begun.flight.deadline)
+        return await self.guard(begun.flight, self._onward(begun.flight, begun.plan, arrived))
 
     async def _onward(self, flight: InFlight[Hold], plan: Plan, arrived: Arrived | None = None) -> Flow[Hold]:
         """Every step behind admission; of a call of which something has `arrived`, what is left of them."""

@@ -76,8 +76,8 @@ class Prepared(Protocol):
         """Give the answer, where it has come and is whole; None for whatever else there is."""
         ...
 
-    async def arrived(self) -> Exchange:
-        """Give what has come instead, or raise what it means. Raises an `UpstreamError`."""
+    async def arrived(self, deadline: float) -> Exchange:
+        """Give what has come instead, or raise what it means; send it first, if nothing was sent. Raises an `UpstreamError`."""
         ...
 
     def abandon(self, why: CancelledError) -> None:

@@ -522,3 +522,71 @@ async def test_what_is_remembered_of_questions_is_bounded(monkeypatch):
             exchange.close()
         assert len(box._routes) == 2
         await box.close()
+
+
+class Told:
+    """Waits for a reply without a task."""
+
+    def __init__(self):
+        self.told = asyncio.Event()
+
+    def done(self):
+        return self.told.is_set()
+
+    def cancelled(self):
+        return False
+
+    def set_result(self, _):
+        self.told.set()
+
+
+@pytest.fixture
+async def used():
+    """A provider with a connection that waits for a request, and what it talks to."""
+    async with upstream(whole(REPLY)) as one:
+        box = provider(one)
+        deadline = asyncio.get_running_loop().time() + 5.0
+        await box.send(CHAT.read_request(BODY), TARGET, deadline)
+        yield box, one, deadline
+        await box.close()
+
+
+async def test_a_call_that_was_prepared_goes_out_as_any_other_and_brings_its_answer(used):
+    box, one, deadline = used
+    prepared, told = box.prepare(CHAT.read_request(BODY), TARGET), Told()
+    assert prepared.leave(deadline, told)
+    await asyncio.wait_for(told.told.wait(), 5)
+    assert one.requests[0] == one.requests[1]
+    exchange = prepared.answer()
+    assert (exchange.lane, exchange.take().raw, exchange.take()) == ("verbatim", REPLY, None)
+
+
+async def test_a_call_whose_connection_was_taken_meanwhile_is_sent_as_any_other(used):
+    box, one, deadline = used
+    first, second = (box.prepare(CHAT.read_request(BODY), TARGET) for _ in range(2))
+    assert first.leave(deadline, Told())
+    assert not second.leave(deadline, Told())
+    exchange = await second.arrived(deadline)
+    assert (await exchange.read()).raw == REPLY
+    assert len(one.requests) == 3
+
+
+async def test_a_call_whose_time_is_over_before_it_leaves_says_so(used):
+    box, _, _ = used
+    prepared = box.prepare(CHAT.read_request(BODY), TARGET)
+    over = asyncio.get_running_loop().time() - 1
+    assert not prepared.leave(over, Told())
+    with pytest.raises(DeadlineExceeded):
+        await prepared.arrived(over)
+
+
+async def test_what_has_to_wait_or_to_be_written_otherwise_is_not_prepared(used):
+    box, one, deadline = used
+    assert box.prepare(CHAT.read_request(b'{"stream":true,' + BODY[1:]), TARGET) is None
+    await box.close()
+    assert box.prepare(CHAT.read_request(BODY), TARGET) is None, "no connection waits"
+    behind = provider(one, proxy_environ=(("http_proxy", Secret(one.url.removesuffix("/v1"), "env:http_proxy")),))
+    await behind.send(CHAT.read_request(BODY), TARGET, deadline)
+    assert one.head.startswith(b"POST http://"), "a proxy is told where to"
+    assert behind.prepare(CHAT.read_request(BODY), TARGET) is None
+    await behind.close()

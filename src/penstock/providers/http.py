@@ -70,7 +70,7 @@ class _Asked(Struct, frozen=True):
 
     route: _Route
     call: Call
-    target: str
+    target: Target
     lane: Lane = "verbatim"
     dropped: tuple[str, ...] = ()
 
@@ -120,11 +120,11 @@ class HttpProvider:
             reply = await self._ask(route, call, body, target, deadline)
         else:
             await reply.begun()
-        return await self.arrived(reply, _Asked(route, call, target.id, lane, dropped))
+        return await self.arrived(reply, _Asked(route, call, target, lane, dropped))
 
     def prepare(self, call: Call, target: Target) -> "Prepared | None":
         """Give a call that can be sent this moment, on the verbatim lane, without waiting for anything; None for any other."""
-        if self._authority is not None or call.stream or not call.raw or not self._pool.idle:
+        if self._authority is not None or call.stream or not call.raw or not self._pool.ready:
             return None
         asked = (target.model, call.operation, False, call.form, call.dialect)
         route = self._routes.get(asked) or self._route(asked)
@@ -134,25 +134,24 @@ class HttpProvider:
         return (
             None
             if body is None
-            else Prepared(self, self._pool, _Asked(route, call, target.id), _request(route, call, body))
+            else Prepared(self, self._pool, _Asked(route, call, target), _request(route, call, body))
         )
 
     def whole(self, reply: Reply, asked: _Asked) -> "WholeExchange | None":
         """Give the answer to what was `prepare`d, where that is what has come, all of it."""
-        body = reply.whole
-        if body is None or reply.status != 200:
+        if reply.whole is None or reply.status != 200:
             return None
-        headers = () if reply.headers is self._silent else self.pass_on(reply.headers)
-        return WholeExchange(self, asked.route.speaks, body, asked.target, "verbatim", (), headers, True)
+        headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
+        return WholeExchange(self, asked.route.speaks, reply.whole, asked.target.id, "verbatim", (), headers, True)
 
     async def arrived(self, reply: Reply, asked: _Asked) -> "WholeExchange | StreamExchange":
         """Give the exchange of a reply that has begun, or raise what came instead of one."""
-        route, call, target, lane = asked.route, asked.call, asked.target, asked.lane
+        route, call, target, lane = asked.route, asked.call, asked.target.id, asked.lane
         if reply.whole is None or reply.status != 200:
             await self._judge(reply, target, route.speaks)
         if call.stream is not (reply.whole is None):
             lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
-        headers = () if reply.headers is self._silent else self.pass_on(reply.headers)
+        headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
         if reply.whole is not None:
             return WholeExchange(self, route.speaks, reply.whole, target, lane, asked.dropped, headers, route.own)
         reader = route.speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
@@ -223,7 +222,7 @@ class HttpProvider:
             self._authority.close()
         self._pool.close()
 
-    def pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
+    def _pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
         passed = [one for one in headers if self._passed[one[0]]]
         if not passed:
@@ -311,9 +310,10 @@ class Prepared(Struct, eq=False):
         """Give the answer, where it has come and is whole; None for whatever else there is."""
         return None if self.reply is None else self.provider.whole(self.reply, self.asked)
 
-    async def arrived(self) -> "WholeExchange | StreamExchange":
-        """Give what has come instead of a whole answer, or raise what it means. Raises an `UpstreamError`."""
-        assert self.reply is not None, "what was not sent brings nothing"
+    async def arrived(self, deadline: float) -> "WholeExchange | StreamExchange":
+        """Give what has come instead of a whole answer, after it is sent if it was not. Raises an `UpstreamError`."""
+        if self.reply is None:
+            return await self.provider.send(self.asked.call, self.asked.target, deadline)
         await self.reply.begun()
         return await self.provider.arrived(self.reply, self.asked)
 

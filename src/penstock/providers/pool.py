@@ -76,12 +76,14 @@ class Pool:
         """Connections at work, those being dialed included."""
         return self.open - len(self._idle)
 
-    def begin(self, request: bytes, deadline: float, waiter: Waiter | None = None) -> Reply | None:
-        """Send on a connection that waits for a request, and give the reply before it begins: whoever asks awaits its `waiter`.
+    @property
+    def ready(self) -> bool:
+        """Whether a connection waits for a request, which goes out as it is: some proxies want it written otherwise."""
+        return bool(self._idle) and self._dialer.forward is None
 
-        None, and nothing is sent, where `send` has more to do than that.
-        """
-        if not self._idle or self._dialer.forward is not None or (now := self._time()) >= deadline:
+    def begin(self, request: bytes, deadline: float, waiter: Waiter | None = None) -> Reply | None:
+        """Send on a connection that is `ready`, and give the reply before it begins; None, and nothing is sent, without one."""
+        if not self.ready or (now := self._time()) >= deadline:
             return None
         return self._start(self._idle.pop(), request, deadline, now, waiter)
 
