@@ -358,6 +358,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
     app = App(gateway, plane)
     crashes: list[Any] = []
     server = Server(app, app.refuse, on_crash=crashes.append)
+    server.at_once = app.at_once
     await server.start("127.0.0.1", 0)
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False)
     try:

@@ -139,6 +139,7 @@ async def site(tmp_path: Path):
     crashes: list[BaseException] = []
     app = App(gateway, control_plane(gateway))
     server = Server(app, app.refuse, on_crash=crashes.append)
+    server.at_once = app.at_once
     await server.start("127.0.0.1", 0)
     gap = Gap()
     await asyncio.to_thread(post, server.port, *requests(MODELS[0], "warm")[0])

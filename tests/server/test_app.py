@@ -178,6 +178,7 @@ async def site(folder, *replies, config=CONFIG, key=KEY):
     app = App(gateway, control_plane(Alone(gateway)))
     found = []
     server = Server(app, app.refuse, on_crash=found.append)
+    server.at_once = app.at_once
     await server.start("127.0.0.1", 0)
     one = Site(gateway, app, server, there)
     one.crashes = found

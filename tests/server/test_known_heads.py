@@ -3,11 +3,14 @@
 import time
 
 import pytest
+from msgspec import structs
 from tests.server.test_answered_once import site as answering_once
 from tests.server.test_app import DONE, HELLO, REPLY, STOP, STREAM, USAGE, chat, request, site, stream, whole
 
+from penstock.call import Who
 from penstock.ledger.keys import Grant
 from penstock.server.app import Route
+from penstock.wire.openai_chat import OpenAIChat
 
 ANSWERS = [whole(REPLY)] * 8
 OWN = {b"x-penstock-call", b"idempotent-replayed"}
@@ -78,6 +81,30 @@ async def test_streams_and_whole_replies_may_follow_one_another(tmp_path):
             assert (await client.reply()).body == REPLY
             await client.send(chat(stream=True))
             assert (await client.reply()).body == HELLO + STOP + DONE
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
+async def test_a_request_is_read_once_whichever_way_it_goes(tmp_path, monkeypatch, streamed, cached):
+    """Without a task, or, as a stream and what may be answered from the cache, in one."""
+    read, pieces = [], list(stream(HELLO, STOP, USAGE, DONE))
+    inner = OpenAIChat.read_request
+
+    def count(self, body, *more):
+        read.append(body)
+        return inner(self, body, *more)
+
+    monkeypatch.setattr(OpenAIChat, "read_request", count)
+    async with site(tmp_path, *[pieces if streamed else whole(REPLY)] * TIMES) as one:
+        asked = chat(stream=True) if streamed else chat()
+        if cached:
+            asked = asked.replace(b"fast", b"kept")
+            plan = one.gateway.router.plan("fast", Who())
+            kept = structs.replace(plan, model="kept", options=structs.replace(plan.options, cache_s=60.0))
+            one.gateway.router._routes["kept"] = kept
+        replies = await same(one, asked)
+        assert {reply.status for reply in replies} == {200}
+        assert len(read) == TIMES
 
 
 async def test_a_key_that_is_revoked_is_refused_with_the_next_request(tmp_path, routes):

@@ -54,14 +54,13 @@ _STATES: Final = frozenset({"/healthz", "/readyz"})
 _PREFIXES: Final = ("/v1/", "/v1beta/", "/model/", "/api/")
 
 
-class Route(Struct):
+class Route(Struct, frozen=True):
     """What a request for a call says beside its body: it follows from the head and the peer, and decides nothing.
 
     digest   of the caller's key, by which it is looked up anew for each call; None for what is no key
     once     whether the caller wants one answer however often it asks
     special  whether it asks for a count, or says more about the call
     standing what was found for the last one, where that is remembered
-    streams  whether the last one asked for a stream: then it is likely that the next one does
     """
 
     speaks: Dialect
@@ -71,7 +70,6 @@ class Route(Struct):
     once: bool
     special: bool
     standing: Standing
-    streams: bool = False
 
 
 class App:
@@ -111,7 +109,7 @@ class App:
     def at_once(self, request: Request, client: Client) -> "_Asked | None":
         """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
         route: Route | None = None if request.head is None else request.head.made
-        if route is None or route.once or route.special or route.streams:
+        if route is None or route.once or route.special:
             return None
         gateway = self.gateway
         try:
@@ -119,14 +117,14 @@ class App:
             if who is OPEN_DOOR:
                 _stay_at_home(request)
             call = route.speaks.read_request(request.body, route.asked)
-            route.streams = call.stream
-            if call.stream:
-                return None
-            asked = _Asked(request, client, gateway, route.speaks, call)
-            asked.direct = gateway.direct(call, who, route.standing, asked)
+            asked = _Asked(self, gateway, request, client, route, who, call)
+            if not call.stream:
+                asked.direct = gateway.direct(call, who, route.standing, asked)
         except PenstockError:
             return None  # it will be raised again, where it is answered
-        return None if asked.direct is None else asked
+        if asked.direct is None:  # so that nothing of it is read a second time
+            client.go_on(structs.replace(request, begun=asked))
+        return asked
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
@@ -246,12 +244,14 @@ def _stay_at_home(request: Request) -> None:
 
 
 class _Asked(Struct, eq=False):
-    """A request that is answered without a task, or begun so."""
+    """A request that is answered without a task, or begun so; without `direct` it is only read, and for the task."""
 
+    app: App
+    gateway: Gateway
     request: Request
     client: Client
-    gateway: Gateway
-    speaks: Dialect
+    route: Route
+    who: Who
     call: Call
     direct: Direct | None = None
 
@@ -259,12 +259,11 @@ class _Asked(Struct, eq=False):
         """Send the whole answer."""
         self.direct = None  # which refers back
         assert body is not None, "on the verbatim lane there are the provider's bytes"
-        cost, flight = settled.cost_nano_usd, call.flight
-        lines = _LINES % (flight.id.encode(), flight.tries[0].target.id.encode())
+        lines = _LINES % (call.flight.id.encode(), call.flight.tries[0].target.id.encode())
         if exchange.headers:
             lines += b"".join([b"%b: %b\r\n" % header for header in exchange.headers])
-        if cost is not None:
-            lines += b"x-penstock-cost-usd: %b\r\n" % usd(cost).encode()
+        if settled.cost_nano_usd is not None:
+            lines += b"x-penstock-cost-usd: %b\r\n" % usd(settled.cost_nano_usd).encode()
         self.client.reply(lines, body)
 
     def handed_over(self, call: Direct) -> None:
@@ -281,8 +280,9 @@ class _Asked(Struct, eq=False):
     async def finish(self, to: Responder) -> None:
         """Go on with it, in a task."""
         direct, self.direct = self.direct, None
-        assert direct is not None, "it was begun"
-        await _give(self.speaks, self.call, await self.gateway.go_on(direct), to)
+        begin, call = self.app.gateway.begin, self.call
+        flow = await (begin(call, self.who, self.route.caller) if direct is None else self.gateway.go_on(direct))
+        await _give(self.route.speaks, call, flow, to)
 
 
 async def _give(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: Responder | Recorder) -> bool:

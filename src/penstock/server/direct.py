@@ -23,7 +23,7 @@ class Client(Protocol):
         """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
 
     def go_on(self, request: Request) -> None:
-        """Have the task handle the request, which was `begun`. Once, instead of `reply`."""
+        """Have the task handle the request, which was `begun`, or read at the least. Once, instead of `reply`."""
 
 
 class Begun(Protocol):
