@@ -1,6 +1,6 @@
 """An ordinary call on its way without a task: sent, answered and settled by those who bring the request and the reply.
 
-A task, its future and two turns of the loop are a third of what such a call costs, and it needs them only where it has to
+A task, its futures and two turns of the loop are a sixth of what such a call costs, and it needs them only where it has to
 wait: for room, for money, for a connection, for a second try. So `gateway.py` begins a call this way where it has not to, and
 here is what becomes of it: a whole answer is given out at once; whatever else has come, the line goes on with
 (`Gateway.go_on`), which knows every case. It decides nothing, and sees no bytes.
