@@ -79,6 +79,7 @@ class ServerSettings(Struct, frozen=True):
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1_073_741_824)] = 20 * 1024 * 1024
     max_connections: Limit = 10_000
     keepalive_s: Seconds = 75.0
+    busy_poll_s: Annotated[float, Meta(ge=0, le=0.1)] = 0.0005
     tls_cert: Annotated[Path, Meta(examples=["tls/server.pem"])] | None = None
     tls_key: Annotated[Path, Meta(examples=["tls/server.key"])] | None = None
     sharers: Annotated[int, Meta(extra={"derived": True})] = 1

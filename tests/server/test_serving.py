@@ -156,10 +156,12 @@ def test_what_a_process_cannot_change_needs_a_restart(tmp_path):
 
 
 def test_limits_come_from_the_configuration(tmp_path):
-    (tmp_path / "p.toml").write_text("[server]\nmax_body_bytes = 2048\nmax_connections = 3\nkeepalive_s = 4\n")
+    (tmp_path / "p.toml").write_text(
+        "[server]\nmax_body_bytes = 2048\nmax_connections = 3\nkeepalive_s = 4\nbusy_poll_s = 0\n"
+    )
     limits = limits_of(load(str(tmp_path / "p.toml"), {}))
 
-    assert (limits.body_bytes, limits.connections, limits.keepalive_s) == (2048, 3, 4)
+    assert (limits.body_bytes, limits.connections, limits.keepalive_s, limits.busy_poll_s) == (2048, 3, 4, 0)
 
 
 def test_why_one_was_refused_names_its_own_source(tmp_path):

@@ -208,3 +208,14 @@ async def test_a_drain_takes_in_every_connection_that_waits_to_be_accepted(serve
         sock.close()
     assert [reply[:12] for reply in replies] == [b"HTTP/1.1 200"] * 60
     assert await drain == 0
+
+
+@pytest.mark.parametrize(("within_s", "looks"), [(0.0, False), (0.0005, True)])
+async def test_the_loop_stays_awake_between_close_calls_as_long_as_the_limits_say(
+    make_server, memory, clock, within_s, looks
+):
+    crowd = Crowd(make_server, memory, 1, Limits(busy_poll_s=within_s))
+    for _ in range(3):
+        crowd.ask()
+        await turns(3)
+    assert (crowd.server._poll.looks > 0) is looks

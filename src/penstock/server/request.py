@@ -125,6 +125,7 @@ class Limits(msgspec.Struct, frozen=True):
     write_stall_s: float = 60.0  # a congested reply of which nothing is read
     connections: int = 10_000
     line_s: float = 1.0  # how long the first call in line may have waited for its turn, before others are turned away
+    busy_poll_s: float = 0.0  # see `busy_poll`; 0: never
     pipelined: int = 16  # requests that wait behind the one being answered; then reading pauses
 
     @property

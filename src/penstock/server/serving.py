@@ -141,7 +141,10 @@ def limits_of(config: Config) -> Limits:
     """Give what a client may ask of the server."""
     settings = config.server
     return Limits(
-        body_bytes=settings.max_body_bytes, connections=settings.max_connections, keepalive_s=settings.keepalive_s
+        body_bytes=settings.max_body_bytes,
+        connections=settings.max_connections,
+        keepalive_s=settings.keepalive_s,
+        busy_poll_s=settings.busy_poll_s,
     )
 
 

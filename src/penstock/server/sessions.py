@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from penstock.outbox import Outbox
+from penstock.server.busy_poll import BusyPoll
 from penstock.server.request import DEFAULTS, Limits
 
 TURN: Final = 32
@@ -72,6 +73,7 @@ class Sessions:
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
         self.outbox: Outbox
+        self._poll: BusyPoll
         self._listeners: Iterable[Closable] = ()
         self._connections: set[Session] = set()
         self._met = 0  # connections so far
@@ -85,7 +87,7 @@ class Sessions:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take up the loop in which all of it runs."""
-        self.loop, self.outbox = loop, Outbox.of(loop)
+        self.loop, self.outbox, self._poll = loop, Outbox.of(loop), BusyPoll(loop)
 
     @property
     def connections(self) -> int:
@@ -124,7 +126,9 @@ class Sessions:
     def _turn(self) -> None:
         """Begin the next calls in line; the loop looks at its sockets before it comes back here."""
         line, away = self._line, self._away
-        is_long = monotonic() - self._since > TURN_S
+        now = monotonic()
+        self._poll.begun(now, self.limits.busy_poll_s)
+        is_long = now - self._since > TURN_S
         self._share = max(1, self._share // 2) if is_long else min(TURN, self._share + 1)
         self._begun = min(self._share, len(line))
         if line or away:
