@@ -97,7 +97,7 @@ async def test_turns_that_take_too_long_begin_fewer_calls_and_short_ones_more_ag
     for _ in range(8):
         await turns(1)
         shares.append(crowd.server._share)
-    assert shares[:6] == [TURN // 2, TURN // 4, TURN // 8, TURN // 16, TURN // 32, 1]
+    assert shares[:8] == [TURN // 2, TURN // 4, TURN // 8, TURN // 16, TURN // 32, TURN // 64, TURN // 128, 1]
     clock.step_s = 0.0
     await turns(200)
     assert crowd.server.waiting == 0

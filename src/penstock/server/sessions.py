@@ -21,7 +21,7 @@ from penstock.outbox import Outbox
 from penstock.server.busy_poll import BusyPoll
 from penstock.server.request import DEFAULTS, Limits
 
-TURN: Final = 32
+TURN: Final = 128
 """Calls begun in one turn of the loop: about ten milliseconds of work."""
 TURN_S: Final = 0.02
 """A turn that takes longer is too long: the next one begins half as many calls."""
