@@ -12,6 +12,7 @@ from penstock.errors import (
     UpstreamTimeout,
 )
 from penstock.live_try import SILENT_S, LiveTry, name_target
+from penstock.reply import Told
 from penstock.routing.attempts import Try
 from penstock.target import Target
 
@@ -30,6 +31,7 @@ class Room:
 
     def leave(self, now, ending, output_tokens=0, tokens=0, retry_after_s=None):
         self.left.append((now, ending, retry_after_s))
+        self.used = (output_tokens, tokens)
         return False
 
 
@@ -95,6 +97,18 @@ def test_the_first_content_of_a_stream_is_told_and_that_of_a_whole_reply_is_not(
         live.first(1.0, streamed=streamed)
         assert live.first_at == 1.0
         assert room.firsts == ([1.0] if streamed else [])
+
+
+def test_a_reply_that_told_all_of_itself_is_read_there_and_by_a_meter_alike():
+    live, room, _ = trying()
+    live.told = Told(b"{}", "1", "m", "stop", 10, 5)
+    live.end("ok", 1.0)
+    assert "meter" not in vars(live), "nobody asked for it"
+    other, its_room, _ = trying()
+    other.meter.observe(live.told.events)
+    other.end("ok", 1.0)
+    assert room.used == its_room.used == (5, 15)
+    assert vars(live.meter) == vars(other.meter)
 
 
 def test_what_may_have_been_worked_on_is_billed():

@@ -15,6 +15,7 @@ from penstock.reply import (
     RefusalDelta,
     Started,
     TextDelta,
+    Told,
     ToolUseDelta,
     ToolUseStarted,
     UsageReported,
@@ -331,3 +332,10 @@ def test_a_report_counts_for_what_passed_before_it_unless_the_reply_is_complete(
     assert metered(early, TextDelta("")).usage == Usage(10, 1)
     assert metered(TextDelta("a"), early).usage == Usage(10, 1)
     assert metered(early, TextDelta("a"), Ended()).usage == Usage(10, 1)
+
+
+def test_the_meter_of_a_reply_that_told_all_of_itself_is_that_of_its_events():
+    told = Told(b"{}", "1", "m", "stop", 10, 5, "fp", "flex")
+    assert vars(Meter.of(told)) == vars(metered(*told.events))
+    assert Meter.of(told).usage == Usage(10, 5)
+    assert vars(Meter.of(None)) == vars(Meter())

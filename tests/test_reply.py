@@ -20,6 +20,7 @@ from penstock.reply import (
     Reply,
     Started,
     TextDelta,
+    Told,
     ToolUseDelta,
     ToolUseStarted,
     UsageReported,
@@ -136,3 +137,11 @@ def test_logprobs_belong_to_their_kind():
     one = (Logprob("a", -1.0),)
     choice = fold([LogprobsDelta(one), LogprobsDelta(one, refusal=True)]).choices[0]
     assert choice.logprobs == choice.refusal_logprobs == one
+
+
+def test_a_reply_in_one_value_has_the_events_of_an_ordinary_one():
+    assert Told(b"{}", "1", "m", "stop", 10, 5, "fp", "flex", 7).events == (
+        *(Started("1", "m", 7, "fp", "flex"), Finished("stop", "stop"), UsageReported(Usage(10, 5)), Ended()),
+    )
+    other = Told(b"{}", "1", "m", "length", 10, 5, detailed=Usage(10, 5, 3), native="MAX_TOKENS")
+    assert other.events[1:3] == (Finished("length", "MAX_TOKENS"), UsageReported(Usage(10, 5, 3)))

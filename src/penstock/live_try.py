@@ -6,6 +6,7 @@ writes them down.
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from typing import Literal
 
 from penstock.errors import (
@@ -24,6 +25,7 @@ from penstock.errors import (
 )
 from penstock.meter import Meter
 from penstock.plugins import Exchange
+from penstock.reply import Told
 from penstock.routing.attempts import Try
 from penstock.routing.health import Ending, Slot
 from penstock.target import Target
@@ -47,6 +49,7 @@ class LiveTry:
     exchange: Exchange | None = None
     status: TryStatus = "open"
     error: PenstockError | None = None
+    told: Told | None = None  # the whole reply, where it was one of which nothing is unusual
 
     def __init__(
         self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] | None = None
@@ -55,9 +58,13 @@ class LiveTry:
         self.target: Target = move.target
         self.kind = move.kind
         self.began = now
-        self.meter = Meter()
         self._slot = slot
         self._freed = freed
+
+    @cached_property
+    def meter(self) -> Meter:
+        """What has been seen of the reply; of one that `told` all of itself it is made once somebody asks."""
+        return Meter.of(self.told)
 
     def first(self, now: float, *, streamed: bool) -> None:
         """Note that the first content is there; that of a whole reply says nothing of how soon a stream would begin."""
@@ -77,7 +84,8 @@ class LiveTry:
 
     def _leave(self, slot: Slot, now: float, error: PenstockError | None) -> None:
         """Give the room at the target back, and say how the target did."""
-        usage, after_s = self.meter.usage, None if error is None else error.retry_after_s
+        usage = self.meter.usage if self.told is None else self.told
+        after_s = None if error is None else error.retry_after_s
         out = self.meter.passed // BYTES_PER_TOKEN if usage is None else usage.output_tokens
         used = out if usage is None else out + usage.input_tokens
         if slot.leave(now, "ok" if self.status == "ok" else self._ending(now, error), out, used, after_s):

@@ -18,6 +18,7 @@ from penstock.reply import (
     RefusalDelta,
     Started,
     TextDelta,
+    Told,
     ToolUseDelta,
     ToolUseStarted,
     UsageReported,
@@ -80,6 +81,14 @@ class Meter:
 
     def __init__(self) -> None:
         self.text: list[str] = []
+
+    @classmethod
+    def of(cls, told: Told | None) -> "Meter":
+        """Make the meter of a reply that said all of this in one piece; of one that has not begun where nothing is told."""
+        meter = cls()
+        if told is not None:
+            meter.observe(told.events)
+        return meter
 
     @property
     def kept(self) -> int:

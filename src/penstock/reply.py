@@ -53,6 +53,7 @@ __all__ = (
     "Reply",
     "Started",
     "TextDelta",
+    "Told",
     "ToolUseDelta",
     "ToolUseStarted",
     "UsageReported",
@@ -114,6 +115,39 @@ class Chunk(Struct, frozen=True):
         """The receipt, on the last chunk of a call."""
         settled = self.settled
         return settled.receipt if isinstance(settled, Settled) else settled
+
+
+class Told(Struct, frozen=True, gc=False):
+    """A whole reply of which nothing is unusual, in one value: its bytes, and what its four events say.
+
+    id, model, created, fingerprint, service_tier   as in `Started`
+    finish    why its only choice ended, in the words of a `Finished`; `native` is the provider's own, where that is another
+    detailed  the count, where it says more than how many tokens went in and came out
+    """
+
+    raw: bytes
+    id: str
+    model: str
+    finish: Finish | None
+    input_tokens: int
+    output_tokens: int
+    fingerprint: str | None = None
+    service_tier: str | None = None
+    created: int | None = None
+    detailed: Usage | None = None
+    native: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        """The provider's count."""
+        return self.detailed or Usage(self.input_tokens, self.output_tokens)
+
+    @property
+    def events(self) -> tuple[Started, Finished, UsageReported, Ended]:
+        """The same as events."""
+        started = Started(self.id, self.model, self.created, self.fingerprint, self.service_tier)
+        ended = Finished(self.finish or "other", self.native or self.finish or "")
+        return started, ended, UsageReported(self.usage), Ended()
 
 
 class Opening(Struct, frozen=True, gc=False):
