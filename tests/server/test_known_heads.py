@@ -11,6 +11,7 @@ from penstock.call import Who
 from penstock.ledger.keys import Grant
 from penstock.server.app import Route
 from penstock.wire.openai_chat import OpenAIChat
+from penstock.wire.openai_chat_frame import Frame
 
 ANSWERS = [whole(REPLY)] * 8
 OWN = {b"x-penstock-call", b"idempotent-replayed"}
@@ -88,13 +89,18 @@ async def test_streams_and_whole_replies_may_follow_one_another(tmp_path):
 async def test_a_request_is_read_once_whichever_way_it_goes(tmp_path, monkeypatch, streamed, cached):
     """Without a task, or, as a stream and what may be answered from the cache, in one."""
     read, pieces = [], list(stream(HELLO, STOP, USAGE, DONE))
-    inner = OpenAIChat.read_request
+    inner, known = OpenAIChat.read_request, Frame.read
 
     def count(self, body, *more):
         read.append(body)
         return inner(self, body, *more)
 
+    def count_known(self, body):
+        read.append(body)
+        return known(self, body)
+
     monkeypatch.setattr(OpenAIChat, "read_request", count)
+    monkeypatch.setattr(Frame, "read", count_known)
     async with site(tmp_path, *[pieces if streamed else whole(REPLY)] * TIMES) as one:
         asked = chat(stream=True) if streamed else chat()
         if cached:
@@ -105,6 +111,42 @@ async def test_a_request_is_read_once_whichever_way_it_goes(tmp_path, monkeypatc
         replies = await same(one, asked)
         assert {reply.status for reply in replies} == {200}
         assert len(read) == TIMES
+
+
+def said(text: bytes, rest: bytes = b"", model: bytes = b"fast") -> bytes:
+    message = b'{"role":"user","content":%b}' % text
+    return b'{"model":"%b","messages":[%b]%b}' % (model, message, rest)
+
+
+@pytest.mark.parametrize("first", [b"", b',"temperature":0.2,"max_tokens":9', b',"user":"ann"'])
+async def test_what_differs_in_its_messages_alone_is_read_and_sent_on_as_any_other(tmp_path, monkeypatch, first):
+    known, framed = Frame.read, []
+
+    def count(self, body):
+        call = known(self, body)
+        framed.append(call is not None)
+        return call
+
+    monkeypatch.setattr(Frame, "read", count)
+    asked = [said(b'"Hi"', first)] * 4
+    good = [
+        said(b'"one"', first),
+        said(b'"two \xc3\xab"', first),
+        said(b'"three"', b',"seed":3'),
+        said(b'"four"', b',"seed":3'),
+    ]
+    async with site(tmp_path, *[whole(REPLY)] * 20) as one:
+        client = await one.client()
+        for body in (*asked, *good):
+            await client.send(chat(body=body))
+            reply = await client.reply()
+            assert (reply.status, reply.body) == (200, REPLY)
+        for body in (said(b'"\xff"', first), said(b"7", first), said(b'"x"', first + b',"model":"b"'), b"{}"):
+            await client.send(chat(body=body))
+            assert (await client.reply()).status == 400
+        sent = [request.partition(b"\r\n\r\n")[2] for request in one.there.requests]
+    assert sent == [body.replace(b'"fast"', b'"m"') for body in (*asked, *good)]
+    assert framed.count(True) == (1 if b"user" in first else 3), "the first of a kind is read by its dialect"
 
 
 async def test_a_key_that_is_revoked_is_refused_with_the_next_request(tmp_path, routes):

@@ -4,9 +4,7 @@ Every failure leaves in the dialect of the endpoint that was called. What is not
 control plane, an ordinary ASGI application. Nothing here decides about a call; that is the gateway's business.
 """
 
-import re
 from asyncio import CancelledError
-from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from penstock.plugins import Exchange
 from penstock.receipt import Settled
 from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
+from penstock.server.answer_head import JSON, Costs, cost_of, headers_of, lines_of
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
 from penstock.server.direct import Client
@@ -31,23 +30,11 @@ from penstock.server.http11 import Header, Request, Responder
 from penstock.server.idempotency import HEADER, Idempotency, Recorder
 from penstock.server.loopback import refuse_strangers
 from penstock.sharing import Following
-from penstock.target import usd
-from penstock.wire.dialect import Dialect, ModelRow
+from penstock.wire.dialect import Dialect, Frame, Frames, ModelRow
 from penstock.wire.registry import dialect
 
-JSON: Final = (b"content-type", b"application/json")
 TEXT: Final = (b"content-type", b"text/plain")
 
-_LINES: Final = (
-    b"content-type: application/json\r\nx-penstock-call: %b\r\nx-penstock-target: %b\r\n"
-    b"x-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n"
-)
-_ONE_TRY: Final = (b"x-penstock-tries", b"1")
-
-LONGEST_NAME, MOST_NAMES = 64, 40
-"""Of what a target could not express, no more is listed in a header."""
-
-_UNFIT: Final = re.compile(r"[^\x21-\x2b\x2d-\x7e]+")
 _LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
 _SHOW: Final = "/api/show"
 _STATES: Final = frozenset({"/healthz", "/readyz"})
@@ -60,6 +47,7 @@ class Route(Struct, frozen=True):
     digest   of the caller's key, by which it is looked up anew for each call; None for what is no key
     once     whether the caller wants one answer however often it asks
     special  whether it asks for a count, or says more about the call
+    plain    whether it is neither
     standing what was found for the last one, where that is remembered
     """
 
@@ -69,7 +57,26 @@ class Route(Struct, frozen=True):
     digest: bytes | None
     once: bool
     special: bool
-    standing: Standing
+    plain: bool
+    standing: "Place"
+
+    def read(self, body: bytes) -> Call:
+        """Read a body that is not like the last one, and remember what it has in common with those that are like it."""
+        call, place = self.speaks.read_request(body, self.asked), self.standing
+        if place.frames is not None:
+            place.frame = place.frames.frame(call)
+        return call
+
+
+class Place(Standing):
+    """What the calls of a head and a peer have in common: what stands around their messages as well, in the last one."""
+
+    __slots__ = ("frame", "frames")
+
+    def __init__(self, caller: Caller, frames: Frames | None) -> None:
+        super().__init__(caller)
+        self.frames = frames  # the dialect, if it knows such a thing
+        self.frame: Frame | None = None
 
 
 class App:
@@ -84,6 +91,7 @@ class App:
         self.gateway = gateway
         self._control = control
         self.once = idempotency
+        self.costs = Costs()
 
     async def __call__(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
@@ -109,17 +117,18 @@ class App:
     def at_once(self, request: Request, client: Client) -> "_Asked | None":
         """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
         route: Route | None = None if request.head is None else request.head.made
-        if route is None or route.once or route.special:
+        if route is None or not route.plain:
             return None
-        gateway = self.gateway
+        gateway, place = self.gateway, route.standing
         try:
             who = gateway.identify(route.caller, route.digest)
             if who is OPEN_DOOR:
                 _stay_at_home(request)
-            call = route.speaks.read_request(request.body, route.asked)
+            frame, body = place.frame, request.body
+            call = (None if frame is None else frame.read(body)) or route.read(body)
             asked = _Asked(self, gateway, request, client, route, who, call)
             if not call.stream:
-                asked.direct = gateway.direct(call, who, route.standing, asked)
+                asked.direct = gateway.direct(call, who, place, asked)
         except PenstockError:
             return None  # it will be raised again, where it is answered
         if asked.direct is None:  # so that nothing of it is read a second time
@@ -145,15 +154,9 @@ class App:
         asked, fields, caller = endpoint.asked, request.fields or {}, read_caller(request)
         counts = asked.operation == "count"
         speaks, digest = dialect(endpoint.dialect, asked.operation), self.gateway.keys.digest(caller.key)
-        route = Route(
-            speaks,
-            asked,
-            caller,
-            digest,
-            once=HEADER in fields and not counts,
-            special=counts or not RARE.isdisjoint(fields),
-            standing=Standing(caller),
-        )
+        once, special = HEADER in fields and not counts, counts or not RARE.isdisjoint(fields)
+        place = Place(caller, speaks if isinstance(speaks, Frames) else None)
+        route = Route(speaks, asked, caller, digest, once, special, not (once or special), place)
         if request.head is not None:
             request.head.made = route  # all of it follows from the head and the peer
         return route
@@ -259,12 +262,8 @@ class _Asked(Struct, eq=False):
         """Send the whole answer."""
         self.direct = None  # which refers back
         assert body is not None, "on the verbatim lane there are the provider's bytes"
-        lines = _LINES % (call.flight.id.encode(), call.flight.tries[0].target.id.encode())
-        if exchange.headers:
-            lines += b"".join([b"%b: %b\r\n" % header for header in exchange.headers])
-        if settled.cost_nano_usd is not None:
-            lines += b"x-penstock-cost-usd: %b\r\n" % usd(settled.cost_nano_usd).encode()
-        self.client.reply(lines, body)
+        cost = self.app.costs[settled.cost_nano_usd]
+        self.client.reply(lines_of(call.flight.id, call.flight.tries[0].target.id, exchange.headers, cost), body)
 
     def handed_over(self, call: Direct) -> None:
         """Have the connection's task go on."""
@@ -316,9 +315,9 @@ def _whole(speaks: Dialect, call: Call, opening: Opening, chunk: Chunk, to: Resp
     if events and isinstance(events[-1], Failed):
         events[-1].error.call_id = opening.call_id
         raise events[-1].error
-    headers = _headers(JSON, opening)
+    headers = headers_of(JSON, opening)
     if settled.cost_nano_usd is not None:
-        headers.append((b"x-penstock-cost-usd", usd(settled.cost_nano_usd).encode()))
+        headers.append(cost_of(settled.cost_nano_usd))
     body = raw if raw is not None and opening.lane == "verbatim" else speaks.write_reply(fold(events), call)
     to.send(opening.status, headers, body)
     return settled.status == "ok"
@@ -329,7 +328,9 @@ async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: 
     status, write = "", to.write
     verbatim = flow.opening.lane == "verbatim"
     writer = speaks.stream_writer(call)
-    kind, *headers = _headers((b"content-type", speaks.stream_type if verbatim else writer.content_type), flow.opening)
+    kind, *headers = headers_of(
+        (b"content-type", speaks.stream_type if verbatim else writer.content_type), flow.opening
+    )
     to.start(200, [kind, (b"cache-control", b"no-cache"), *headers])
 
     def give(chunk: Chunk) -> bool:
@@ -374,27 +375,3 @@ def _reading_only(request: Request) -> None:
 
 class _ProtocolError(PenstockError):
     """What the HTTP protocol itself refused."""
-
-
-def _listed(names: Sequence[str]) -> bytes:
-    """List names in a header; those of unknown members are the client's own, which could have anything in them."""
-    shown = [_UNFIT.sub("_", name)[:LONGEST_NAME] for name in names[:MOST_NAMES]]
-    return ", ".join(shown).encode()
-
-
-def _headers(kind: Header, opening: Opening) -> list[Header]:
-    """Say what comes, who answered, how, and what the provider itself said in its headers."""
-    who, target, lane = opening.call_id.encode(), opening.target.encode(), opening.lane.encode()
-    tries = _ONE_TRY if opening.tries == 1 else (b"x-penstock-tries", b"%d" % opening.tries)
-    headers = [kind, (b"x-penstock-call", who), (b"x-penstock-target", target), tries, (b"x-penstock-lane", lane)]
-    if opening.dropped or opening.cache != "none":
-        headers += _rarely(opening)
-    headers += opening.headers
-    return headers
-
-
-def _rarely(opening: Opening) -> list[Header]:
-    headers = [] if opening.cache == "none" else [(b"x-penstock-cache", opening.cache.encode())]
-    if opening.dropped:
-        headers.append((b"x-penstock-dropped", _listed(opening.dropped)))
-    return headers

@@ -6,7 +6,7 @@ Place in the line: every dialect implements this; `registry.py` says which there
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -14,7 +14,7 @@ from penstock.call import NOTHING_ASKED, Asked, Call
 from penstock.errors import PenstockError, UpstreamError
 from penstock.reply import Event, Reply
 
-__all__ = ("NOTHING_ASKED", "Asked", "Dialect", "ModelRow", "StreamReader", "StreamWriter")
+__all__ = ("NOTHING_ASKED", "Asked", "Dialect", "Frame", "Frames", "ModelRow", "StreamReader", "StreamWriter")
 
 
 class ModelRow(Struct, frozen=True):
@@ -132,4 +132,21 @@ class Dialect(Protocol):
 
     def write_model(self, model: ModelRow) -> bytes:
         """Write one model."""
+        ...
+
+
+class Frame(Protocol):
+    """What requests have in common but for their messages."""
+
+    def read(self, body: bytes) -> Call | None:
+        """Read such a request, as its dialect does; None for any other, and for one that is not right."""
+        ...
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """A dialect that reads a request quicker that is like the one before it."""
+
+    def frame(self, call: Call) -> Frame | None:
+        """Give what those like a call just read have in common with it; None where there are none."""
         ...

@@ -5,6 +5,7 @@ errors and its list of models; the work is done in the files beside it:
 
     openai_chat_request.py   bytes -> Call (checked)     openai_chat_body.py     Call -> bytes (written or spliced)
     openai_chat_content.py   its messages, on demand     openai_chat_reply.py    whole replies, both directions
+    openai_chat_frame.py     a request like the last one
     openai_chat_*_types.py   the JSON as structs         openai_chat_stream.py   streams, both directions
 
 Place in the line: `server/app.py` and `providers/http.py` reach it through `dialect.py`. Source: OpenAI's API reference.
@@ -21,6 +22,7 @@ from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, Upstr
 from penstock.reply import Event, Reply
 from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
+from penstock.wire.openai_chat_frame import Frame, Framed
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_stream import ChatStreamReader
 from penstock.wire.openai_chat_stream_writer import ChatStreamWriter
@@ -56,12 +58,19 @@ class OpenAIChat(Struct, frozen=True):
         """Read a client's request. Raises InvalidRequest that names the member, whatever the bytes."""
         return openai_chat_request.read_request(body)
 
+    def frame(self, call: Call) -> Frame | None:
+        """Give what stands around the messages of a call just read, and reads others that have the same there."""
+        return openai_chat_request.frame(call)
+
     def write_request(self, call: Call, model: str) -> tuple[bytes, tuple[str, ...]]:
         """Write a provider's request, and the names of what could not be expressed."""
         return openai_chat_body.write_request(call, model, ask_usage=self.ask_usage)
 
     def splice(self, call: Call, model: str) -> bytes | None:
         """Edit model, changed options and the question for usage into the client's own bytes; None if that cannot be."""
+        reading = call.read
+        if isinstance(reading, Framed) and reading.says(call):
+            return reading.put(model)
         return openai_chat_body.splice_request(call, model, ask_usage=self.ask_usage)
 
     def read_reply(self, body: bytes) -> tuple[Event, ...]:

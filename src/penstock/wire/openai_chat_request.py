@@ -2,8 +2,8 @@
 
 Pure. `read_request` runs once per call, so it is written for speed: one decode proves what the members are, one proves
 their types and ranges; messages are turned into the neutral form on first use only, by `Reading`. A request of usual
-members and of text alone needs no further look and has a short way; `_read_any` is the one definition, and has the word
-wherever a thing is unusual or wrong. Whatever is wrong is an InvalidRequest that names the member.
+members and of text alone needs no further look and has a short way, and one that says of them what the one before it said
+a still shorter one (`frame`); `_read_any` is the one definition, and has the word wherever a thing is unusual or wrong. Whatever is wrong is an InvalidRequest that names the member.
 Place in the line: behind `openai_chat.py`, on the client's side.
 """
 
@@ -20,12 +20,15 @@ from penstock.errors import InvalidRequest
 from penstock.wire import openai_chat_native
 from penstock.wire import openai_chat_request_types as wire
 from penstock.wire.openai_chat_content import Reading
+from penstock.wire.openai_chat_frame import Frame
 from penstock.wire.openai_chat_native import read_reasoning
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.request_error import refuse
 from penstock.wire.splice import Outline
 
 MAX_DEPTH: Final = 64
+LONGEST_FRAME: Final = 1024
+"""Bytes around the messages of a call, at most, that are remembered: the client chooses how many there are."""
 
 _TEXT: Final = Decoder(wire.TextRequest)
 _EXACT: Final = Decoder(wire.ExactRequest)
@@ -53,6 +56,8 @@ _USUAL: Final = frozenset(
     }
 )
 """Members that mean nothing for one another, but for the two limits, and of which none is nested but `stream_options`."""
+_FRAMING: Final = _USUAL - {"stream_options", "user"}
+"""Those of them that are remembered from one call to the next."""
 _USAGE_ASKED: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
 
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
@@ -109,6 +114,16 @@ def read_request(body: bytes) -> Call:
     drawn = Sampling(said.temperature, said.top_p, None, None, limit, stops, said.seed, presence, frequency, (), said.n)
     reading, size = Reading(outline), len(body)
     return Call(NAME, said.model, drawn, reading, streams, asks, body, None, None, said.user, (), size)
+
+
+def frame(call: Call) -> Frame | None:
+    """Give what stands around the messages of a call just read; None where that is long, or says more than how to answer."""
+    reading = call.read
+    if call.stream or not isinstance(reading, Reading) or not _FRAMING.issuperset(reading.outline.members):
+        return None
+    raw, (_, start, end) = call.raw, reading.outline.span("messages")
+    is_short = len(raw) - (end - start) <= LONGEST_FRAME
+    return Frame(raw[:start], raw[end:], call.model, call.sampling) if is_short else None
 
 
 def _read_any(outline: Outline) -> Call:

@@ -376,10 +376,13 @@ class TextAssistant(TextSystem, gc=False, tag="assistant"):
     """See `TextSystem`."""
 
 
+TextMessage = TextSystem | TextDeveloper | TextUser | TextAssistant
+
+
 class TextRequest(Options, gc=False, kw_only=True):
     """A request whose messages are nothing but text: what most of them are."""
 
-    messages: Annotated[list[TextSystem | TextDeveloper | TextUser | TextAssistant], Meta(min_length=1)]
+    messages: Annotated[list[TextMessage], Meta(min_length=1)]
 
 
 class ExactRequest(Options, gc=False, kw_only=True):

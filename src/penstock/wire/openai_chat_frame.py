@@ -1,0 +1,77 @@
+"""Reads a chat completions request that differs from one before it in its messages alone.
+
+Pure. A client says the same of most of its calls. What stands around the messages of one was checked when it was read
+(`openai_chat_request.frame`); where a body has the very same bytes there, only its messages are new. They are one JSON value
+between two texts that are known, so the body is whole, and none of its members can stand twice. Only messages that are
+nothing but text are read this way; any other body is for `openai_chat_request.py`, which has the word.
+Place in the line: behind `openai_chat.py`, on the client's side, and on the provider's for the body that it is sent.
+"""
+
+from typing import Annotated, Final
+
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder, encode
+
+from penstock.call import Call, Content, Sampling
+from penstock.wire import openai_chat_request_types as wire
+from penstock.wire.openai_chat_content import Reading
+from penstock.wire.openai_chat_request_types import NAME
+from penstock.wire.splice import Outline
+
+_MESSAGES: Final = Decoder(Annotated[list[wire.TextMessage], Meta(min_length=1)])
+
+
+class Framed(Struct, frozen=True, eq=False, gc=False):
+    """Gives the content of such a request, as `Reading` does of any."""
+
+    raw: bytes
+    frame: "Frame"
+
+    def __call__(self) -> Content:
+        """Read everything but the options."""
+        return Reading(Outline(self.raw))()
+
+    def says(self, call: Call) -> bool:
+        """Tell whether its body still says all that the call says."""
+        return self.raw is call.raw and not call.changed and not call.stream
+
+    def put(self, model: str) -> bytes:
+        """Give its body with another model."""
+        frame, raw = self.frame, self.raw
+        if model != frame.named:
+            frame.rename(model)
+        return frame.sent_before + raw[frame.start : frame.end] + frame.sent_behind
+
+
+class Frame:
+    """What stands before and behind the messages of a request, and what it says.
+
+    `sent_before` and `sent_behind` are the same with the model `named`, the last one that somebody wanted there.
+    """
+
+    __slots__ = ("_before", "_behind", "_model", "_sampling", "end", "named", "sent_before", "sent_behind", "start")
+
+    def __init__(self, before: bytes, behind: bytes, model: str, sampling: Sampling) -> None:
+        """`before` ends where the messages begin; `model` and `sampling` are what both texts say."""
+        self._before, self._behind = before, behind
+        self._model, self._sampling = model, sampling
+        self.start, self.end = len(before), -len(behind)
+        self.named, self.sent_before, self.sent_behind = "", b"", b""
+
+    def read(self, body: bytes) -> Call | None:
+        """Read a body; None for one that is not of this kind, or not right."""
+        start, end = self.start, self.end
+        if body[:start] != self._before or body[end:] != self._behind:
+            return None
+        try:
+            _MESSAGES.decode(body[start:end])
+        except (DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        reading, size = Framed(body, self), len(body)
+        return Call(NAME, self._model, self._sampling, reading, False, False, body, None, None, None, (), size)
+
+    def rename(self, model: str) -> None:
+        """Put a model in, for every request that is read here."""
+        whole = Outline(self._before + b"[]" + self._behind).put("model", encode(model))
+        _, start, end = Outline(whole).span("messages")
+        self.named, self.sent_before, self.sent_behind = model, whole[:start], whole[end:]
