@@ -238,7 +238,7 @@ class Accounting:
             self._ledger.settle(settled.receipt)
             books.observe(settled.receipt)
         else:
-            self._ledger.settle_row(written[0], settled)
+            self._ledger.settle_row(settled.id, written[0])
             books.count(written[1])
         if len(holds) == 1:
             self._reservations.budgets.settle(holds[0], cost)

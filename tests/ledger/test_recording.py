@@ -19,6 +19,7 @@ from penstock.ledger.journal import Disk
 from penstock.ledger.ledger import Ledger, LedgerSettings
 from penstock.ledger.reading import read_all, segments_of
 from penstock.ledger.records import Intent
+from penstock.ledger.rows import receipt_of
 from penstock.ledger.store import FILE, Filter, Span, Store
 from penstock.outbox import Outbox
 from penstock.providers.exchange import Reply, depart
@@ -395,4 +396,49 @@ async def test_an_intent_that_waits_is_written_once_when_its_request_goes_anothe
     await asyncio.sleep(0)
     assert disk.writes == 3
     assert ledger._journal.segments[-1].open == ledger.open_intents == 2
+    ledger.close()
+
+
+async def test_a_monstrous_record_is_clipped_and_those_beside_it_stay_as_they_are(tmp_path):
+    ledger = Ledger.open(tmp_path / "home", now_ns=NOW_NS)
+    ids = Ids(random.Random(1))
+    outbox = Outbox.of(asyncio.get_running_loop())
+    ledger.gather(outbox)
+    names = [ids.new(NOW_NS) for _ in range(5)]
+    sessions = ["a", "b" * 100_000, "c", "\ud800", "e"]
+    for name, session in zip(names, sessions, strict=True):
+        ledger.intend(Intent(name, NOW_NS, "chat", "m", session=session), soon=True)
+    outbox.commit()
+    for name, session in zip(names, sessions, strict=True):
+        ledger.settle(Receipt(name, NOW_NS, "chat", "m", "ok", 200, session=session))
+    outbox.commit()
+    folder, writer = ledger._journal.folder, ledger._journal.writer
+    written = [v for path in segments_of(folder, writer) for reading in read_all(path) for v in reading.values]
+    clipped = ["a", "b" * 256, "c", "?", "e"]
+    assert [value.session for value in written[:5]] == clipped
+    assert [receipt_of(row).session for row in written[5:]] == clipped
+    while ledger.flush():
+        pass
+    assert [ledger.store.call(id_bytes(name)).session for name in names] == clipped
+    ledger.close()
+
+
+async def test_a_batch_may_end_calls_of_several_segments_and_calls_without_an_intent(tmp_path):
+    settings = LedgerSettings(segment_bytes=600)
+    ledger = Ledger.open(tmp_path / "home", now_ns=NOW_NS, settings=settings)
+    ledger._tidying = SimpleNamespace(ask=lambda: None, close=lambda: None)
+    ids = Ids(random.Random(1))
+    outbox = Outbox.of(asyncio.get_running_loop())
+    ledger.gather(outbox)
+    names = [ids.new(NOW_NS) for _ in range(8)]
+    for name in names[:6]:
+        ledger.intend(Intent(name, NOW_NS, "chat", "m" * 100))
+    segments = ledger._journal.segments
+    assert len(segments) > 2
+    for name in (*names[1:], names[1]):
+        ledger.settle(Receipt(name, NOW_NS, "chat", "m", "refused", 402, cost_nano_usd=0))
+    outbox.commit()
+    assert [segment.open for segment in segments] == [1] + [0] * (len(segments) - 1)
+    assert {segment.last for segment in segments[1:]} == {8}
+    assert ledger.open_intents == 1
     ledger.close()

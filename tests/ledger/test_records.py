@@ -21,14 +21,16 @@ from penstock.ledger.records import (
     frame,
     pack_head,
     pack_intent,
+    pack_intents,
     pack_receipt,
+    pack_receipts,
     parse,
     seeds_of,
     unpack_head,
     unpack_intent,
     unpack_receipt,
 )
-from penstock.ledger.rows import ABSENT, COLUMNS, receipt_of
+from penstock.ledger.rows import ABSENT, COLUMNS, receipt_of, row_of
 from penstock.receipt import Usage
 
 SEEDS = seeds_of("018f-1.000001.log")
@@ -140,6 +142,22 @@ def test_numbers_beyond_64_bits_do_not_keep_a_record_from_being_written(make):
     assert unpack_intent(pack_intent(make.intent(hold_nano_usd=2**70)), Head()).hold_nano_usd == 2**53 - 1
     row, _ = pack_receipt(make.receipt(total_us=2**70, usage=Usage(cache_write_tokens=2**70)))
     assert (receipt_of(row).total_us, receipt_of(row).usage.cache_write_tokens) == (2**53 - 1, 2**53 - 1)
+
+
+oddities = st.sampled_from(["", "s", "é" * 300, "s" * 100_000, "\ud800"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(oddities, st.sampled_from([0, 7, 2**63, 2**70])), max_size=6))
+def test_what_is_packed_together_is_what_each_would_be_alone(make, odd):
+    intents = [make.intent(session=session, hold_nano_usd=number) for session, number in odd]
+    assert pack_intents(intents) == [pack_intent(intent) for intent in intents]
+    receipts = [make.receipt(session=session, tries=()) for session, _ in odd]
+    rows = [row_of(receipt) for receipt in receipts]
+    payloads = pack_receipts(rows)
+    assert [*zip(rows, payloads, strict=True)] == [pack_receipt(receipt) for receipt in receipts]
+    assert [unpack_receipt(payload, Head()) for payload in payloads] == rows
+    assert all(len(payload) < 2048 for payload in payloads)
 
 
 def test_a_form_with_fewer_fields_is_read_by_name_and_the_new_ones_are_at_their_defaults(make):

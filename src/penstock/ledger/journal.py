@@ -26,6 +26,7 @@ from penstock.ledger.records import (
     RECEIPT,
     Seeds,
     frame,
+    frames,
     pack_head,
     seeds_of,
 )
@@ -114,9 +115,8 @@ class Journal:
                 self._roll()
             except OSError as error:
                 return [error] * (len(intents) + len(receipts))
-        seeds = self._seeds
-        records = [frame(INTENT, payload, seeds) for payload in intents]
-        records += [frame(RECEIPT, payload, seeds) for payload in receipts]
+        records = frames(INTENT, intents, self._seeds)
+        records += frames(RECEIPT, receipts, self._seeds)
         return self._append(records)
 
     def _append(self, records: list[bytes]) -> list[OSError | None] | None:

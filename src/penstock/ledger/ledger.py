@@ -190,26 +190,24 @@ class Ledger(Recording):
         late = self._late
         while late:
             before = len(late)
-            self._settle(late.popleft())
+            self.settle_row(*late.popleft())
             self.commit()
             if len(late) == before:  # it came back: the journal has no room yet, but perhaps the store
                 break
         if not late:
             return
         batch = list(islice(late, max_rows))
-        self.store.add([row for _, row, _ in batch])
-        for call_id, _, _ in batch:
+        self.store.add([row for _, row in batch])
+        for call_id, _ in batch:
             late.popleft()
             began = self._open.pop(call_id, None)
             if began is not None:
                 began.open -= 1
 
     def _flush_pending(self, max_rows: int) -> None:
-        pending = self._pending
-        batch = list(islice(pending, max_rows))
+        batch = self._pending[:max_rows]
         self.store.add(batch)
-        for _ in batch:
-            pending.popleft()
+        del self._pending[:max_rows]
         self._moved(len(batch))
 
     def _flush_behind(self, behind: Place, max_rows: int) -> None:

@@ -9,25 +9,25 @@ In the line: `gateway.py` calls `intend` and `settle`; `ledger.py` moves on from
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from penstock.errors import Overloaded
 from penstock.ledger.background import Background
 from penstock.ledger.journal import Journal, Segment
-from penstock.ledger.records import Intent, pack_intent, pack_receipt, pack_row
+from penstock.ledger.records import Intent, pack_intents, pack_receipts, row_for
 from penstock.ledger.rows import Row
 from penstock.outbox import Outbox
-from penstock.receipt import Receipt, Settled
+from penstock.receipt import Receipt
 
 _GROUP_COMMIT_S = 0.002
 _RETRY_AFTER_S = 5.0
 
 Place = tuple[Segment, int]
 """A segment of our own and an offset in it."""
-Late = tuple[str, Row, bytes]
-"""A receipt that is not in the journal yet: its id, its row and its record."""
+Late = tuple[str, Row]
+"""A receipt that is not in the journal yet: its id and its row."""
 
 _NOBODY: Final[Mapping[str, Overloaded]] = MappingProxyType({})
 
@@ -41,10 +41,11 @@ class Recording:
         self._power = power
         self._outbox: Outbox | None = None
         self._due: Outbox | None = None  # has what follows written at the end of this turn
-        self._opening: dict[str, bytes] = {}  # intents that are not written yet, by call
-        self._ending: list[Late] = []  # receipts that are not
+        self._opening: dict[str, Intent] = {}  # intents that are not written yet, by call
+        self._ended: list[str] = []  # calls of which the receipt is not
+        self._rows: list[Row] = []  # and those receipts
         self._open: dict[str, Segment] = {}
-        self._pending: deque[Row] = deque()
+        self._pending: list[Row] = []
         self._late: deque[Late] = deque()
         self._behind: Place | None = None
         self._unread = 0
@@ -61,7 +62,7 @@ class Recording:
     @property
     def receipts_wait(self) -> bool:
         """Whether a receipt waits so; what is booked elsewhere may not be ahead of it."""
-        return bool(self._ending)
+        return bool(self._ended)
 
     def intend(self, intent: Intent, *, soon: bool = False) -> None:
         """Record a call before it may cost anything; once, however often. Raises `Overloaded` where that is not possible.
@@ -69,31 +70,25 @@ class Recording:
         `soon`: at the end of this turn at the latest. That is for a call whose request is the next one that the outbox is
         given, which takes it back where its intent could not be written; if it goes another way after all, ask once more.
         """
-        if self._closed:
-            raise Overloaded("The ledger is closed: this process is ending.", retry_after_s=_RETRY_AFTER_S)
         if soon and (outbox := self._due or self._wait(1)):
-            self._opening[intent.id] = pack_intent(intent)
+            self._opening[intent.id] = intent
             outbox.intent = intent.id
+        elif self._closed:
+            raise Overloaded("The ledger is closed: this process is ending.", retry_after_s=_RETRY_AFTER_S)
         elif intent.id not in self._open:
-            self._opening[intent.id] = pack_intent(intent)
+            self._opening[intent.id] = intent
             refusal = self.commit().get(intent.id)
             if refusal is not None:
                 raise refusal
 
     def settle(self, receipt: Receipt) -> None:
         """Record how a call ended, once per call; a second receipt of the same id changes nothing. Never raises."""
-        self._settle((receipt.id, *pack_receipt(receipt)))
+        self.settle_row(receipt.id, row_for(receipt))
 
-    def settle_row(self, row: Row, settled: Settled) -> None:
+    def settle_row(self, call_id: str, row: Row) -> None:
         """Record the same as `settle`, of which the row is there already."""
-        payload = pack_row(row)
-        if payload:
-            self._settle((settled.id, row, payload))
-        else:
-            self.settle(settled.receipt)
-
-    def _settle(self, receipt: Late) -> None:
-        self._ending.append(receipt)
+        self._ended.append(call_id)
+        self._rows.append(row)
         if not (self._due or self._wait(2)):
             self.commit()
 
@@ -107,51 +102,52 @@ class Recording:
 
     def commit(self) -> Mapping[str, Overloaded]:
         """Write what is not in the journal yet, in one write; give the calls whose intents could not be written."""
-        opening, ending = self._opening, self._ending
-        if not opening and not ending:
+        opening, ended, rows = self._opening, self._ended, self._rows
+        if not opening and not ended:
             return _NOBODY
-        failed = self._journal.write(opening.values(), [payload for _, _, payload in ending])
-        self._opening, self._ending, self._due = {}, [], None
+        failed = self._journal.write(pack_intents(opening.values()), pack_receipts(rows))
+        self._opening, self._ended, self._rows, self._due = {}, [], [], None
         if failed is not None:
-            return self._sort_out(opening, ending, failed)
-        self._count(opening, ending)
+            return self._sort_out(opening, [*zip(ended, rows, strict=True)], failed)
+        self._count(opening, ended, rows)
         return _NOBODY
 
-    def _count(self, opening: Mapping[str, bytes], ending: list[Late]) -> None:
+    def _count(self, opening: Collection[str], ended: Sequence[str], rows: list[Row]) -> None:
         """Take note of what has come into the journal."""
         opened, segment = self._open, self._journal.segments[-1]
         if opening:
             segment.open += len(opening)
             opened.update(dict.fromkeys(opening, segment))
-        if ending:
-            number = self._settled = segment.last = self._settled + len(ending)
-            for call_id, _, _ in ending:
-                began = opened.pop(call_id, None)
-                if began is not None:
-                    began.open -= 1
-                    began.last = number
-            if self._behind is not None:
-                self._unread += len(ending)
+        if ended:
+            number = self._settled = segment.last = self._settled + len(ended)
+            began = [opened.pop(call_id, None) for call_id in ended]
+            if began.count(segment) == len(began):  # as nearly always
+                segment.open -= len(began)
             else:
-                self._pending.extend([row for _, row, _ in ending])
+                _note_ends(began, number)
+            if self._behind is not None:
+                self._unread += len(ended)
+            else:
+                self._pending += rows
                 if len(self._pending) >= self._memory_rows:
                     self._behind = self._journal.place
         if self._power:
             self._syncing.ask()
 
     def _sort_out(
-        self, opening: Mapping[str, bytes], ending: list[Late], failed: list[OSError | None]
+        self, opening: Mapping[str, Intent], ended: list[Late], failed: list[OSError | None]
     ) -> Mapping[str, Overloaded]:
         """Take note of what could be written; refuse the calls of the other intents, and keep the other receipts."""
         began = zip(opening, failed, strict=False)
         lost = {call_id: self._refusal(error) for call_id, error in began if error is not None}
-        ended = [*zip(ending, failed[len(opening) :], strict=True)]
-        written = {call_id: payload for call_id, payload in opening.items() if call_id not in lost}
-        if written or not all(error for _, error in ended):
-            self._count(written, [receipt for receipt, error in ended if error is None])
-        for receipt, error in ended:
+        kept = failed[len(opening) :]
+        written = [late for late, error in zip(ended, kept, strict=True) if error is None]
+        begun = [call_id for call_id in opening if call_id not in lost]
+        if begun or written:
+            self._count(begun, [call_id for call_id, _ in written], [row for _, row in written])
+        for late, error in zip(ended, kept, strict=True):
             if error is not None:
-                self._settle_late(receipt, error)
+                self._settle_late(late, error)
         for call_id, refusal in lost.items():
             if self._outbox is not None:
                 self._outbox.refuse(call_id, refusal)
@@ -186,3 +182,11 @@ class Recording:
             self._journal.sync()
         except OSError as error:
             self._trouble = str(error)
+
+
+def _note_ends(began: Iterable[Segment | None], number: int) -> None:
+    """Take note in each segment that calls ended which began there, the last of them with this outcome."""
+    for segment in began:
+        if segment is not None:
+            segment.open -= 1
+            segment.last = number

@@ -13,6 +13,7 @@ is one, what lies between is corrupt and counted; if there is none, it is the to
 
 import struct
 import zlib
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from penstock.ledger.ids import ID_BYTES, id_bytes
-from penstock.ledger.rows import COLUMNS, Row, adapted, clip, row_of
+from penstock.ledger.rows import COLUMNS, Row, adapted, clip, receipt_of, row_of
 from penstock.receipt import Receipt
 
 SCHEMA = 1
@@ -81,6 +82,7 @@ class Unreadable(ValueError):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
+_MONSTROUS = (OverflowError, UnicodeEncodeError)
 _GARBLED = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
@@ -92,35 +94,52 @@ def pack_head() -> bytes:
     return _encode(Head())
 
 
+def pack_intents(intents: Collection[Intent]) -> list[bytes]:
+    """Give the payloads of intents, each clipped if it is monstrous."""
+    return _pack(map(astuple, intents)) or [pack_intent(intent) for intent in intents]
+
+
 def pack_intent(intent: Intent) -> bytes:
-    """Give the payload of an intent, clipped if it is monstrous."""
-    try:
-        payload = _encode(astuple(intent))
-    except (OverflowError, UnicodeEncodeError):
-        payload = b""
-    return payload if 0 < len(payload) <= _CLIP_ABOVE else _encode(astuple(clip(intent, Intent)))
+    """Give the payload of one."""
+    (payload,) = _pack((astuple(intent),)) or (_encode(astuple(clip(intent, Intent))),)
+    return payload
+
+
+def pack_receipts(rows: list[Row]) -> list[bytes]:
+    """Give the payloads of receipts that are rows; what is monstrous is clipped, in `rows` as well."""
+    payloads = _pack(rows)
+    if payloads is None:
+        payloads = []
+        for place, row in enumerate(rows):
+            if (alone := _pack((row,))) is None:
+                rows[place] = row_of(clip(receipt_of(row), Receipt))
+                alone = [_encode(rows[place])]
+            payloads += alone
+    return payloads
 
 
 def pack_receipt(receipt: Receipt) -> tuple[Row, bytes]:
     """Give the row of a receipt, clipped if it is monstrous, and its payload."""
-    try:
-        row = row_of(receipt)
-        payload = pack_row(row)
-    except (OverflowError, UnicodeEncodeError):
-        payload = b""
-    if not payload:
-        row = row_of(clip(receipt, Receipt))
-        payload = _encode(row)
-    return row, payload
+    rows = [row_for(receipt)]
+    (payload,) = pack_receipts(rows)
+    return rows[0], payload
 
 
-def pack_row(row: Row) -> bytes:
-    """Give the payload of a receipt that is a row already; nothing if it is monstrous."""
+def row_for(receipt: Receipt) -> Row:
+    """Give the row of a receipt, clipped where it could not be one."""
     try:
-        payload = _encode(row)
-    except (OverflowError, UnicodeEncodeError):
-        return b""
-    return payload if len(payload) <= _CLIP_ABOVE else b""
+        return row_of(receipt)
+    except _MONSTROUS:
+        return row_of(clip(receipt, Receipt))
+
+
+def _pack(values: Iterable[Row]) -> list[bytes] | None:
+    """Give the payloads of values; None where one of them is monstrous."""
+    try:
+        payloads = [*map(_encode, values)]
+    except _MONSTROUS:
+        return None
+    return payloads if not payloads or len(max(payloads, key=len)) <= _CLIP_ABOVE else None
 
 
 def unpack_head(payload: bytes) -> Head:
@@ -173,7 +192,13 @@ def seeds_of(segment: str) -> Seeds:
 
 def frame(kind: int, payload: bytes, seeds: Seeds) -> bytes:
     """Give the record as it stands in the file."""
-    return _FRAME.pack(_MAGIC, kind, len(payload), zlib.crc32(payload, seeds[kind])) + payload
+    return frames(kind, (payload,), seeds)[0]
+
+
+def frames(kind: int, payloads: Iterable[bytes], seeds: Seeds) -> list[bytes]:
+    """Give such records of one kind."""
+    pack, check, start = _FRAME.pack, zlib.crc32, seeds[kind]
+    return [pack(_MAGIC, kind, len(payload), check(payload, start)) + payload for payload in payloads]
 
 
 def _end_of(data: bytes, at: int, seeds: Seeds) -> int:
