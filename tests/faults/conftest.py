@@ -25,7 +25,7 @@ from penstock.server.admin import control_plane
 from penstock.server.app import App
 from penstock.server.direct import Begun, Client
 from penstock.server.http11 import Server
-from penstock.server.request import Request
+from penstock.server.request import Head
 from penstock.target import Profile
 from penstock.tokens.count import count_text
 
@@ -187,9 +187,9 @@ async def gateway_at(
     server = Server(app := App(gateway, control_plane(gateway)), app.refuse, on_crash=crashes.append)
     site = Site(gateway, server, bad, good, folder)
 
-    def at_once(request: Request, client: Client) -> Begun | None:
-        begun = app.at_once(request, client)
-        site.direct += begun is not None and WARM.encode() + b'"' not in request.body
+    def at_once(head: Head, body: bytes, client: Client) -> Begun | None:
+        begun = app.at_once(head, body, client)
+        site.direct += begun is not None and WARM.encode() + b'"' not in body
         return begun
 
     server.at_once = at_once

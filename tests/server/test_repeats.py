@@ -171,7 +171,7 @@ DIFFERENT = {
     "a body at the end of the limit": post(b"x" * 2000, length=b"2000"),
     "a body just above it": post(b"x" * 2001, length=b"2001"),
 }
-PLAIN = {"a request smuggled as body", "a leading zero", "a body at the end of the limit"}
+PLAIN = {"a request smuggled as body", "a body at the end of the limit"}
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
@@ -311,6 +311,8 @@ def learned(heads: Heads, data: bytes, body: bytes = b"hello", limits: Limits | 
         (AGAIN, {"keep_alive": False}),
         (AGAIN, {"target": b"/y"}),
         (AGAIN, {"fields": None}),
+        (AGAIN, {"path": "/apart"}),
+        (post(length=b"05"), {}),
         (AGAIN, {"limits": Limits(header_bytes=100)}),
         (post(more=(b"X: " + b"a" * LONGEST,)), {}),
         (post(more=(b"Transfer-Encoding: chunked",)), {}),
@@ -330,7 +332,7 @@ def learned(heads: Heads, data: bytes, body: bytes = b"hello", limits: Limits | 
     ],
 )
 def test_what_is_not_plain_is_not_learned(data, other):
-    heads = Heads()
+    heads = Heads({"/apart"})
     assert learned(heads, AGAIN) is not None
     assert learned(heads, data, **other) is None
 
@@ -450,8 +452,15 @@ later = st.one_of(
 def test_a_head_with_the_same_digits_is_read_as_one_with_any(body, data, change, most):
     kept, limits = Heads(), Limits(body_bytes=most)
     head = learned(kept, post(body), body, limits)
-    ends = Endpoints(("h", 1), ("h", 2), "http")
+    if head is None:  # that body was above the limit
+        return
     if change is not None:
         data = data[: change[0]] + change[1] + data[change[0] + len(change[1]) :]
-    for known in (limits, Limits(body_bytes=most)):
-        assert head.again(data, known, ends) == head._resized(data, known, ends)
+    is_quick = len(data) == head.size and data[: head.end] == head.whole  # as a connection has it
+    found = head.body(data)
+    assert found == data[head.end :] or not is_quick
+    if found is not None:
+        assert post(found) == data
+        request, ends = head.request(found, Endpoints(("h", 1), ("h", 2), "http")), b"%d" % len(found)
+        assert (request.body, request.headers) == (found, learned(Heads(), data, found).headers)
+        assert request.header(b"content-length") == ends

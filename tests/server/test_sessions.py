@@ -90,7 +90,7 @@ async def test_a_probe_of_health_never_stands_in_line(make_server, memory, clock
 
 
 async def test_turns_that_take_too_long_begin_fewer_calls_and_short_ones_more_again(make_server, memory, clock):
-    crowd = Crowd(make_server, memory, 4 * TURN)
+    crowd = Crowd(make_server, memory, 6 * TURN)
     clock.step_s = 0.03
     crowd.ask()
     shares = []
@@ -171,6 +171,154 @@ async def test_requests_behind_one_that_stands_in_line_are_answered_after_it(mak
     assert crowd.begun[-2:] == ["/one", "/two"]
     assert b"".join(client.transport.written).count(b"HTTP/1.1 200 OK") == 2
     assert b"HTTP/1.1 400 " in b"".join(client.transport.written)
+
+
+# -- calls whose head is known come after what else the turn of the loop brings --
+
+ASK = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Known(Crowd):
+    """Clients whose heads are known; they are answered without a task where `takes` is set."""
+
+    def __init__(self, make_server, memory, count, limits=None):
+        super().__init__(make_server, memory, count, limits)
+        self.takes = False
+        self.taken = []
+        self.server.at_once = self.at_once
+
+    def at_once(self, head, _body, client):
+        if not self.takes:
+            return None
+        self.begun.append(head.path)
+        self.taken.append(client)
+        return self
+
+    def abandon(self, why):
+        """A client hung up."""
+
+    async def warm(self):
+        for _ in range(3):
+            for number, client in enumerate(self.clients):
+                client.data_received(ASK % number)
+                await turns(3)
+        self.begun.clear()
+        for client in self.clients:
+            client.transport.written.clear()
+        self.takes = True
+
+    def ask(self):
+        for number, client in enumerate(self.clients):
+            client.data_received(ASK % number)
+
+    def answer_all(self):
+        while self.taken:
+            self.taken.pop().reply(b"", b"ok")
+
+
+async def test_alone_a_call_begins_at_once_and_others_begin_at_the_end_of_the_turn_in_their_order(
+    make_server, memory, clock
+):
+    crowd = Known(make_server, memory, 5)
+    await crowd.warm()
+    crowd.ask()
+    assert (crowd.begun, crowd.server.waiting) == (["/0"], 4)
+    await turns(1)
+    assert (crowd.begun, crowd.server.waiting) == ([f"/{number}" for number in range(5)], 0)
+    crowd.answer_all()
+    await turns(2)
+    assert set(crowd.statuses()) == {b"200"}
+    assert crowd.server.in_flight == 0
+
+
+async def test_those_that_a_turn_has_no_time_for_stand_in_line_and_the_next_are_behind_them(make_server, memory, clock):
+    crowd = Known(make_server, memory, 2 * TURN + 5)
+    await crowd.warm()
+    crowd.ask()
+    late = crowd.client(memory)
+    late.data_received(GET.replace(b"/ ", b"/late ", 1))
+    seen = []
+    for _ in range(4):
+        before = len(crowd.begun)
+        await turns(1)
+        seen.append(len(crowd.begun) - before)
+    assert seen[:3] == [TURN - 1, TURN + 1, 5], "a new client's task runs a turn later than it was begun"
+    assert sorted(crowd.begun) == sorted([f"/{number}" for number in range(2 * TURN + 5)] + ["/late"])
+    crowd.answer_all()
+    await turns(2)
+
+
+async def test_known_or_not_whoever_comes_too_late_is_turned_away_and_stays_connected(make_server, memory, clock):
+    crowd = Known(make_server, memory, TURN + 4, Limits(line_s=0.5))
+    await crowd.warm()
+    late, crowd.clients = crowd.clients[-1], crowd.clients[:-1]
+    crowd.ask()
+    await turns(1)
+    clock.now = 0.6
+    crowd.server._share = 0  # only one more begins
+    late.data_received(ASK % (TURN + 3))
+    assert crowd.server.waiting == 2 + 1
+    await turns(1)
+    assert (crowd.server.shed, crowd.server.waiting) == (1, 1)
+    await turns(1)
+    (said,) = late.transport.written
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert not late.transport.closed
+    await turns(2)
+    crowd.answer_all()
+    late.data_received(ASK % (TURN + 3))
+    await turns(2)
+    crowd.answer_all()
+    await turns(2)
+    assert late.transport.written[1].startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_client_that_leaves_before_the_turn_ends_is_not_begun(make_server, memory, clock):
+    crowd = Known(make_server, memory, 4)
+    await crowd.warm()
+    crowd.ask()
+    crowd.clients[1].connection_lost(None)
+    crowd.clients[2].eof_received()
+    await turns(3)
+    assert crowd.begun == ["/0", "/3"]
+    assert crowd.clients[1] not in crowd.server._connections
+    crowd.answer_all()
+    await turns(2)
+    assert crowd.server.in_flight == 0
+
+
+async def test_what_comes_behind_a_call_before_its_turn_is_answered_after_it(make_server, memory, clock):
+    crowd = Known(make_server, memory, 2)
+    await crowd.warm()
+    crowd.ask()
+    crowd.clients[1].data_received(ASK % 1 + b"BAD\r\n\r\n")
+    await turns(2)
+    crowd.takes = False
+    crowd.answer_all()
+    await turns(6)
+    assert crowd.begun == ["/0", "/1", "/1"]
+    written = b"".join(crowd.clients[1].transport.written)
+    assert written.count(b"HTTP/1.1 200 OK") == 2
+    assert b"HTTP/1.1 400 " in written
+
+
+class Broken:
+    def begin(self):
+        raise ZeroDivisionError
+
+
+async def test_a_defect_at_one_of_them_leaves_the_others_their_turn(make_server, memory, clock):
+    crowd = Known(make_server, memory, 4)
+    await crowd.warm()
+    crowd.server.arrive(Broken())
+    crowd.ask()
+    told = []
+    crowd.server.loop.set_exception_handler(lambda _, said: told.append(said["exception"]))
+    await turns(3)
+    assert crowd.begun == ["/0", "/1", "/2", "/3"]
+    assert [type(one) for one in told] == [ZeroDivisionError]
+    crowd.answer_all()
+    await turns(2)
 
 
 # -- the end --

@@ -29,6 +29,7 @@ from penstock.server.endpoints import dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.idempotency import HEADER, Idempotency, Recorder
 from penstock.server.loopback import refuse_strangers
+from penstock.server.request import Head
 from penstock.sharing import Following
 from penstock.wire.dialect import Dialect, Frame, Frames, ModelRow
 from penstock.wire.registry import dialect
@@ -114,25 +115,25 @@ class App:
         except PenstockError as error:
             self._refuse(dialect(dialect_at(request.path, request.fields or {})), responder, error)
 
-    def at_once(self, request: Request, client: Client) -> "_Asked | None":
+    def at_once(self, head: Head, body: bytes, client: Client) -> "_Asked | None":
         """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
-        route: Route | None = None if request.head is None else request.head.made
+        route: Route | None = head.made
         if route is None or not route.plain:
             return None
         gateway, place = self.gateway, route.standing
         try:
             who = gateway.identify(route.caller, route.digest)
             if who is OPEN_DOOR:
-                _stay_at_home(request)
-            frame, body = place.frame, request.body
+                _stay_at_home(head)
+            frame = place.frame
             call = (None if frame is None else frame.read(body)) or route.read(body)
-            asked = _Asked(self, gateway, request, client, route, who, call)
+            asked = _Asked(self, gateway, client, route, who, call)
             if not call.stream:
                 asked.direct = gateway.direct(call, who, place, asked)
         except PenstockError:
             return None  # it will be raised again, where it is answered
         if asked.direct is None:  # so that nothing of it is read a second time
-            client.go_on(structs.replace(request, begun=asked))
+            client.go_on(asked)
         return asked
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
@@ -239,7 +240,7 @@ class App:
         responder.send(error.status, headers, speaks.write_error(error))
 
 
-def _stay_at_home(request: Request) -> None:
+def _stay_at_home(request: Request | Head) -> None:
     """While there is no key, answer nobody from a web page. Raises PermissionDenied."""
     origin = request.header(b"origin")
     host = (request.header(b"host") or b"").decode("latin-1")
@@ -251,7 +252,6 @@ class _Asked(Struct, eq=False):
 
     app: App
     gateway: Gateway
-    request: Request
     client: Client
     route: Route
     who: Who
@@ -268,7 +268,7 @@ class _Asked(Struct, eq=False):
     def handed_over(self, call: Direct) -> None:
         """Have the connection's task go on."""
         self.direct = call
-        self.client.go_on(structs.replace(self.request, begun=self))
+        self.client.go_on(self)
 
     def abandon(self, why: CancelledError) -> None:
         """Give it up."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from penstock.server.outlet import Clock, Outlet
 from penstock.server.reading import READY, Reading
-from penstock.server.request import Refused, Request
+from penstock.server.request import Head, Refused, Request
 
 
 class Client(Protocol):
@@ -22,26 +22,22 @@ class Client(Protocol):
     def reply(self, lines: bytes, body: bytes) -> None:
         """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
 
-    def go_on(self, request: Request) -> None:
+    def go_on(self, begun: "Begun | None") -> None:
         """Have the task handle the request, which was `begun`, or read at the least. Once, instead of `reply`."""
 
 
 class Begun(Protocol):
     """Such a request while it lasts."""
 
-    @property
-    def request(self) -> Request:
-        """What was asked."""
-
     def abandon(self, why: asyncio.CancelledError) -> None:
         """Give it up: its client is gone, or the server ends. Nothing happens to one that is over, or gone on with."""
 
 
-AtOnce = Callable[[Request, Client], Begun | None]
-"""Begins to answer a request; None where it is for the task, which handles it from the start."""
+AtOnce = Callable[[Head, bytes, Client], Begun | None]
+"""Begins to answer a request, known by its head and body; None where it is for the task, which handles it from the start."""
 
 
-def never(_request: Request, _client: Client) -> None:
+def never(_head: Head, _body: bytes, _client: Client) -> None:
     """Leave every request to the task."""
 
 
@@ -54,7 +50,10 @@ class Host(Clock, Protocol):
 class Direct(Reading):
     """A connection between two requests, and while one is answered without its task."""
 
-    __slots__ = ("_begun", "_next", "_outlet", "_parked", "_queue", "_queued_bytes", "_server", "transport")
+    __slots__ = (
+        *("_asked", "_begun", "_body_asked", "_held", "_next", "_outlet", "_parked", "_queue", "_queued_bytes"),
+        *("_server", "transport"),
+    )
 
     transport: asyncio.Transport
     _outlet: Outlet
@@ -62,24 +61,33 @@ class Direct(Reading):
     _queued_bytes: int
     _next: "asyncio.Future[Request | Refused | None] | None"  # here the task waits between requests
     _parked: "asyncio.Future[Request | Refused | None] | None"  # and here while something is answered without it
+    _held: Request | None  # stands in line for its turn
+    _asked: Head | None  # so does this one, which has come before; or it is answered without the task
+    _body_asked: bytes  # its body
     _begun: Begun | None
     _server: Host
 
-    def _begin_at_once(self, request: Request, waiter: "asyncio.Future[Request | Refused | None]") -> bool:
-        """Begin to answer a request whose head has come before; False if it is for the task, that is `waiter`."""
+    def begin(self) -> None:
+        """Take up the request that stood in line, if its client is still there."""
+        head = self._asked
+        if head is None:
+            request, self._held = self._held, None
+            if request is not None and not self._outlet.gone:
+                self._take_up(request)
+            return
         server = self._server
-        self._next, self._parked = None, waiter
+        self._next, self._parked = None, self._next
         server.in_flight += 1
         try:
-            begun = server.at_once(request, self)
+            begun = server.at_once(head, self._body_asked, self)
         except Exception:  # noqa: BLE001 - the last resort: the task will meet it again, and knows what to answer
             begun = None
+        if self._asked is None:
+            return  # it is answered, or gone on with, already
         if begun is None:
-            self._unpark()
-            return False
-        if not waiter.done():  # else it is gone on with already
+            self.go_on(None)
+        else:
             self._begun = begun
-        return True
 
     def reply(self, lines: bytes, body: bytes) -> None:
         """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
@@ -96,13 +104,26 @@ class Direct(Reading):
         elif self._waits:
             self._set_deadline()
 
-    def go_on(self, request: Request) -> None:
+    def go_on(self, begun: Begun | None) -> None:
         """Have the task handle the request, which was `begun`. Once, instead of `reply`."""
+        request = self._asked_again(begun)
         self._unpark()
         self._wake(request)
 
+    def _asked_again(self, begun: Begun | None = None) -> Request:
+        """Give the whole of the request that stands in line, or is answered without the task."""
+        assert self._asked is not None, "only such a request is gone on with, given up or turned away"
+        return self._asked.request(self._body_asked, self._endpoints, begun)
+
+    def _leave_line(self) -> Request | None:
+        """Have no request stand in line any more, and give the one that did."""
+        held, self._held = self._held, None
+        if self._asked is not None:
+            held, self._asked, self._body_asked = self._asked_again(), None, b""
+        return held
+
     def _unpark(self) -> None:
-        self._next, self._parked, self._begun = self._parked, None, None
+        self._next, self._parked, self._begun, self._asked, self._body_asked = self._parked, None, None, None, b""
         self._server.in_flight -= 1
 
     def _wake(self, item: Request | Refused) -> None:
@@ -114,10 +135,12 @@ class Direct(Reading):
         """Give up what is answered without the task, and say what that was."""
         begun = self._begun
         if begun is None:
+            self._leave_line()
             return None
+        request = self._asked_again()
         self._unpark()
         begun.abandon(why)
-        return begun.request
+        return request
 
     def _wait(self) -> "asyncio.Future[Request | Refused | None]":
         """Return the future that brings the next request, or None at the end."""
@@ -146,6 +169,10 @@ class Direct(Reading):
         self._paused = False
         self.transport.resume_reading()
         self._set_deadline()
+
+    @abstractmethod
+    def _take_up(self, request: Request) -> None:
+        """Have the task answer a request."""
 
     @abstractmethod
     def _end(self, *, linger: bool) -> None:

@@ -45,7 +45,7 @@ _RESET: Final = (SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # a linger tim
 class Connection(Direct, asyncio.Protocol):
     """One client: the request being read (see `Reading`), those that wait, the one being answered."""
 
-    __slots__ = ("_held", "_lost", "_responder", "_task")
+    __slots__ = ("_lost", "_responder", "_task")
 
     _server: "Server"
     _parser: httptools.HttpRequestParser
@@ -53,11 +53,12 @@ class Connection(Direct, asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         super().__init__(server, server.heads)
         self._server = server
-        self._next = self._parked = self._begun = None
+        self._next = self._parked = self._begun = self._asked = None
+        self._body_asked = b""
         self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
         self._responder: Responder | None = None  # of the handler that runs
-        self._held: Request | None = None  # stands in line for its turn
+        self._held = None
         self._queue: deque[Request | Refused] = deque()
         self._queued_bytes = 0
         self._lost = False
@@ -78,12 +79,20 @@ class Connection(Direct, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; the requests that it completes are delivered on the way."""
-        known = self._known
-        if known is not None and self._state == READY:
-            request = known.again(data, self._clock.limits, self._endpoints)
-            if request is not None:  # the parser, which stands between two requests, need not see it
+        head, server = self._known, self._server
+        if head is not None and self._state == READY:
+            # This far the parser stands between two requests, and need not see another one of the same head.
+            body = data[head.end :] if len(data) == head.size and data[: head.end] == head.whole else head.body(data)
+            if body is not None and head.limits is server.limits:
                 self.deadline, self._chances = 0.0, CHANCES
-                self._deliver(request)
+                if self._next is None or self._asked is not None or self._held is not None:  # others come first
+                    self._deliver(head.request(body, self._endpoints))
+                else:
+                    self._asked, self._body_asked = head, body
+                    if server.is_alone():
+                        self.begin()
+                    else:
+                        server.arrive(self)
                 return
         elif self._state == DEAF:
             return
@@ -127,7 +136,7 @@ class Connection(Direct, asyncio.Protocol):
 
     def _deliver(self, request: Request) -> None:
         server = self._server
-        if (self._task is not None and self._next is None) or self._held is not None:
+        if self._busy:
             self._queue.append(request)
             self._queued_bytes += len(request.body)
             is_full = len(self._queue) >= server.limits.pipelined or self._queued_bytes > _QUEUED_BYTES
@@ -140,24 +149,16 @@ class Connection(Direct, asyncio.Protocol):
             self._held = request
             server.stand_in_line(self)
 
-    def begin(self) -> None:
-        """Take up the request that stood in line, if its client is still there."""
-        request, self._held = self._held, None
-        if request is not None and not self._outlet.gone:
-            self._take_up(request)
-
     def _take_up(self, request: Request) -> None:
-        waiter = self._next
-        if waiter is None:
+        if self._task is None:
             self._task = self._server.loop.create_task(self._serve(request))
-        elif request.head is None or not self._begin_at_once(request, waiter):
-            self._next = None
-            waiter.set_result(request)
+        else:
+            self._wake(request)
 
     def turn_away(self) -> None:
         """Answer that there is too much to do; the connection stays, for a new one would cost more than this."""
         server = self._server
-        request, self._held = self._held, None
+        request = self._leave_line()
         if request is None or self._outlet.gone:
             return
         headers, body = server.refuse(_OVERLOADED, "overloaded", _BUSY, request.path)
@@ -184,7 +185,7 @@ class Connection(Direct, asyncio.Protocol):
     @property
     def _busy(self) -> bool:
         """Whether a reply is due: being written, or to a request that waits."""
-        return self._held is not None or (self._task is not None and self._next is None)
+        return self._held is not None or self._asked is not None or (self._task is not None and self._next is None)
 
     # Answering.
 
@@ -357,8 +358,8 @@ class Server(Sessions):
         Requests for the paths in `urgent` never stand in line and are never turned away.
         """
         super().__init__(limits)
-        self.heads = Heads()
         self.urgent = frozenset(urgent)
+        self.heads = Heads(self.urgent)
         self.handler = handler
         self.refuse = refuse
         self.on_crash = on_crash

@@ -9,6 +9,7 @@ Equal heads of one peer are kept once, however many connections send them, and o
 a credential. Pure: `reading` says when to learn and when to look.
 """
 
+from collections.abc import Collection
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -28,7 +29,9 @@ _FRAMING: Final = (b"transfer-encoding", b"transfer_encoding", b"content_length"
 class Heads:
     """The heads that the connections of one server have sent last."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Collection[str] = ()) -> None:
+        """Heads for the paths in `apart` are not remembered, so that such requests are always looked at one by one."""
+        self._apart = apart
         self._known: WeakValueDictionary[tuple[str, bytes, bytes], Head] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -37,7 +40,7 @@ class Heads:
     def learn(self, raw: bytes, request: Request, limits: Limits) -> Head | None:
         """Return the head of a request that was read from exactly `raw`, to be looked for; None where that is unsafe."""
         start = _digits_in(raw, request, limits)
-        if start is None:
+        if start is None or request.path in self._apart:
             return None
         headers, fields = request.headers, request.fields
         assert fields is not None, "a request that was read has its fields"
@@ -70,8 +73,7 @@ def _digits_in(raw: bytes, request: Request, limits: Limits) -> int | None:
         and request.keep_alive
         and fields.get(b"connection", b"keep-alive").lower() == b"keep-alive"
         and 0 < len(digits) <= DIGITS
-        and digits.isdigit()
-        and int(digits) == len(request.body)
+        and digits == b"%d" % len(request.body)
         and size <= LONGEST
         and size + room <= limits.header_bytes
     ):

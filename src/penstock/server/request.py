@@ -72,42 +72,45 @@ class Head(msgspec.Struct, eq=False, weakref=True):
     peer: str
     made: Any = None
     whole: bytes = b""  # as it was at first
-    size: int = 0  # of it and the body that it tells of
+    end: int = 0  # its length
+    size: int = 0  # of it and the body that it tells of; -1 where that is too much
 
     def __post_init__(self) -> None:
         length = int(self.digits)
         self.whole = self.before + self.digits + self.behind
-        self.size = len(self.whole) + length if length <= self.limits.body_bytes else -1
+        self.end = len(self.whole)
+        self.size = self.end + length if length <= self.limits.body_bytes else -1
 
     def __repr__(self) -> str:
         return "Head(***)"
 
-    def again(self, data: bytes, limits: "Limits", ends: "Endpoints") -> Request | None:
-        """Return the request that `data` is, if it is this head again, its body, and nothing behind; else None."""
-        whole = self.whole
-        if len(data) == self.size and limits is self.limits and data.startswith(whole):
-            target, path, body, fields = self.target, self.path, data[len(whole) :], self.fields
-            return Request(
-                "POST", target, path, self.query, self.headers, body, "1.1", self.peer, True, fields, ends, self
-            )
-        return self._resized(data, limits, ends)
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of the header with this lower-case name; not of the content-length, which differs."""
+        return self.fields.get(name)
 
-    def _resized(self, data: bytes, limits: "Limits", ends: "Endpoints") -> Request | None:
-        """Do as `again`, whatever the digits are."""
+    def body(self, data: bytes) -> bytes | None:
+        """Return the body, if `data` is this head again, whatever its length is, the body, and nothing behind; else None."""
         start, behind = self.start, self.behind
         end = data.find(b"\r", start, start + DIGITS + 1)
         digits = data[start:end]
-        if not (digits.isdigit() and data.startswith(self.before) and data.startswith(behind, end)):
-            return None
-        begin = end + len(behind)
-        if not len(data) - begin == int(digits) <= limits.body_bytes or limits is not self.limits:
-            return None
+        length = len(data) - end - len(behind)
+        is_it = (
+            0 <= length <= self.limits.body_bytes
+            and digits == b"%d" % length
+            and data.startswith(self.before)
+            and data.startswith(behind, end)
+        )
+        return data[end + len(behind) :] if is_it else None
+
+    def request(self, body: bytes, ends: "Endpoints", begun: Any = None) -> Request:
+        """Return the request of this head with such a body."""
         headers, fields = self.headers, self.fields
+        digits = b"%d" % len(body)
         if digits != self.digits:
             headers, fields = headers.copy(), fields.copy()
             headers[self.place] = (b"content-length", digits)
             fields[b"content-length"] = digits
-        parts = (self.target, self.path, self.query, headers, data[begin:], "1.1", self.peer, True, fields, ends, self)
+        parts = (self.target, self.path, self.query, headers, body, "1.1", self.peer, True, fields, ends, self, begun)
         return Request("POST", *parts)
 
 

@@ -78,10 +78,13 @@ class Sessions:
         self._connections: set[Session] = set()
         self._met = 0  # connections so far
         self._line: deque[tuple[float, Session]] = deque()
+        self._arrivals: deque[Session] = deque()  # in this turn; they come behind the line at its end
         self._away: deque[Session] = deque()
         self._share = TURN  # calls that this turn may begin
         self._begun = 0  # calls that it has begun
-        self._since = 0.0  # it was scheduled
+        self._since = 0.0  # it began, as far as is known
+        self._spent = 0.0  # seconds for which calls were begun at the end of the last one
+        self._is_scheduled = False
         self._sweeping = False
         self._empty: asyncio.Future[None] | None = None
 
@@ -97,18 +100,28 @@ class Sessions:
     @property
     def waiting(self) -> int:
         """How many calls stand in line."""
-        return len(self._line)
+        return len(self._line) + len(self._arrivals)
 
     # Turns.
 
     def is_turn(self) -> bool:
         """Return whether a call may begin right now, and count it if so."""
-        if self._line or self._begun >= self._share:
+        if self._line or self._arrivals or self._begun >= self._share:
             return False
         self._begun += 1
-        if self._begun == 1 and not self._away:
-            self._schedule()
+        if not self._is_scheduled:
+            self._schedule(monotonic() - self._spent)
         return True
+
+    def is_alone(self) -> bool:
+        """Return whether a call may begin right now since there is no other, and count it if so."""
+        return not self.in_flight and self.is_turn()
+
+    def arrive(self, session: Session) -> None:
+        """Have `session.begin` called at the end of this turn, after what else it brings, or as for `stand_in_line`."""
+        if not self._is_scheduled:
+            self._schedule(monotonic() - self._spent)
+        self._arrivals.append(session)
 
     def stand_in_line(self, session: Session) -> None:
         """Have `session.begin` called when it is its turn, or `session.turn_away` where there is too much to do."""
@@ -118,25 +131,37 @@ class Sessions:
             self._away.append(session)
         else:
             line.append((now, session))
+        if not self._is_scheduled:
+            self._schedule(now - self._spent)
 
-    def _schedule(self) -> None:
-        self._since = monotonic()
+    def _schedule(self, since: float) -> None:
+        self._since, self._is_scheduled = since, True
         self.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         """Begin the next calls in line; the loop looks at its sockets before it comes back here."""
-        line, away = self._line, self._away
+        line, away, arrivals = self._line, self._away, self._arrivals
         now = monotonic()
         self._poll.begun(now, self.limits.busy_poll_s)
         is_long = now - self._since > TURN_S
         self._share = max(1, self._share // 2) if is_long else min(TURN, self._share + 1)
-        self._begun = min(self._share, len(line))
-        if line or away:
-            self._schedule()
-            for _ in range(self._begun):
+        self._begun = most = min(self._share, len(line) + len(arrivals))
+        try:
+            while line and most:
+                most -= 1
                 line.popleft()[1].begin()
+            while most:
+                most -= 1
+                arrivals.popleft().begin()
+            while arrivals:
+                self.stand_in_line(arrivals.popleft())
             for _ in range(min(AWAY, len(away))):
                 away.popleft().turn_away()
+        finally:
+            self._spent = monotonic() - now
+            self._is_scheduled = False
+            if line or away or arrivals:
+                self._schedule(now)
 
     # Connections come and go.
 
