@@ -496,3 +496,15 @@ def test_who_shares_an_excuse_or_an_error_saved_nothing():
     assert followed(closed(flight)).cache_saved_nano_usd == 0
     assert followed(routed(PRICED, None), UpstreamFailed("broke off")).cache_saved_nano_usd == 0
     assert followed(routed(PRICED, None), ClientClosed("gone")).cache_saved_nano_usd == 0
+
+
+def test_a_call_shows_nothing_of_itself():
+    call = replace(CALL, raw=b"a secret")
+    assert "secret" not in repr(InFlight("id", 0, 0.0, call, WHO))
+
+
+def test_no_two_calls_share_their_tries_or_holds():
+    one, other = begun(), begun()
+    one.tries.append(LiveTry(Try(PRICED, "first"), 0.0))
+    one.holds.append(object())
+    assert (other.tries, other.holds) == ([], [])

@@ -10,12 +10,13 @@ Place in the line: beside `gateway.py`, as `flow.py` is for calls that have a ta
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
 from penstock.accounting import Accounting
-from penstock.call import Call, Caller, Ticket, Who
+from penstock.call import Call, Caller, Sampling, Ticket, Who
 from penstock.errors import UpstreamError
 from penstock.inflight import InFlight, LiveTry
 from penstock.meter import Meter
@@ -23,6 +24,11 @@ from penstock.plugins import UNSENT, Exchange, Prepared, Prepares
 from penstock.receipt import Settled
 from penstock.routing.router import Plan
 from penstock.target import Target
+
+LARGEST = 1024
+"""Characters of a call's options, at most, that are remembered."""
+_TOO_LARGE = Sampling()
+"""Stands for options that are not remembered: no call has these."""
 
 P_contra = TypeVar("P_contra", contravariant=True)
 
@@ -189,23 +195,50 @@ class Direct(Struct, eq=False):
         self.asker.handed_over(self)
 
 
-class Standing:
-    """A caller, and what was found for its last call: who pays, and the plan, which its next one has in common with it."""
+class Common(Struct, frozen=True, eq=False):
+    """What calls have in common that say the same but for their messages: who pays, where they go, and how much they may say.
 
-    __slots__ = ("by", "caller", "model", "of", "plan", "who")
+    It holds for calls of one caller, the owner of the key as it was (`of`), under one configuration (`by` is its mark), with
+    the very same `sampling`, and of the same `model`. `prepare` is None where such a call needs more than its provider.
+    `fits` is the largest bound of its input with which it surely has room at every target; it may take `within_s` seconds, and
+    its first try `first_s`.
+    """
+
+    of: Who
+    by: object
+    sampling: Sampling
+    model: str
+    who: Who
+    plan: Plan
+    prepare: Callable[[Call, Target], Prepared | None]
+    fits: int
+    within_s: float
+    first_s: float
+
+
+class Standing:
+    """A caller, and what its last call has in common with those that are like it."""
+
+    __slots__ = ("caller", "common")
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.of: Who | None = None  # the owner of the key, as it was
-        self.by: object = None  # the mark of whoever found it: another configuration finds other things
-        self.model = ""
-        self.who: Who
-        self.plan: Plan
+        self.common: Common | None = None
 
 
-def _says_nothing(call: Call) -> bool:
-    """Tell whether a call says nothing itself of who pays for it, and has nothing that some targets cannot honour."""
-    return call.feature is None and call.user is None and call.session is None and not call.native
+def _never(_call: Call, _target: Target) -> None:
+    """Ready no call: there is more to do for it than its provider does."""
+
+
+def _is_small(sampling: Sampling) -> bool:
+    """Tell whether options are small enough to be kept: the client chooses them."""
+    texts = (*sampling.stop, sampling.reasoning_effort or "")
+    return not sampling.logit_bias and sum(map(len, texts)) <= LARGEST
+
+
+def _says_more(call: Call) -> bool:
+    """Tell whether a call says itself who pays for it, or has something that some targets cannot honour."""
+    return not (call.feature is call.user is call.session is None and not call.native)
 
 
 class Directs:
@@ -225,47 +258,63 @@ class Directs:
 
         The steps and their order are those of `Gateway.begin`; what one of them raises it will raise there as well.
         """
-        line, accounts, tries = self._line, self._accounts, self._tries
+        line, accounts, common = self._line, self._accounts, standing.common
         now_ns, now = self._wall_ns(), self._clock()
-        if standing.of is who and standing.model == call.model and standing.by is self._mark and _says_nothing(call):
-            who, plan = standing.who, standing.plan
-        else:
-            asked, owner = call, who
-            call, who, plan = line.planned(call, who, standing.caller)
-            if call is asked and _says_nothing(call):
-                standing.of, standing.model, standing.by = owner, call.model, self._mark
-                standing.who, standing.plan = who, plan
-        options, targets = plan.options, plan.targets
-        prepare = self._prepare.get(targets[0].provider)
-        if prepare is None or options.cache_s is not None or options.stale_s is not None:
+        if common is not None and (
+            common.of is not who or common.by is not self._mark or common.model != call.model or _says_more(call)
+        ):
+            common = None
+        if common is None or common.sampling is not call.sampling:
+            call, common = self._find(call, who, standing, common)
+        plan, bound = common.plan, call.input_bound
+        if not (plan.surely_serves(call) if bound is None else bound <= common.fits):
             return None
-        if not plan.surely_serves(call):
-            return None
-        prepared = prepare(call, targets[0])
-        ticket = None if prepared is None else self._doors.try_enter(who, plan.model, call, now)
+        targets = plan.targets
+        prepared = common.prepare(call, targets[0])
+        ticket = None if prepared is None else self._doors.try_enter(common.who, plan.model, call, now)
         if prepared is None or ticket is None:
             return None
-        flight: InFlight[Any] = InFlight(self._new_id(now_ns), now_ns, now, call, who)
-        flight.deadline, flight.ticket = now + standing.caller.within(self._within_s), ticket
+        call_id, deadline, latest = self._new_id(now_ns), now + common.within_s, now + common.first_s
+        flight: InFlight[Any] = InFlight(
+            call_id, now_ns, now, call, common.who, deadline, ticket, targets, plan.baseline
+        )
         line.in_flight += 1
         direct: Direct | None = None
-        is_sent = False
         try:
-            if accounts.reserve(flight, plan) and tries.begin(flight, targets, now) is not None:
+            if accounts.reserve(flight, plan) and self._tries.begin(flight, targets, now) is not None:
                 accounts.intend(flight, targets[0], soon=prepared.by_outbox)
-                flight.plan, flight.baseline = targets, plan.baseline
                 direct = Direct(line, self._clock, plan, flight, prepared, asker)
-                is_sent = prepared.leave(tries.until(targets, now, flight.deadline), direct)
-                if not is_sent:
-                    accounts.intend(flight, targets[0])  # now, since its request goes another way
+                if prepared.leave(deadline if latest > deadline else latest, direct):  # noqa: FURB136 - quicker than min()
+                    return direct
+                accounts.intend(flight, targets[0])  # now, since its request goes another way
         except BaseException:
             self._undo(flight, now)
             raise
         if direct is None:
             self._undo(flight, now)
-        elif not is_sent:
+        else:
             asker.handed_over(direct)
         return direct
+
+    def _find(self, call: Call, who: Who, standing: Standing, known: Common | None) -> tuple[Call, Common]:
+        """Say who pays for a call and where it goes, as far as that is not `known` from a call with other options.
+
+        It is remembered, unless the call says itself who pays for it, has what some targets cannot honour, or is changed here.
+        """
+        asked, owner = call, who
+        if known is not None:
+            who, plan = known.who, known.plan
+        else:
+            call, who, plan = self._line.planned(call, who, standing.caller)
+        options, targets, within_s = plan.options, plan.targets, standing.caller.within(self._within_s)
+        may_be_kept = options.cache_s is not None or options.stale_s is not None
+        prepare = _never if may_be_kept else self._prepare.get(targets[0].provider, _never)
+        fits, first_s = plan.most_input(call), self._tries.until(targets, 0.0, inf)
+        said = asked.sampling if _is_small(asked.sampling) else _TOO_LARGE
+        common = Common(owner, self._mark, said, asked.model, who, plan, prepare, fits, within_s, first_s)
+        if call is asked and not _says_more(call):
+            standing.common = common
+        return call, common
 
     def _undo(self, flight: InFlight[Any], now: float) -> None:
         """Leave everything as it was before the call came."""

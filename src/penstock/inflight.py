@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from penstock.call import Call, Ticket, Who
 from penstock.errors import SHUTDOWN, ClientClosed, DeadlineExceeded, Overloaded, PenstockError, UpstreamError
@@ -61,43 +61,42 @@ class Kept(Protocol):
         ...
 
 
-class InFlight(Generic[H]):
+class InFlight(Struct, Generic[H], eq=False):
     """One call between its admission and its receipt."""
 
+    id: str
+    started_ns: int  # the wall clock
+    began: float  # the loop's seconds
+    call: Call
+    who: Who
+    # its time, what is reserved for it, where it goes, and against what it is told how much routing saved
+    deadline: float = inf
+    ticket: Ticket | None = None
+    plan: tuple[Target, ...] = ()
+    baseline: Target | None = None
+    tries: list[LiveTry] = []
+    holds: list[H] = []
+    ceiling: int | None = None
+    intended: bool = False
     status: Status = "ok"
     error: PenstockError | None = None
     settled: Settled | None = None
-    # what is reserved for it, and its time
-    ticket: Ticket | None = None
-    ceiling: int | None = None
-    intended = False
-    deadline = inf
-    overdue = False
-    waiting = True  # the gateway waits for a provider, rather than the caller for itself
+    overdue: bool = False
+    waiting: bool = True  # the gateway waits for a provider, rather than the caller for itself
     counted: int | None = None  # input tokens, where the bound did not do
     task: "asyncio.Task[object] | None" = None
-    cancels = 0  # how often that task had been cancelled before
-    # where it goes, and what answers if no target does
-    plan: tuple[Target, ...] = ()
-    baseline: Target | None = None  # against what it is told how much routing saved
-    continues = False
+    cancels: int = 0  # how often that task had been cancelled before
+    # what answers if no target does
+    continues: bool = False
     pursuit: "asyncio.Task[tuple[LiveTry, Chunk]] | None" = None  # tries that outlive the caller
     key: bytes | None = None  # what equal calls have in common, where an answer may be shared
-    cache = "none"
+    cache: str = "none"
     stands_for: str | None = None  # what the receipt names as the target of an answer that is no try's
     lane: Lane | None = None  # and its lane
     stored: tuple[Kept, Target | None] | None = None  # an answer of the cache, and who gave it
-    saved = 0  # what another call paid for the answer that this one shares, in nano-dollars
+    saved: int = 0  # what another call paid for the answer that this one shares, in nano-dollars
 
-    def __init__(self, call_id: str, started_ns: int, began: float, call: Call, who: Who) -> None:
-        """Begin; `started_ns` is the wall clock, `began` the loop's seconds."""
-        self.id = call_id
-        self.started_ns = started_ns
-        self.began = began
-        self.call = call
-        self.who = who
-        self.tries: list[LiveTry] = []
-        self.holds: list[H] = []
+    __repr__ = object.__repr__  # shows no content
 
     @property
     def is_ordinary(self) -> bool:

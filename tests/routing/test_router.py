@@ -402,5 +402,7 @@ def test_what_is_surely_served_and_what_it_may_write_is_as_each_limit_says(windo
     else:
         within += [window is None or bound + (most or 1) <= window, into is None or bound <= into]
     assert plan.surely_serves(call) is all(within)
+    fits = [size for size in range(-1, 40) if size < 0 or plan.surely_serves(structs.replace(call, input_bound=size))]
+    assert min(plan.most_input(call), 39) == fits[-1]
     assert plan.output_bound(call) == min(most or 6, 6) * (choices or 1)
     assert plan.output_bound(structs.replace(call, operation="embed")) == 0

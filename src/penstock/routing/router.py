@@ -18,6 +18,9 @@ from penstock.target import Price, Profile, Target
 OUTPUT_BOUND = 131_072
 """Output tokens that a call without `max_tokens` is assumed not to exceed, where the catalogue knows no limit."""
 
+NO_LIMIT = 1 << 62
+"""More input than there is, where no limit is known."""
+
 NAME_CHARACTERS = 256
 DIRECT = 1000
 """Names outside the configuration that are remembered, and routes of teams."""
@@ -95,10 +98,17 @@ class Plan(Struct, frozen=True):
 
     def surely_serves(self, call: Call) -> bool:
         """Tell, without a look at the content, that every target has room for the call."""
-        asked, bound, output = call.sampling.max_tokens or 1, call.input_bound, self.output
-        if bound is None or (output is not None and asked > output):
-            return bound is None and self.window is self.input is None and (output is None or asked <= output)
-        return (self.window is None or bound + asked <= self.window) and (self.input is None or bound <= self.input)
+        bound, most = call.input_bound, self.most_input(call)
+        return most == NO_LIMIT if bound is None else bound <= most
+
+    def most_input(self, call: Call) -> int:
+        """Give the largest bound of the input with which every target surely has room for such a call; -1 where none is."""
+        asked, window, most = call.sampling.max_tokens or 1, self.window, self.input
+        if self.output is not None and asked > self.output:
+            return -1
+        if most is None:
+            most = NO_LIMIT
+        return most if window is None or window - asked >= most else max(-1, window - asked)
 
     def speaking(self, call: Call) -> "Plan":
         """Keep the targets that speak the call's own dialect, since no other can honour what it asks. Raises Unsupported."""

@@ -65,7 +65,7 @@ class Route(Struct, frozen=True):
         """Read a body that is not like the last one, and remember what it has in common with those that are like it."""
         call, place = self.speaks.read_request(body, self.asked), self.standing
         if place.frames is not None:
-            place.frame = place.frames.frame(call)
+            place.frame = place.frames(call)
         return call
 
 
@@ -76,7 +76,7 @@ class Place(Standing):
 
     def __init__(self, caller: Caller, frames: Frames | None) -> None:
         super().__init__(caller)
-        self.frames = frames  # the dialect, if it knows such a thing
+        self.frames = frames  # None where its dialect knows no such thing
         self.frame: Frame | None = None
 
 
@@ -156,7 +156,7 @@ class App:
         counts = asked.operation == "count"
         speaks, digest = dialect(endpoint.dialect, asked.operation), self.gateway.keys.digest(caller.key)
         once, special = HEADER in fields and not counts, counts or not RARE.isdisjoint(fields)
-        place = Place(caller, speaks if isinstance(speaks, Frames) else None)
+        place = Place(caller, getattr(speaks, "frame", None))
         route = Route(speaks, asked, caller, digest, once, special, not (once or special), place)
         if request.head is not None:
             request.head.made = route  # all of it follows from the head and the peer

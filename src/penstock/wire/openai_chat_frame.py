@@ -31,36 +31,47 @@ class Framed(Struct, frozen=True, eq=False, gc=False):
         """Read everything but the options."""
         return Reading(Outline(self.raw))()
 
-    def says(self, call: Call) -> bool:
-        """Tell whether its body still says all that the call says."""
-        return self.raw is call.raw and not call.changed and not call.stream
-
-    def put(self, model: str) -> bytes:
-        """Give its body with another model."""
-        frame, raw = self.frame, self.raw
+    def put(self, call: Call, model: str) -> bytes | None:
+        """Give the body with another model in it; None if the call says more by now than its body does."""
+        raw, frame = self.raw, self.frame
+        if raw is not call.raw or call.changed or call.stream:
+            return None
         if model != frame.named:
             frame.rename(model)
-        return frame.sent_before + raw[frame.start : frame.end] + frame.sent_behind
+        return frame.sent_before + raw[frame.start : frame.sent_end] + frame.sent_behind
 
 
 class Frame:
     """What stands before and behind the messages of a request, and what it says.
 
-    `sent_before` and `sent_behind` are the same with the model `named`, the last one that somebody wanted there.
+    `sent_before` and `sent_behind` are the same with the model `named`, the last one that somebody wanted there; what lies
+    between them ends at `sent_end`, None where all that follows stays as it is.
     """
 
-    __slots__ = ("_before", "_behind", "_model", "_sampling", "end", "named", "sent_before", "sent_behind", "start")
+    __slots__ = (
+        "_before",
+        "_behind",
+        "_end",
+        "_model",
+        "_sampling",
+        "named",
+        "sent_before",
+        "sent_behind",
+        "sent_end",
+        "start",
+    )
 
     def __init__(self, before: bytes, behind: bytes, model: str, sampling: Sampling) -> None:
         """`before` ends where the messages begin; `model` and `sampling` are what both texts say."""
         self._before, self._behind = before, behind
         self._model, self._sampling = model, sampling
-        self.start, self.end = len(before), -len(behind)
+        self.start, self._end = len(before), -len(behind)
         self.named, self.sent_before, self.sent_behind = "", b"", b""
+        self.sent_end: int | None = None
 
     def read(self, body: bytes) -> Call | None:
         """Read a body; None for one that is not of this kind, or not right."""
-        start, end = self.start, self.end
+        start, end = self.start, self._end
         if body[:start] != self._before or body[end:] != self._behind:
             return None
         try:
@@ -74,4 +85,6 @@ class Frame:
         """Put a model in, for every request that is read here."""
         whole = Outline(self._before + b"[]" + self._behind).put("model", encode(model))
         _, start, end = Outline(whole).span("messages")
-        self.named, self.sent_before, self.sent_behind = model, whole[:start], whole[end:]
+        self.named, self.sent_before, self.sent_behind, self.sent_end = model, whole[:start], whole[end:], self._end
+        if self.sent_behind == self._behind:
+            self.sent_behind, self.sent_end = b"", None
