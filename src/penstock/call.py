@@ -365,12 +365,15 @@ class Who(Struct, frozen=True, dict=True):
         return {}
 
 
-class Ticket(Struct, frozen=True):
-    """The places that a call has taken, one in each room with a limit that applies to it; to be given back once.
+class Ticket(Struct, frozen=True, gc=False):
+    """A place that a call has taken in the room of a limit, and `also` those that it has in others; to be given back once.
 
-    `places` belong to admission, `tokens` is the estimate that was taken, `entered` the moment in the loop's seconds.
+    `room` and `taken`, where it is counted there, belong to admission; without a room it is the ticket of a call that no limit
+    applies to. `tokens` is the estimate that was counted, `entered` the moment in the loop's seconds.
     """
 
-    places: tuple[Any, ...] = ()
+    room: Any = None
+    taken: Any = None
     tokens: int = 0
     entered: float = 0.0
+    also: "Ticket | None" = None

@@ -31,6 +31,8 @@ class Deadlines(Generic[T]):
         self._clock = clock
         self._over = over
         self._calls: set[T] = set()
+        self.forget = self._calls.discard
+        """Watch a call no more; nothing happens if it never was."""
         self._soonest = inf  # no deadline of a call that is watched comes before it
         self._timer: asyncio.TimerHandle | None = None
 
@@ -41,10 +43,6 @@ class Deadlines(Generic[T]):
             self._soonest = call.deadline
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
-
-    def forget(self, call: T) -> None:
-        """Watch it no more; nothing happens if it never was."""
-        self._calls.discard(call)
 
     def close(self) -> None:
         """Stop looking."""

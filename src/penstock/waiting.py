@@ -205,7 +205,8 @@ class Lobby(Line[Room, Ticket]):
 
     def leave(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Give the places of a call back, which used so many tokens."""
-        if self._admission.leave(ticket, tokens, now):
+        room: Room | None = ticket.room
+        if room is not None and room.leave(ticket, tokens, now):
             self._left()
 
     def reload(self, admission: Admission, settings: ServerSettings) -> None:

@@ -1,7 +1,7 @@
 """The counters of one limit."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.call import Limits
@@ -29,16 +29,16 @@ def full(one, calls, tokens):
 def test_a_place_comes_back_with_the_tokens_that_were_not_used():
     one = room(concurrency=1, tpm=100)
     place = one.enter(100, 0.0)
-    one.leave(place, 30, 2.0, 2.0)
+    one.leave(place, 30, 2.0)
     assert one.fits(70, 2.0)
     assert not one.fits(71, 2.0)
 
 
 def test_a_call_that_asks_for_more_than_a_minute_s_tokens_gives_back_only_its_own():
     one = room(tpm=1000)
-    one.leave(one.enter(100, 0.0), 900, 0.0, 0.1)
+    one.leave(one.enter(100, 0.0), 900, 0.1)
     huge = room(tpm=1000)
-    huge.leave(huge.enter(10**9, 0.0), 900, 0.0, 0.1)
+    huge.leave(huge.enter(10**9, 0.0), 900, 0.1)
     assert [one.fits(100, 1.0), one.fits(101, 1.0)] == [huge.fits(100, 1.0), huge.fits(101, 1.0)] == [True, False]
 
 
@@ -54,7 +54,7 @@ def test_a_room_is_idle_once_its_minute_is_over():
     assert one.idle
     place = one.enter(1, 0.0)
     assert not one.idle
-    one.leave(place, 1, 1.0, 1.0)
+    one.leave(place, 1, 1.0)
     one.pass_on(59.0)
     assert not one.idle
     one.pass_on(61.0)
@@ -66,16 +66,16 @@ def test_a_room_is_idle_once_its_minute_is_over():
 def test_calls_at_once_are_foretold_by_how_long_calls_stay():
     one = room(concurrency=2)
     for _ in range(3):
-        one.leave(one.enter(1, 0.0), 0, 8.0, 8.0)
+        one.leave(one.enter(1, 0.0), 0, 8.0)
     full(one, 2, 1)
     assert one.mean_s == 8.0
     assert one.expected_at(0, 0, 1, 100.0) == 105.0, "one of two leaves every four seconds, or a little later"
     assert one.expected_at(3, 0, 1, 100.0) == 120.0
     assert room(concurrency=2).expected_at(0, 0, 1, 100.0) == 100.0
-    one.leave(one.enter(1, 0.0), 0, 16.0, 16.0)
+    one.leave(one.enter(1, 0.0), 0, 16.0)
     assert one.mean_s == 10.0
     for _ in range(200):
-        one.leave(one.enter(1, 0.0), 0, 3.0, 3.0)
+        one.leave(one.enter(1, 0.0), 0, 3.0)
     assert one.mean_s == pytest.approx(3.0, abs=0.01), "what was long ago is forgotten"
 
 
@@ -129,7 +129,7 @@ def test_places_of_limits_that_went_away_are_given_back_all_the_same():
     one = room(rpm=2, tpm=100, concurrency=2)
     first, second = one.enter(10, 0.0), one.enter(10, 0.0)
     one.limit(Limits(concurrency=2))
-    one.leave(first, 50, 1.0, 1.0)
+    one.leave(first, 50, 1.0)
     one.undo(second, 1.0)
     assert one.inside == 0
 
@@ -148,12 +148,12 @@ def test_tokens_that_were_not_counted_are_not_corrected():
     one = room(rpm=9)
     place = one.enter(10, 0.0)
     one.limit(Limits(rpm=9, tpm=100))
-    one.leave(place, 1000, 1.0, 1.0)
+    one.leave(place, 1000, 1.0)
     assert one.fits(100, 1.0)
     other = room(tpm=100)
     place = other.enter(10, 0.0)
     other.limit(Limits(rpm=9))
-    other.leave(place, 1000, 1.0, 1.0)
+    other.leave(place, 1000, 1.0)
     other.limit(Limits(rpm=9, tpm=100))
     assert other.fits(100, 1.0)
 
@@ -178,8 +178,8 @@ def test_to_try_is_to_look_and_to_enter(gaps, rpm, tpm, tokens):
         place = tried.try_enter(tokens, now)
         if entered.fits(tokens, now):
             assert place is not None
-            assert place[2] == entered.enter(tokens, now)[2]
-            assert place[1] is (None if tried.rates is None else tried.rates.slices[-1])
+            assert place.tokens == entered.enter(tokens, now).tokens
+            assert place.taken is (None if tried.rates is None else tried.rates.slices[-1])
         else:
             assert place is None
         assert counted(tried) == counted(entered)
@@ -188,7 +188,7 @@ def test_to_try_is_to_look_and_to_enter(gaps, rpm, tpm, tokens):
 def test_nobody_pushes_in_where_somebody_waits():
     one = room(rpm=5)
     assert one.try_enter(1, 0.0) is not None
-    one.contested = True
+    one.contest()
     assert one.try_enter(1, 0.0) is None
     assert one.inside == 1
 
@@ -197,6 +197,113 @@ def test_a_full_room_is_tried_in_vain():
     one = room(concurrency=1, tpm=10)
     place = one.try_enter(4, 0.0)
     assert one.try_enter(4, 0.0) is None
-    one.leave(place, 4, 0.1, 0.1)
+    one.leave(place, 4, 0.1)
     assert one.try_enter(7, 0.2) is None
     assert one.try_enter(6, 0.2) is not None
+
+
+# -- those that have leave to enter, and one look at a time --
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.0, 0.01, 0.02, 0.1, 0.25, 5.0, 59.8, -0.01]),
+        st.sampled_from(["enter"] * 5 + ["leave"] * 5 + ["undo", "look", "limit"]),
+        st.integers(1, 60),
+        st.integers(0, 9),
+    ),
+    max_size=80,
+)
+
+
+def everything(one):
+    return counted(one), one.calls, one.mean_s
+
+
+@settings(deadline=None, max_examples=300)
+@given(STEPS, st.none() | st.integers(1, 30), st.none() | st.integers(1, 900), st.none() | st.integers(1, 9))
+@example([(0.0, "enter", 9, 0), (0.01, "enter", 9, 0), (0.01, "leave", 60, 0), (0.01, "enter", 9, 0)], None, 90, None)
+def test_who_has_leave_is_counted_as_one_for_whom_it_is_looked(steps, rpm, tpm, concurrency):
+    limits = Limits(rpm, tpm, concurrency)
+    leaving, looking = room(), room()
+    now, inside = 0.0, []
+    for one in (leaving, looking):
+        one.limit(limits)
+    for gap, what, tokens, which in steps:
+        now += gap
+        assert looking.inside >= 0  # whoever looks, ends the leave
+        if what == "enter":
+            asked = tokens if leaving.most_tokens else 0
+            places = leaving.try_enter(asked, now), looking.try_enter(asked, now)
+            assert (places[0] is None) == (places[1] is None)
+            if None not in places:
+                assert places[0].tokens == places[1].tokens
+                inside.append(places)
+        elif what == "look":
+            assert everything(leaving) == everything(looking)
+        elif what == "limit":
+            limits = Limits(rpm, tpm, concurrency) if limits.rpm == 9 else Limits(9, tpm, 3)
+            for one in (leaving, looking):
+                one.limit(limits)
+        elif inside:
+            first, second = inside.pop(which % len(inside))
+            if what == "undo":
+                leaving.undo(first, now)
+                looking.undo(second, now)
+            else:
+                assert leaving.leave(first, tokens, now) == looking.leave(second, tokens, now)
+    assert everything(leaving) == everything(looking)
+
+
+def given_leave(**limits):
+    one = room(**limits)
+    one.try_enter(10, 0.0)
+    assert one.is_let(10, 0.1)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("limits", "happens"),
+    [
+        ({"tpm": 90}, lambda one: one.contest()),
+        ({"tpm": 90}, lambda one: one.limit(Limits(tpm=15))),
+        ({"tpm": 90}, lambda one: one.try_enter(80, 0.1)),
+        ({"tpm": 90}, lambda one: one.leave(one.try_enter(10, 0.1), 300, 0.1)),
+        ({"tpm": 90, "rpm": 2}, lambda one: one.try_enter(10, 0.1)),
+        ({"tpm": 90, "concurrency": 2}, lambda one: one.try_enter(10, 0.1)),
+    ],
+)
+def test_nobody_has_leave_where_the_room_is_full_or_wanted(limits, happens):
+    one = given_leave(**limits)
+    happens(one)
+    assert not one.is_let(10, 0.1)
+    assert one.try_enter(10, 0.1) is None
+
+
+def test_leave_lasts_no_longer_than_the_grain_and_not_beyond_what_leaves_the_window():
+    one = given_leave(tpm=90)
+    assert not one.is_let(10, 0.3)
+    assert not one.is_let(10, -0.1), "nor does it hold for a clock that goes back"
+    one = room(tpm=90)
+    one.try_enter(80, 0.0)
+    one.try_enter(5, 59.9)
+    assert one.is_let(5, 59.95)
+    assert not one.is_let(5, 60.0)
+    assert one.try_enter(85, 60.0) is not None
+
+
+def test_a_debt_leaves_nobody_any_leave():
+    one = room(tpm=90)
+    one.leave(one.try_enter(10, 0.0), 200, 0.1)
+    assert one.rates.debt == 110
+    one.enter(0, 0.15)
+    assert not one.is_let(0, 0.15)
+
+
+def test_what_an_earlier_grain_gives_back_during_a_leave_is_there_again():
+    one = room(tpm=90)
+    old = one.try_enter(50, 0.0)
+    one.try_enter(10, 0.3)
+    assert one.is_let(10, 0.31)
+    one.leave(old, 20, 0.31)
+    assert one.is_let(10, 0.31)
+    assert (one.rates.used, [each.amount for each in one.rates.slices]) == (30, [20, 10])

@@ -73,34 +73,34 @@ class Admission:
         """Take a place wherever a limit applies; None where it has to wait. Raises RateLimited where nobody may wait."""
         known = self._known.get((who.key_id, who.team, who.feature, model))
         rooms = known[1] if known is not None and known[0] is who.limits else self._rooms_of(who, model, now)
+        if len(rooms) == 1:
+            room = rooms[0]
+            ticket = room.try_enter(estimate(call) if room.most_tokens else 0, now)
+            if ticket is not None:
+                return ticket
         if not rooms:
             return FREE
         tokens = estimate(call)
-        if len(rooms) == 1 and (place := rooms[0].try_enter(tokens, now)) is not None:
-            return Ticket((place,), tokens, now)
         for room in rooms:
-            if room.contested or not room.fits(tokens, now):
+            if not room.is_let(tokens if room.most_tokens else 0, now) and (
+                room.contested or not room.fits(tokens, now)
+            ):
                 if not self.may_wait:
                     raise self._refusal(rooms, tokens, None, now)
                 return None
-        return Ticket(tuple([room.enter(tokens, now) for room in rooms]), tokens, now)
+        return _enter(rooms, tokens, now)
 
     def leave(self, ticket: Ticket, tokens: int, now: float) -> bool:
         """Give the places back; `tokens` is what the call really used. Give whether somebody waits for one of them."""
-        places = ticket.places
-        if len(places) == 1:
-            room: Room = places[0][0]
-            return room.leave(places[0], tokens, now - ticket.entered, now)
-        wanted = False
-        for place in places:
-            if place[0].leave(place, tokens, now - ticket.entered, now):
-                wanted = True
-        return wanted
+        room: Room | None = ticket.room
+        return room is not None and room.leave(ticket, tokens, now)
 
     def undo(self, ticket: Ticket, now: float) -> None:
         """Take back that a call entered: it was gone before it began."""
-        for place in ticket.places:
-            place[0].undo(place, now)
+        place: Ticket | None = ticket
+        while place is not None and place.room is not None:
+            place.room.undo(place, now)
+            place = place.also
 
     # -- those that wait --
 
@@ -135,7 +135,7 @@ class Admission:
         """Let a call in that has waited; else close the room that it waits for to those behind it, until `begin`."""
         if self.close(claim, now):
             return None
-        return Ticket(tuple([room.enter(claim.size, now) for room in claim.needs]), claim.size, now)
+        return _enter(claim.needs, claim.size, now)
 
     def close(self, claim: Claim[Room], now: float) -> bool:
         """Close the room that a call has to wait for to those behind it, until `begin`; give whether there is one."""
@@ -144,7 +144,7 @@ class Admission:
             if room.contested:
                 return True
             if not room.fits(tokens, now):
-                room.contested = True
+                room.contest()
                 self.contested.append(room)
                 at = room.rate_at(tokens, now)
                 if at is not None and at < self.next_at:
@@ -212,6 +212,15 @@ class Admission:
         full = [not room.fits(tokens, now) for room in rooms]
         at, _, place = max(zip(times, full, range(len(rooms)), strict=True))
         return rooms[place].refusal(tokens, at - now, now)
+
+
+def _enter(rooms: tuple[Room, ...], tokens: int, now: float) -> Ticket:
+    """Take a place in each of the rooms, which have one."""
+    ticket: Ticket | None = None
+    for room in reversed(rooms):
+        ticket = room.try_enter(tokens if room.most_tokens else 0, now, ticket)
+        assert ticket is not None, "it was looked whether there is room"
+    return ticket or FREE
 
 
 def estimate(call: Call) -> int:

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from msgspec import Struct
-
 MINUTE_S = 60.0
 GRAIN_S = MINUTE_S / 256
 MOST_DEBT = 10
@@ -27,16 +25,19 @@ NO_LIMIT: Final = 1 << 62
 _GONE = -1
 
 
-class Slice(Struct, eq=False, gc=False):
+class Slice:
     """What was taken within a grain: `amount`, negative once it has left its window, in so many `calls`.
 
     `at` is the time of the last of it.
     """
 
-    amount: int
-    calls: int
-    at: float
-    began: float
+    __slots__ = ("amount", "at", "began", "calls")
+
+    def __init__(self, amount: int, calls: int, at: float, began: float) -> None:
+        self.amount = amount
+        self.calls = calls
+        self.at = at
+        self.began = began
 
 
 class Window:

@@ -4,10 +4,10 @@ Pure: time is passed in. It knows neither who is calling nor who waits. Place in
 each team, feature, model and key that has limits.
 """
 
-from math import ceil
+from math import ceil, inf
 from typing import Literal
 
-from penstock.call import Limits
+from penstock.call import Limits, Ticket
 from penstock.errors import RateLimited
 from penstock.policy.rates import GRAIN_S, MINUTE_S, NO_LIMIT, Slice, Window
 
@@ -20,49 +20,59 @@ UNKNOWN_S = 1.0
 """After how long to come again where nobody can tell."""
 
 Kind = Literal["key", "team", "feature", "model"]
-Place = tuple["Room", Slice | None, int]
-"""A place taken in a room: the slice in which its request and its tokens are counted, and how many tokens were taken.
-
-0 stands for a room without a limit of tokens, where none are counted.
-"""
 
 
 class Room:
-    """One limit at work. `contested`: somebody waits for it, so that nobody may push in."""
+    """One limit at work. `contested`: somebody waits for it, so that nobody may push in.
+
+    Nearly always there is room for many more. So where one has entered, others have leave to do so without a look, as long as
+    that grain lasts: `lets` counts them down. What they took is worked into the counters as soon as anybody looks at those,
+    which ends the leave.
+    """
 
     __slots__ = (
-        "calls",
-        "concurrency",
-        "contested",
-        "inside",
-        "kind",
-        "limits",
-        "mean_s",
-        "most_tokens",
-        "name",
-        "rates",
+        *("calls", "concurrency", "contested", "kind", "lets", "limits", "mean_s", "most_tokens", "name"),
+        *("_bar", "_entered", "_let", "_open", "_rates", "_until", "_was"),
     )
 
     def __init__(self, kind: Kind, name: str, limits: Limits) -> None:
         self.kind: Kind = kind
         self.name = name
-        self.inside = 0
         self.calls = 0
         self.mean_s = 0.0
         self.contested = False
-        self.rates: Window | None = None
         self.limits = Limits()
+        self._entered = 0
+        self._rates: Window | None = None
+        self.lets = self._let = 0  # how many still have leave, and had it at first
+        self._open = Slice(0, 0, -inf, -inf)  # the slice in which they are counted,
+        self._was = 0  # what it held when leave was given,
+        self._bar = 0  # and what it may hold
+        self._until = -inf
         self.limit(limits)
+
+    @property
+    def inside(self) -> int:
+        """How many calls are there."""
+        self._look()
+        return self._entered - self.calls
+
+    @property
+    def rates(self) -> Window | None:
+        """What passed in the last minute; None where that is not limited."""
+        self._look()
+        return self._rates
 
     def limit(self, limits: Limits) -> None:
         """Set the limits; what was counted stays counted, as long as there was a limit for it."""
+        self._look()
         before, self.limits = self.limits, limits
         self.concurrency = NO_LIMIT if limits.concurrency is None else limits.concurrency
         self.most_tokens = limits.tpm or 0  # that one place may take
         if limits.rpm is limits.tpm is None:
-            self.rates = None
+            self._rates = None
             return
-        rates = self.rates = self.rates or Window()
+        rates = self._rates = self._rates or Window()
         rates.limit = NO_LIMIT if limits.tpm is None else limits.tpm
         rates.most_calls = NO_LIMIT if limits.rpm is None else limits.rpm
         if limits.tpm is None:
@@ -70,58 +80,99 @@ class Room:
         if before.rpm is None:
             rates.forget_calls()
 
+    def contest(self) -> None:
+        """Let nobody in any more but those that wait."""
+        self._look()
+        self.contested = True
+
     def fits(self, tokens: int, now: float) -> bool:
         """Whether a call of so many tokens finds room now."""
         rates = self.rates
-        return self.inside < self.concurrency and (rates is None or rates.fits(tokens, now))
+        return self._entered - self.calls < self.concurrency and (rates is None or rates.fits(tokens, now))
 
-    def try_enter(self, tokens: int, now: float) -> Place | None:
-        """Take a place if there is room and nobody waits for it; else None.
+    def is_let(self, tokens: int, now: float) -> bool:
+        """Whether a call of so many tokens has leave to enter."""
+        last = self._open
+        return self.lets > 0 and last.amount + tokens <= self._bar and last.at <= now < self._until
 
-        Within the grain in which the last call came, which is nearly always, it does what `fits` and `enter` would, in one go.
-        """
-        if self.contested or self.inside >= self.concurrency:
-            return None
-        rates = self.rates
-        if rates is None or not rates.slices or rates.calls >= rates.most_calls or rates.used + tokens > rates.limit:
-            return self.enter(tokens, now) if self.fits(tokens, now) else None
-        first, last = rates.slices[0], rates.slices[-1]
-        if now - last.began >= GRAIN_S or first.at + MINUTE_S <= now:
-            return self.enter(tokens, now) if self.fits(tokens, now) else None
-        if tokens > self.most_tokens:  # noqa: PLR1730 - quicker than min(), and this is done for every call
-            tokens = self.most_tokens
-        self.inside += 1
-        rates.used += tokens
-        rates.calls += 1
-        last.amount += tokens
-        last.calls += 1
-        if now > last.at:  # noqa: PLR1730 - as above
+    def try_enter(self, tokens: int, now: float, also: Ticket | None = None) -> Ticket | None:
+        """Take a place if there is room and nobody waits for it; else None. Where tokens are not limited, they are to be 0."""
+        last = self._open
+        amount = last.amount + tokens
+        if self.lets > 0 and amount <= self._bar and last.at <= now < self._until:  # as `is_let` has it
+            self.lets -= 1
+            last.amount = amount
             last.at = now
-        return self, last, tokens
+            return Ticket(self, last, tokens, now, also)
+        return None if self.contested or not self.fits(tokens, now) else self.enter(tokens, now, also)
 
-    def enter(self, tokens: int, now: float) -> Place:
-        """Take a place."""
-        self.inside += 1
-        if tokens > self.most_tokens:  # noqa: PLR1730 - quicker than min(), and this is done for every call
-            tokens = self.most_tokens
-        return self, None if self.rates is None else self.rates.take(tokens, now), tokens
+    def enter(self, tokens: int, now: float, also: Ticket | None = None) -> Ticket:
+        """Take a place, and give others leave."""
+        rates = self.rates
+        self._entered += 1
+        tokens = min(tokens, self.most_tokens)
+        taken = None if rates is None else rates.take(tokens, now)
+        self._give_leave()
+        return Ticket(self, taken, tokens, now, also)
 
-    def leave(self, place: Place, tokens: int, stayed_s: float, now: float) -> bool:
-        """Give a place back; the call used so many tokens. Give whether somebody waits for it."""
-        self.inside -= 1
+    def leave(self, ticket: Ticket, tokens: int, now: float) -> bool:
+        """Give a place back, and those that the call has elsewhere; it used so many tokens. Give whether somebody waits for one."""
         self.calls += 1
-        self.mean_s += (SHARE if self.calls >= FEW else 1 / self.calls) * (stayed_s - self.mean_s)
-        _, taken, estimate = place
-        if estimate and taken is not None and self.rates is not None and self.most_tokens:
-            self.rates.correct(taken, tokens - estimate, now)
-        return self.contested
+        self.mean_s += (SHARE if self.calls >= FEW else 1 / self.calls) * (now - ticket.entered - self.mean_s)
+        if ticket.tokens and self.most_tokens:
+            taken, more = ticket.taken, tokens - ticket.tokens
+            if more > 0 or now >= self._until or taken.amount + more < 0:
+                self._correct(taken, more, now)
+            else:  # nothing is owed, or leaves the window now: as `Window.correct` has it
+                taken.amount += more
+                if taken is not self._open:
+                    self._was -= more
+        also = ticket.also
+        return self.contested if also is None else also.room.leave(also, tokens, now) or self.contested
 
-    def undo(self, place: Place, now: float) -> None:
+    def undo(self, ticket: Ticket, now: float) -> None:
         """Take back that somebody entered."""
-        _, taken, estimate = place
-        self.inside -= 1
-        if taken is not None and self.rates is not None:
-            self.rates.undo(taken, estimate, now)
+        rates = self.rates
+        self._entered -= 1
+        if ticket.taken is not None and rates is not None:
+            rates.undo(ticket.taken, ticket.tokens, now)
+
+    def _correct(self, taken: Slice, more: int, now: float) -> None:
+        """Count `more` tokens than a place took, or less, whatever that changes."""
+        last, amount = self._open, self._open.amount + more
+        if more > 0 and amount <= self._bar and last.at <= now < self._until:  # as `Window.correct` has it
+            last.amount = amount
+            last.at = now
+        elif (rates := self.rates) is not None:
+            rates.correct(taken, more, now)
+
+    def _give_leave(self) -> None:
+        """Let others enter without a look, as long as nothing leaves the window, and all of them fit."""
+        rates, lets = self._rates, self.concurrency + self.calls - self._entered
+        if rates is None:
+            self._bar, self._until = NO_LIMIT, inf
+        elif rates.debt or self.contested:
+            return
+        else:
+            first, last = rates.slices[0], rates.slices[-1]
+            lets = min(lets, rates.most_calls - rates.calls)
+            self._open, self._was = last, last.amount
+            self._bar = rates.limit - rates.used + last.amount
+            self._until = last.began + GRAIN_S if first is last else min(last.began + GRAIN_S, first.at + MINUTE_S)
+        self.lets = self._let = lets
+
+    def _look(self) -> None:
+        """Work into the counters what passed by leave, and let nobody else enter by it."""
+        if self._until == -inf:
+            return
+        passed, rates, last = self._let - self.lets, self._rates, self._open
+        self._entered += passed
+        if rates is not None:
+            rates.calls += passed
+            last.calls += passed
+            rates.used += last.amount - self._was
+        self.lets = self._let = 0
+        self._until = -inf
 
     @property
     def idle(self) -> bool:
@@ -131,8 +182,9 @@ class Room:
 
     def pass_on(self, now: float) -> None:
         """Let go of what was taken a minute ago."""
-        if self.rates is not None:
-            self.rates.pass_on(now)
+        rates = self.rates
+        if rates is not None:
+            rates.pass_on(now)
 
     def rate_at(self, tokens: int, now: float) -> float | None:
         """Say when its rates let a call of so many tokens in; None where no rate keeps it out."""
@@ -142,9 +194,9 @@ class Room:
 
     def expected_at(self, ahead: int, tokens_ahead: int, tokens: int, now: float) -> float:
         """Say when a call can be expected to find room behind `ahead` others that want so many tokens together."""
-        at, rates = now, self.rates
-        if self.inside + ahead >= self.concurrency:
-            at += MARGIN * self.mean_s * (self.inside + ahead + 1 - self.concurrency) / self.concurrency
+        at, rates, inside = now, self.rates, self.inside
+        if inside + ahead >= self.concurrency:
+            at += MARGIN * self.mean_s * (inside + ahead + 1 - self.concurrency) / self.concurrency
         return at if rates is None else max(at, rates.ready_at(tokens_ahead + min(tokens, rates.limit), now, ahead + 1))
 
     def refusal(self, tokens: int, wait_s: float, now: float) -> RateLimited:
