@@ -31,7 +31,7 @@ CALL = Call(dialect="chat", model="m", sampling=Sampling(max_tokens=10), read=la
 
 def accounts_of(reservations):
     books = Books(
-        Flusher(None),
+        Flusher(None, int),
         reservations,
         lambda *_: None,
         lambda _: None,

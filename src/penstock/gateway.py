@@ -396,4 +396,5 @@ def process(
     metrics, kept = Metrics(), ledger.store
     alarms = Alarms(Webhook(metrics.alert_failed), metrics, config.home, clock, wall_ns)
     learnt, dice = Calibration(kept.factors, kept.keep_factors), rng or Random()  # noqa: S311 - jitter
-    return Process(ledger, catalog, identity, metrics, Flusher(ledger), alarms, learnt, dice, clock, wall_ns)
+    flusher = Flusher(ledger, metrics.add_up)
+    return Process(ledger, catalog, identity, metrics, flusher, alarms, learnt, dice, clock, wall_ns)

@@ -1,7 +1,7 @@
 """Counts receipts for Prometheus, and writes the exposition of `GET /metrics`.
 
 Plain counters; the Prometheus library shapes them only when somebody scrapes. On the path of an ordinary call its figures
-are only put down: they are added up some hundred at a time, and before anybody looks.
+are only put down: they are added up whenever `flushing.py` has its turn, and before anybody looks.
 Labels are few and bounded: never a user, a key, a session or a call, and beyond `SERIES` combinations everything new is
 counted under the labels "other". Budgets of teams, features and models are told by name, those of keys and users by their
 number.
@@ -32,8 +32,6 @@ Labels = tuple[str, str, str, str]
 Counted = tuple[Labels, int, int, int | None, int, int | None]
 """Of a call: its labels (team, model, target and status), the tokens that went in and came out, its cost in nano-dollars
 or None, how long it took, and how long its first content, in microseconds or None."""
-AT_ONCE = 512
-"""Calls that are added up together."""
 
 
 class _Series:
@@ -59,9 +57,9 @@ class _Histogram:
         self.counts = [0] * (len(SECONDS) + 1)
         self.total_us = 0
 
-    def add(self, values_us: list[int]) -> None:
-        """Count values, which are put in order."""
-        values_us.sort()
+    def add(self, values: Iterable[int | None]) -> None:
+        """Count values, apart from those that nobody knows."""
+        values_us = sorted([value for value in values if value is not None])
         below = 0
         for place, edge in enumerate(_MICROSECONDS):
             up_to = bisect_right(values_us, edge, below)
@@ -135,7 +133,7 @@ class Budgets:
 
 
 class Metrics(Collector):
-    """The counters of one process."""
+    """The counters of one process. `count` puts down the figures of a call that had one try, for `add_up`."""
 
     content_type = CONTENT_TYPE_LATEST
     """Of the exposition."""
@@ -143,6 +141,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._series: dict[Labels, _Series] = {}
         self._waiting: list[Counted] = []
+        self.count: Callable[[Counted], None] = self._waiting.append
         self._duration = _Histogram()
         self._first = _Histogram()
         self._watched: list[tuple[Callable[[], int], Room | None]] = []
@@ -177,38 +176,33 @@ class Metrics(Collector):
         target, usage = receipt.target, receipt.usage
         # A model that was refused may be any name that somebody invents: it gets no label.
         labels = (receipt.team or "", "" if target is None else receipt.model, target or "", receipt.status)
-        self._add_up()
+        self.add_up()
         figures = (labels, usage.input_tokens, usage.output_tokens, receipt.cost_nano_usd)
         self._add([(*figures, receipt.total_us, receipt.ttft_us)], len(receipt.tries))
 
-    def count(self, call: Counted) -> None:
-        """Count one call that had one try."""
-        self._waiting.append(call)
-        if len(self._waiting) >= AT_ONCE:
-            self._add_up()
-
-    def _add_up(self) -> None:
+    def add_up(self) -> None:
         """Add up what waits for it, in the order in which labels came."""
-        waiting, self._waiting = self._waiting, []
-        groups: dict[Labels, list[Counted]] = {}
-        for call in waiting:
-            groups.setdefault(call[0], []).append(call)
-        for calls in groups.values():
-            self._add(calls, len(calls))
+        if self._waiting:
+            self._add(self._waiting)
+            self._waiting.clear()
 
-    def _add(self, calls: list[Counted], tries: int) -> None:
-        """Add up calls of the same labels, which had so many tries."""
-        (labels, *_), into, out, costs, total_us, ttft_us = zip(*calls, strict=True)
-        known = [cost for cost in costs if cost is not None]
-        series = self._series.get(labels) or self._new(labels)
-        series.calls += len(calls)
-        series.tries += tries
-        series.input_tokens += sum(into)
-        series.output_tokens += sum(out)
-        series.unpriced += len(costs) - len(known)
-        series.cost_nano_usd += sum(known)
-        self._duration.add(list(total_us))
-        self._first.add([us for us in ttft_us if us is not None])
+    def _add(self, calls: list[Counted], tries: int = 1) -> None:
+        """Add up calls that had so many tries each."""
+        groups: dict[Labels, list[Counted]] = {}
+        for call in calls:
+            groups.setdefault(call[0], []).append(call)
+        for labels, alike in groups.items():
+            _, into, out, costs, _, _ = zip(*alike, strict=True)
+            known = [cost for cost in costs if cost is not None]
+            series = self._series.get(labels) or self._new(labels)
+            series.calls += len(alike)
+            series.tries += len(alike) * tries
+            series.input_tokens += sum(into)
+            series.output_tokens += sum(out)
+            series.unpriced += len(costs) - len(known)
+            series.cost_nano_usd += sum(known)
+        self._duration.add([call[4] for call in calls])
+        self._first.add([call[5] for call in calls])
 
     def _new(self, labels: Labels) -> _Series:
         """Begin to sum up for labels that are new, or for all that are too many."""
@@ -226,7 +220,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give the metrics as the Prometheus library's values."""
-        self._add_up()
+        self.add_up()
         names = ["team", "model", "target", "status"]
         families = [
             (
