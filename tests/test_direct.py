@@ -32,6 +32,7 @@ from penstock.errors import (
 from penstock.outbox import Outbox
 from penstock.plugins import UNSENT
 from penstock.receipt import Settled
+from penstock.reply import Told
 
 CALL = ask("solo", stream=False)
 CALL_BEHIND = ask("fast", stream=False)
@@ -80,13 +81,19 @@ class Ready(Played):
         return self.sent[-1]
 
 
-class Sent:
+class Sent(PlayedExchange):
     leaves = True
     by_outbox = False
 
     def __init__(self, provider, call, target):
+        super().__init__((), "chat")
         self.provider, self.call, self.target = provider, call, target
-        self.whole = self.instead = self.abandoned = None
+        self.told = self.whole = self.instead = self.abandoned = None
+
+    def tell(self):
+        if isinstance(self.told, BaseException):
+            raise self.told
+        return self.told
 
     def leave(self, deadline, waiter):
         self.deadline, self.waiter = deadline, waiter
@@ -110,9 +117,9 @@ class Sent:
     def abandon(self, why):
         self.abandoned = why
 
-    def come(self, whole=None, instead=None):
+    def come(self, whole=None, instead=None, told=None):
         """Have something come of it."""
-        self.whole, self.instead = whole, instead
+        self.whole, self.instead, self.told = whole, instead, told
         self.waiter.set_result(False)
 
 
@@ -156,8 +163,13 @@ def alike(receipt):
     return {name: getattr(receipt, name) for name in ALIKE}
 
 
+TOLD = Told(b"whole", "id-1", "one-2025", "stop", 9, 2, "fp")
+"""The same as `WHOLE`, in one value."""
+
+
+@pytest.mark.parametrize("told", [None, TOLD], ids=["read", "told"])
 @jumping
-async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any_other_call(tmp_path):
+async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any_other_call(tmp_path, told):
     provider = Ready(WHOLE, WHOLE)
     async with world(tmp_path, a=provider) as one:
         opening, (chunk,), _ = await one.take(CALL)
@@ -165,7 +177,7 @@ async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any
         direct = asker.begin()
         assert one.held()[0] > 0
         assert len(one.open_intents()) == 1, "the provider is asked after the intent is kept"
-        provider.sent[0].come(WHOLE)
+        provider.sent[0].come(WHOLE, told=told)
         ((call, exchange, body, settled),) = asker.answers
         assert call is direct
         assert body == chunk.raw
@@ -173,7 +185,9 @@ async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any
         assert isinstance(settled, Settled)
         first, second = one.receipts()
         assert alike(first) == alike(second)
-        assert [try_.usage for try_ in first.tries] == [try_.usage for try_ in second.tries]
+        times = {"started_us": 0, "ttft_us": None, "total_us": 0}
+        assert structs.replace(first.tries[0], **times) == structs.replace(second.tries[0], **times)
+        assert second.ttft_us == second.tries[0].ttft_us is not None
         assert direct.done()
         provider.sent[0].waiter.set_result(False)  # once more changes nothing
         assert len(asker.answers) == 1
@@ -380,20 +394,42 @@ async def test_a_call_that_is_given_up_is_settled_once_whenever_that_is(tmp_path
         one.check()
 
 
+@pytest.mark.parametrize("telling", [False, True])
 @jumping
-async def test_a_defect_is_logged_and_settled_and_says_no_more_than_that(tmp_path, monkeypatch, caplog):
+async def test_a_defect_is_logged_and_settled_and_says_no_more_than_that(tmp_path, telling, caplog):
     provider = Ready()
     async with world(tmp_path, a=provider) as one:
-        asker = Asker(one)
+        asker, defect = Asker(one), ZeroDivisionError("secret")
         asker.begin()
         with pytest.raises(ZeroDivisionError):
-            provider.sent[0].come((ZeroDivisionError("secret"),))
+            provider.sent[0].come((defect,), told=defect if telling else None)
         error = await asker.finish()
         assert isinstance(error, Internal)
         assert "secret" not in error.message
         assert "failed" in caplog.text
         assert one.receipt.status == "error"
         one.check()
+
+
+@jumping
+async def test_an_answer_that_cannot_be_settled_is_not_given_out(tmp_path, monkeypatch):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        asker = Asker(one)
+        direct = asker.begin()
+        monkeypatch.setattr(direct, "line", Broken())
+        with pytest.raises(ZeroDivisionError):
+            provider.sent[0].come(WHOLE, told=TOLD)
+        live = direct.flight.tries[0]
+        assert (live.told, live.exchange, live.closed) == (None, None, False)
+        assert isinstance(await asker.finish(), Internal)
+        assert asker.answers == []
+        one.check()
+
+
+class Broken:
+    def settle(self, flight):
+        raise ZeroDivisionError("secret")
 
 
 @jumping

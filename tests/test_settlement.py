@@ -11,7 +11,7 @@ from penstock.inflight import InFlight
 from penstock.ledger.rows import COLUMNS, receipt_of, row_of
 from penstock.live_try import LiveTry
 from penstock.receipt import Usage
-from penstock.reply import Finished, Started, TextDelta, UsageReported
+from penstock.reply import Finished, Started, TextDelta, Told, UsageReported
 from penstock.routing.attempts import Try
 from penstock.settlement import KINDS, LONG, Alike, settle
 from penstock.target import Price, Rates, ServiceTier, Target, Tier
@@ -54,6 +54,14 @@ def answered(flight, target=TARGETS[0], *, events=(), began=100.5, first_at=101.
     live = LiveTry(Try(target, "first"), began)
     live.exchange, live.first_at = reply or Reply(), first_at
     live.meter.observe(events)
+    flight.tries = [live]
+    return flight
+
+
+def told(flight, value, target=TARGETS[0], *, began=100.0):
+    """Have a call answered in one value, as one is that needed no task."""
+    live = LiveTry(Try(target, "first"), began)
+    live.exchange, live.told = Reply(), value
     flight.tries = [live]
     return flight
 
@@ -123,6 +131,50 @@ def test_what_an_answer_tells_is_what_the_receipt_says(flight):
             *(receipt.id, receipt.status, receipt.error, receipt.cost_nano_usd),
             tokens,
         )
+
+
+@st.composite
+def ordinary_told(draw):
+    some_text = st.none() | st.text(st.characters(codec="utf-8"), max_size=6) | st.just("flex")
+    into, out = draw(AMOUNTS), draw(AMOUNTS)
+    parts = st.builds(Usage, st.just(into), st.just(out), AMOUNTS, st.just(0) | AMOUNTS, reasoning_tokens=AMOUNTS)
+    value = Told(
+        *(b"{}", draw(st.text(max_size=4)), draw(st.text(max_size=4)), draw(st.sampled_from(["stop", "length"]))),
+        *(into, out, draw(some_text), draw(some_text), draw(st.none() | st.just(7)), draw(st.none() | parts)),
+    )
+    target, began = draw(st.sampled_from(TARGETS)), 100.0 + draw(SECONDS)
+    who, cache = Who(*draw(st.tuples(NAMES, NAMES, NAMES, NAMES, NAMES))), draw(st.sampled_from(["none", "miss"]))
+    flights = begun(), begun()
+    for flight in flights:
+        flight.who, flight.cache = who, cache
+    return told(flights[0], value, target, began=began), answered(
+        flights[1], target, events=value.events, began=began, first_at=NOW
+    )
+
+
+@given(ordinary_told())
+def test_what_is_told_in_one_value_is_written_down_as_what_a_meter_saw(flights):
+    flight, seen = flights
+    made, as_seen = settled(flight, SEEN), settled(seen, SEEN)
+    assert (made is None) is (as_seen is None)
+    assert made == as_seen
+    assert flight.settled.receipt == seen.settled.receipt
+    assert row_of(flight.settled.receipt) == of_receipt(flight)
+
+
+def test_what_was_told_needs_no_meter():
+    flight = told(begun(), Told(b"{}", "1", "m", "stop", 10, 5))
+    row, counted = settled(flight)
+    assert "meter" not in vars(flight.tries[0])
+    assert counted == (("web", "fast", "a/one", "ok"), 10, 5, 4_500, 3_000_000, 3_000_000)
+    assert row == of_receipt(flight)
+
+
+def test_what_was_told_of_a_try_that_had_ended_otherwise_is_not_an_answer():
+    flight = told(begun(), Told(b"{}", "1", "m", "stop", 10, 5))
+    flight.tries[0].end("cancelled", 101.0)
+    assert settled(flight) is None
+    assert flight.settled.receipt.tries[0].status == "cancelled"
 
 
 def test_most_calls_take_the_short_way():

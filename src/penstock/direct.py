@@ -157,20 +157,16 @@ class Direct(Struct, eq=False):
         """Hear that the reply is there, or a part of it, or a fault."""
         if self.over:
             return
-        flight = self.flight
+        flight, prepared = self.flight, self.prepared
         live = flight.tries[0]
-        answer: tuple[Exchange, bytes | None, Settled] | None = None
+        answer: tuple[Exchange, bytes | None, Settled] | None
         try:
-            exchange = self.prepared.answer()
-            chunk = None if exchange is None else exchange.take()
-            if exchange is not None and chunk is not None:
-                meter = live.meter
-                meter.observe(chunk.events)
-                if meter.ended and meter.begun and meter.error is None:
-                    live.exchange, live.first_at, flight.waiting = exchange, self.clock(), False
-                    answer = exchange, chunk.raw, self.line.settle(flight)
-        except UpstreamError:
-            pass  # the line reads it once more, and knows what to do
+            told = live.told = prepared.tell()
+            if told is None:
+                answer = self._answer(live)
+            else:
+                live.exchange, live.closed = prepared, True
+                answer = prepared, told.raw, self.line.settle(flight)
         except BaseException as error:
             self.defect = error
             self._hand_over(live)
@@ -180,6 +176,22 @@ class Direct(Struct, eq=False):
         else:
             self.over = True
             self.asker.answered(self, *answer)
+
+    def _answer(self, live: LiveTry) -> tuple[Exchange, bytes | None, Settled] | None:
+        """Read an answer of which more is to be said than a provider tells; None where none has come."""
+        try:
+            exchange = self.prepared.answer()
+            chunk = None if exchange is None else exchange.take()
+        except UpstreamError:
+            return None  # the line reads it once more, and knows what to do
+        if exchange is None or chunk is None:
+            return None
+        meter, flight = live.meter, self.flight
+        meter.observe(chunk.events)
+        if not (meter.ended and meter.begun and meter.error is None):
+            return None
+        live.exchange, live.first_at, flight.waiting = exchange, self.clock(), False
+        return exchange, chunk.raw, self.line.settle(flight)
 
     def abandon(self, why: asyncio.CancelledError) -> None:
         """Give the call up: its client is gone, or the process ends."""
@@ -191,7 +203,7 @@ class Direct(Struct, eq=False):
             self.line.break_off(flight, why)
 
     def _hand_over(self, live: LiveTry) -> None:
-        live.exchange, live.first_at, live.meter = None, None, Meter()
+        live.exchange, live.first_at, live.told, live.closed, live.meter = None, None, None, False, Meter()
         self.asker.handed_over(self)
 
 

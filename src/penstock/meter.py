@@ -13,6 +13,7 @@ from penstock.reply import (
     Ended,
     Event,
     Failed,
+    Finish,
     Finished,
     ReasoningDelta,
     RefusalDelta,
@@ -67,7 +68,7 @@ class Meter:
 
     begun = ended = False
     error: PenstockError | None = None
-    finish: str | None = None
+    finish: Finish | None = None
     start: Started | None = None
     tier: str | None = None
     reported: Usage | None = None

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from penstock.call import Call
 from penstock.errors import ConfigError, Mistake
 from penstock.receipt import Lane
-from penstock.reply import Chunk
+from penstock.reply import Chunk, Told
 from penstock.target import Target
 
 UNSENT = "unsent"
@@ -25,10 +25,25 @@ PROVIDERS = "penstock.providers"
 class Exchange(Protocol):
     """One reply while it comes in. `read` raises an `UpstreamError`; `close` is synchronous and idempotent."""
 
-    lane: Lane
-    dropped: tuple[str, ...]
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
+    @property
+    def lane(self) -> Lane:
+        """How the answer goes on to the client."""
+        ...
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What of the call could not be expressed."""
+        ...
+
+    @property
+    def status(self) -> int:
+        """The status of the answer."""
+        ...
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Those that are passed on."""
+        ...
 
     async def read(self) -> Chunk | None:
         """Give what arrived since the last read, as one chunk; None after the end."""
@@ -60,16 +75,23 @@ class Waiter(Protocol):
         """Tell it; True where a sink wants no more."""
 
 
-class Prepared(Protocol):
-    """A call that can be sent this moment, without waiting for anything.
+class Prepared(Exchange, Protocol):
+    """A call that can be sent this moment, without waiting for anything; the exchange of what it `tell`s, when that is over.
 
     `by_outbox`: its request is given to the loop's `Outbox` by `leave`, and so goes out after its intent is written.
     """
 
-    by_outbox: bool
+    @property
+    def by_outbox(self) -> bool:
+        """Whether it is so."""
+        ...
 
     def leave(self, deadline: float, waiter: Waiter) -> bool:
         """Send it, and have `waiter` told when its reply has come, or a part of it, or a fault; False: nothing was sent."""
+        ...
+
+    def tell(self) -> Told | None:
+        """Give the answer in one value, where it has come, is whole, and nothing is unusual in it; then all of it was read."""
         ...
 
     def answer(self) -> WholeExchange | None:

@@ -7,11 +7,12 @@ Both ways give the same row.
 Place in the line: `accounting.py` books what comes of it. It reads no clock, and asks nobody but the one who estimates.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from penstock.inflight import NOT_STARTED, Estimate, InFlight, LiveTry
 from penstock.ledger.rows import CALLER, COLUMNS, COMMON, KIND, MAX_BITS, Row, has_more, receipt_of
-from penstock.receipt import Settled, Usage
+from penstock.receipt import Lane, Settled, Usage, UsageSource
+from penstock.reply import Told
 from penstock.target import Plain, Target, cost, plain
 
 assert COLUMNS[COMMON.start : COMMON.stop] == (*CALLER, *KIND), "what rows have in common stands together"
@@ -23,6 +24,10 @@ KINDS = 512
 LONG = 1024
 """Characters: what has more in all is not remembered, since callers and providers choose some of it."""
 
+Way = tuple[bool, Lane, UsageSource]
+"""How an answer came: whether as a stream, in which lane, and who counted its tokens."""
+WHOLE: Final[Way] = (False, "verbatim", "provider")
+"""How one came that `told` all of itself."""
 Labels = tuple[str, str, str, str]
 Counted = tuple[Labels, int, int, int | None, int, int | None]
 """What is counted of a call; see `Metrics.count`."""
@@ -42,11 +47,10 @@ class Alike:
 
         None where a text is empty that might not be there at all: in a row it would be read as that.
         """
-        _, key, team, feature, dialect, model, stream, day, lane, cache, finish, source, tier, named, *rest = of
-        fingerprint, first_tier = rest
-        if "" in {fingerprint, first_tier, tier}:
+        way, named, finish, fingerprint, tier, _, key, team, feature, dialect, model, day, cache = of
+        stream, lane, source = way
+        if "" in {fingerprint, tier}:
             return None
-        tier = tier or first_tier
         price = cost(Usage(source=source), target, day, tier)
         common = (
             *(key or "", team or "", feature or "", ""),
@@ -66,11 +70,15 @@ def settle(flight: InFlight[Any], now: float, day: str, estimate: Estimate, alik
 
     `now` is the loop's seconds, `day` the ISO day (UTC) of its start.
     """
-    tries = flight.tries
-    if len(tries) == 1 and flight.is_ordinary:
-        live = tries[0]
+    if len(flight.tries) == 1 and flight.is_ordinary:
+        live, way = flight.tries[0], WHOLE
         live.end("ok", now, None)
-        written = _ordinary(flight, live, now, day, alike)
+        told = live.told
+        if told is None:
+            told, way = _seen(live, stream=flight.call.stream)
+        else:
+            live.first_at = now  # nobody saw any of it before
+        written = _ordinary(flight, told, way, now, day, alike) if told is not None and live.status == "ok" else None
         if written is not None:
             return written
     receipt = flight.close(now, day, estimate, alike.config_hash)
@@ -82,42 +90,64 @@ def settle(flight: InFlight[Any], now: float, day: str, estimate: Estimate, alik
     return None
 
 
-def _ordinary(flight: InFlight[Any], live: LiveTry, now: float, day: str, alike: Alike) -> tuple[Row, Counted] | None:
+def _seen(live: LiveTry, *, stream: bool) -> tuple[Told | None, Way]:
+    """Say what was seen of an answer as one that came whole says it, and the way it came; None where that is not all."""
+    meter, exchange, usage = live.meter, live.exchange, live.meter.usage
+    if usage is None or exchange is None or exchange.status != _ANSWERED or exchange.dropped:
+        return None, WHOLE
+    start = meter.start or NOT_STARTED
+    into, out, tier = usage.input_tokens, usage.output_tokens, meter.tier or start.service_tier
+    told = Told(b"", start.id, start.model, meter.finish, into, out, start.fingerprint, tier, None, usage)
+    return told, (stream, exchange.lane, usage.source)
+
+
+def _ordinary(
+    flight: InFlight[Any], told: Told, way: Way, now: float, day: str, alike: Alike
+) -> tuple[Row, Counted] | None:
     """Do as `settle` for a call whose only try answered; None where its row cannot say all, or a figure is too large."""
-    meter, exchange, target = live.meter, live.exchange, live.target
-    start, who, call, usage = meter.start or NOT_STARTED, flight.who, flight.call, meter.usage
-    if usage is None or exchange is None or exchange.status != _ANSWERED or exchange.dropped or live.status != "ok":
-        return None
+    live, who, call = flight.tries[0], flight.who, flight.call
+    target, usage, began, tried = live.target, told.detailed, flight.began, live.began
     of = (
-        target.id, who.key_id, who.team, who.feature, call.dialect, call.model, call.stream, day, exchange.lane,
-        flight.cache, meter.finish, usage.source, meter.tier, start.model, start.fingerprint, start.service_tier,
+        way, told.model, told.finish, told.fingerprint, told.service_tier, target.id, who.key_id, who.team, who.feature,
+        call.dialect, call.model, day, flight.cache,
     )  # fmt: skip
     known = alike.known.get(of) or alike.learn(of, target)
-    into, out, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
-    reasoning, nano = usage.reasoning_tokens, None
-    if known is None or has_more(usage):
+    if known is None or (usage is not None and has_more(usage)):
         return None
     common, labels, rates = known
+    into, out, cached, reasoning, nano = told.input_tokens, told.output_tokens, 0, 0, None
+    if usage is not None:
+        cached, reasoning = usage.cached_input_tokens, usage.reasoning_tokens
     if rates is not None:
         of_input, of_output, of_cached, of_reasoning, most, half, whole = rates
         total = into * of_input + out * of_output + cached * of_cached + reasoning * of_reasoning
         if total < 0 or into > most:
             return None
         nano = (total + half) // whole
-    began, tried, first_at, ttft, try_ttft = flight.began, live.began, live.first_at, None, None
-    took, started = int(((live.ended or tried) - tried) * 1e6), int((tried - began) * 1e6)
+    ttft: int | None
+    try_ttft: int | None
     all_us = int((now - began) * 1e6)
-    bits = into | out | cached | reasoning | all_us | started | took | (nano or 0)
-    if first_at is not None:
-        ttft, try_ttft = int((first_at - began) * 1e6), int((first_at - tried) * 1e6)
-        bits |= ttft | try_ttft
-    if bits >> MAX_BITS:
+    if began == tried and live.first_at == now == live.ended:  # as it is where no task was needed
+        started, ttft, try_ttft, took, bits = 0, all_us, all_us, all_us, 0
+    else:
+        started, ttft, try_ttft, took, bits = _times(began, live)
+    if (into | out | cached | reasoning | all_us | bits | (nano or 0)) >> MAX_BITS:
         return None
     first = (bytearray.fromhex(flight.id.replace("-", "")), flight.started_ns)
     own = (
         who.user or "", who.session or "", into, cached, out, reasoning, nano, ttft, all_us, 0, 0, started, try_ttft,
-        took, start.id, "", "",
+        took, told.id, "", "",
     )  # fmt: skip
     row = first + common + own
     flight.settled = Settled(flight.id, "ok", None, nano, into + out, receipt_of, row)
     return row, (labels, into, out, nano, all_us, ttft)
+
+
+def _times(began: float, live: LiveTry) -> tuple[int, int | None, int | None, int, int]:
+    """Say when a try began, when its answer did (since the call and since the try), what it took, and the bits of all these."""
+    tried, first_at = live.began, live.first_at
+    started, took = int((tried - began) * 1e6), int(((live.ended or tried) - tried) * 1e6)
+    if first_at is None:
+        return started, None, None, took, started | took
+    ttft, try_ttft = int((first_at - began) * 1e6), int((first_at - tried) * 1e6)
+    return started, ttft, try_ttft, took, started | took | ttft | try_ttft

@@ -9,7 +9,7 @@ from penstock.errors import UpstreamGarbled
 from penstock.receipt import Usage
 from penstock.reply import Ended, Finished, Started, TextDelta, UsageReported
 from penstock.wire.openai_chat_reply import read_reply
-from penstock.wire.openai_chat_tap import tap_reply
+from penstock.wire.openai_chat_tap import tap_reply, tell
 
 KEPT = (Started, Finished, UsageReported, Ended)
 
@@ -42,6 +42,25 @@ def test_text_is_left_out_of_a_usual_reply():
     assert agrees(reply())
 
 
+def test_what_is_told_of_a_usual_reply_is_what_is_tapped():
+    told = tell(reply())
+    assert told.raw == reply()
+    assert (told.finish, told.input_tokens, told.output_tokens) == ("stop", 9, 5)
+    assert told.usage == Usage(9, 5, 4, reasoning_tokens=2)
+    assert told.events == tap_reply(reply())
+
+
+@pytest.mark.parametrize("finish", ["stop", "length", "tool_calls", "content_filter", "eos", "function_call", ""])
+@pytest.mark.parametrize("refusal", [None, "", "no"])
+def test_only_what_needs_no_reading_is_told(finish, refusal):
+    choice = {"index": 0, "message": {"content": "x", "refusal": refusal}, "finish_reason": finish}
+    assert agrees(reply(choices=[choice]))
+    is_usual = not refusal and finish in {"stop", "length", "tool_calls", "content_filter"}
+    assert (tell(reply(choices=[choice])) is not None) is is_usual
+    for others in ([], [choice, choice], [choice | {"index": 1}]):
+        assert tell(reply(choices=others)) is None
+
+
 def test_several_choices_end_each():
     choices = [
         {"index": number, "message": {"role": "assistant", "content": "x"}, "finish_reason": "length"}
@@ -66,6 +85,7 @@ def test_several_choices_end_each():
 def test_what_is_unusual_is_read_in_full(changes):
     body = reply(**changes)
     assert [repr(event) for event in tap_reply(body)] == [repr(event) for event in read_reply(body)]
+    assert tell(body) is None
 
 
 @pytest.mark.parametrize(
@@ -100,6 +120,7 @@ def test_an_unusual_reply_keeps_its_text():
 def test_what_is_no_reply_is_garbled(body):
     with pytest.raises(UpstreamGarbled):
         tap_reply(body)
+    assert tell(body) is None
 
 
 counts = st.integers(-3, 12)

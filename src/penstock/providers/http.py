@@ -7,7 +7,6 @@ Verbatim lane: client and provider speak the same dialect and only top-level mem
 goes out with those members spliced in, and the reply's bytes come back untouched beside their meaning.
 """
 
-from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,20 +22,20 @@ from penstock.errors import (
     UpstreamAuth,
     UpstreamGarbled,
 )
-from penstock.plugins import Waiter
 from penstock.providers.auth import Header, authority, static_key
 from penstock.providers.exchange import Fault, Limits, Reply
 from penstock.providers.failures import failure, retry_after_s, spelled_out
 from penstock.providers.head import Passed
 from penstock.providers.kinds import VERTEX_VERSION, base_url, dialect_of, path
 from penstock.providers.pool import Address, Pool, proxy_for
+from penstock.providers.prepared import Prepared
 from penstock.providers.secrecy import HIDDEN, Secrecy
 from penstock.providers.writing import LIMIT_NEEDED, fixed_lines, trusted, typed
 from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
-from penstock.wire.dialect import Dialect, StreamReader
+from penstock.wire.dialect import Dialect, StreamReader, Tell
 from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 from penstock.wire.sse_template import Say
@@ -55,6 +54,7 @@ class _Route(Struct, frozen=True):
     own      the call is in the provider's own dialect
     passes   what the client's head says to this dialect goes along
     mute     of a stream: the provider cannot be asked for usage
+    tell     says a whole reply in one value, where the dialect can
     """
 
     speaks: Dialect
@@ -63,6 +63,7 @@ class _Route(Struct, frozen=True):
     own: bool
     passes: bool
     mute: bool
+    tell: Tell
 
 
 class _Asked(Struct, frozen=True):
@@ -99,15 +100,12 @@ class HttpProvider:
         self.secrecy = Secrecy(static_key(settings), self._authority)
         self._fixed = fixed_lines(address.host_header, settings)
         self._routes: dict[_Question, _Route] = {}
-        self._silent: Sequence[Header] = ()  # the headers of a reply, of which there was nothing to pass on
+        self.silent: Sequence[Header] = ()  # the headers of a reply, of which there was nothing to pass on
         self._passed = Passed()
 
     async def send(self, call: Call, target: Target, deadline: float) -> "WholeExchange | StreamExchange":
         """Send the call and wait until its reply begins (for one that is not a stream: until it is complete)."""
-        asked = (target.model, call.operation, call.stream, call.form, call.dialect)
-        route = self._routes.get(asked) or self._route(asked)
-        if route is None:
-            raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
+        route = self._asked(call, target)
         if route.mute:
             call = structs.replace(call, stream_usage=True)  # as if it were asked for already: nothing is added
         dropped: tuple[str, ...] = ()
@@ -120,7 +118,7 @@ class HttpProvider:
             reply = await self._ask(route, call, body, target, deadline)
         else:
             await reply.begun()
-        return await self.arrived(reply, _Asked(route, call, target, lane, dropped))
+        return await self._arrived(reply, _Asked(route, call, target, lane, dropped))
 
     def prepare(self, call: Call, target: Target) -> "Prepared | None":
         """Give a call that can be sent this moment, on the verbatim lane, without waiting for anything; None for any other."""
@@ -132,26 +130,30 @@ class HttpProvider:
             return None
         body = route.speaks.splice(call, target.model)
         return (
-            None
-            if body is None
-            else Prepared(self, self._pool, _Asked(route, call, target), _request(route, call, body))
+            None if body is None else Prepared(self, self._pool, call, target, route.tell, _request(route, call, body))
         )
 
-    def whole(self, reply: Reply, asked: _Asked) -> "WholeExchange | None":
+    def whole(self, reply: Reply, call: Call, target: Target) -> "WholeExchange | None":
         """Give the answer to what was `prepare`d, where that is what has come, all of it."""
         if reply.whole is None or reply.status != 200:
             return None
-        headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
-        return WholeExchange(self, asked.route.speaks, reply.whole, asked.target.id, "verbatim", (), headers, True)
+        headers = () if reply.headers is self.silent else self.pass_on(reply.headers)
+        return WholeExchange(
+            self, self._asked(call, target).speaks, reply.whole, target.id, "verbatim", (), headers, True
+        )
 
-    async def arrived(self, reply: Reply, asked: _Asked) -> "WholeExchange | StreamExchange":
+    async def arrived(self, reply: Reply, call: Call, target: Target) -> "WholeExchange | StreamExchange":
+        """Give what has come to what was `prepare`d, or raise what came instead of a reply."""
+        return await self._arrived(reply, _Asked(self._asked(call, target), call, target))
+
+    async def _arrived(self, reply: Reply, asked: _Asked) -> "WholeExchange | StreamExchange":
         """Give the exchange of a reply that has begun, or raise what came instead of one."""
         route, call, target, lane = asked.route, asked.call, asked.target.id, asked.lane
         if reply.whole is None or reply.status != 200:
             await self._judge(reply, target, route.speaks)
         if call.stream is not (reply.whole is None):
             lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
-        headers = () if reply.headers is self._silent else self._pass_on(reply.headers)
+        headers = () if reply.headers is self.silent else self.pass_on(reply.headers)
         if reply.whole is not None:
             return WholeExchange(self, route.speaks, reply.whole, target, lane, asked.dropped, headers, route.own)
         reader = route.speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
@@ -170,6 +172,14 @@ class HttpProvider:
             raise UpstreamGarbled(f"{target.id} answered with a stream that nobody asked for.")
         return route.speaks.read_count(reply.whole)
 
+    def _asked(self, call: Call, target: Target) -> _Route:
+        """Give how a call is asked. Raises Inexpressible where the provider cannot be asked that."""
+        asked = (target.model, call.operation, call.stream, call.form, call.dialect)
+        route = self._routes.get(asked) or self._route(asked)
+        if route is None:
+            raise Inexpressible(f"{target.id} cannot be asked to {call.operation}.", hint="Ask another model.")
+        return route
+
     def _route(self, asked: _Question) -> _Route | None:
         """Give what is known of a question, remembered; None where the provider cannot be asked that."""
         model, operation, stream, form, own_dialect = asked
@@ -182,7 +192,8 @@ class HttpProvider:
             self._routes.clear()
         head = b"POST " + where.encode() + b" HTTP/1.1\r\n" + self._fixed
         own, passes = own_dialect == speaks.name, own_dialect == self.dialect
-        route = _Route(speaks, where, head, own, passes, stream and not self._settings.stream_usage)
+        tell: Tell = getattr(speaks, "tell", _tells_nothing)
+        route = _Route(speaks, where, head, own, passes, stream and not self._settings.stream_usage, tell)
         self._routes[asked] = route
         return route
 
@@ -222,11 +233,11 @@ class HttpProvider:
             self._authority.close()
         self._pool.close()
 
-    def _pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
+    def pass_on(self, headers: Sequence[Header]) -> tuple[Header, ...]:
         """Keep what clients rely on, by a list of names; never a header that quotes our credential."""
         passed = [one for one in headers if self._passed[one[0]]]
         if not passed:
-            self._silent = headers
+            self.silent = headers
             return ()
         return tuple(one for one in passed if not self.secrecy.shows(one[1].decode("latin-1")))
 
@@ -290,39 +301,6 @@ class WholeExchange(Struct, eq=False):
         self.body = None
 
 
-class Prepared(Struct, eq=False):
-    """A call that can be sent this moment, and what comes of it: see `HttpProvider.prepare`."""
-
-    provider: HttpProvider
-    pool: Pool
-    asked: _Asked
-    request: bytes
-    reply: Reply | None = None
-    by_outbox: bool = True
-    __repr__ = object.__repr__
-
-    def leave(self, deadline: float, waiter: Waiter) -> bool:
-        """Send it, and have `waiter` told when its reply has come, or a part of it, or a fault; False: nothing was sent."""
-        self.reply = self.pool.begin(self.request, deadline, waiter)
-        return self.reply is not None
-
-    def answer(self) -> WholeExchange | None:
-        """Give the answer, where it has come and is whole; None for whatever else there is."""
-        return None if self.reply is None else self.provider.whole(self.reply, self.asked)
-
-    async def arrived(self, deadline: float) -> "WholeExchange | StreamExchange":
-        """Give what has come instead of a whole answer, after it is sent if it was not. Raises an `UpstreamError`."""
-        if self.reply is None:
-            return await self.provider.send(self.asked.call, self.asked.target, deadline)
-        await self.reply.begun()
-        return await self.provider.arrived(self.reply, self.asked)
-
-    def abandon(self, why: CancelledError) -> None:
-        """Let go of the reply since its call was cancelled, which learns if its request had not even gone out."""
-        if self.reply is not None:
-            self.reply.abandon(why)
-
-
 class StreamExchange(Struct, eq=False):
     """One reply while it comes in."""
 
@@ -382,6 +360,10 @@ class StreamExchange(Struct, eq=False):
             self.reply.leave()
         else:
             self.reply.close()
+
+
+def _tells_nothing(_body: bytes) -> None:
+    """Stand for a dialect that has no value for a whole reply."""
 
 
 def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> bytes:

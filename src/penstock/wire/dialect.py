@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from penstock.call import NOTHING_ASKED, Asked, Call
 from penstock.errors import PenstockError, UpstreamError
-from penstock.reply import Event, Reply
+from penstock.reply import Event, Reply, Told
 
-__all__ = ("NOTHING_ASKED", "Asked", "Dialect", "Frame", "Frames", "ModelRow", "StreamReader", "StreamWriter")
+__all__ = ("NOTHING_ASKED", "Asked", "Dialect", "Frame", "Frames", "ModelRow", "StreamReader", "StreamWriter", "Tell")
 
 
 class ModelRow(Struct, frozen=True):
@@ -146,3 +146,7 @@ class Frame(Protocol):
 Frames = Callable[[Call], Frame | None]
 """Says what requests like a call just read have in common with it; None where there are none. It is a dialect's `frame`,
 where it has one: it reads a request quicker that is like the one before it."""
+
+Tell = Callable[[bytes], Told | None]
+"""Says in one value what `tap_reply` does of a whole reply of which nothing is unusual, else None. It is a dialect's `tell`, where
+it has one."""

@@ -20,13 +20,12 @@ from msgspec.json import encode
 from penstock.call import Call
 from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, UpstreamRejected
 from penstock.reply import Event, Reply
-from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request
+from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request, openai_chat_tap
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
 from penstock.wire.openai_chat_frame import Frame, Framed
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_stream import ChatStreamReader
 from penstock.wire.openai_chat_stream_writer import ChatStreamWriter
-from penstock.wire.openai_chat_tap import tap_reply
 from penstock.wire.provider_error import classify, may_be_shown, read_said
 
 _FAMILY: Final = frozenset({NAME, "responses"})
@@ -79,7 +78,9 @@ class OpenAIChat(Struct, frozen=True):
 
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read start, ends and usage of a whole reply; more where it is unusual. Raises UpstreamGarbled."""
-        return tap_reply(body)
+        return openai_chat_tap.tap_reply(body)
+
+    tell = staticmethod(openai_chat_tap.tell)
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write a whole reply."""
