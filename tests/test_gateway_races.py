@@ -269,14 +269,13 @@ def seldom(often):
 @asynccontextmanager
 async def races(folder, **played):
     async with world(folder, config=RACES, **played) as one:
-        one.settled, settle = [], one.gateway.ledger._settle
+        one.settled, settle = [], one.gateway.ledger.settle_row
 
-        def settled(receipt):
-            call_id, *_ = receipt
+        def settled(call_id, row):
             one.settled.append(call_id)
-            return settle(receipt)
+            return settle(call_id, row)
 
-        with patch.object(one.gateway.ledger, "_settle", settled):
+        with patch.object(one.gateway.ledger, "settle_row", settled):
             yield one
 
 
