@@ -9,10 +9,13 @@ from penstock.outbox import Outbox
 
 
 class Sender:
-    def __init__(self, number, sent):
-        self.number, self.sent = number, sent
+    intent = ""
 
-    def flush(self):
+    def __init__(self, number, sent, pending=b"x"):
+        self.number, self.sent, self.pending = number, sent, pending
+
+    def send(self, data):
+        assert data
         self.sent.append(self.number)
 
 
@@ -26,13 +29,54 @@ async def test_whoever_has_something_to_write_does_so_at_the_end_of_the_turn_in_
     assert sent == [0, 1, 2]
 
 
+async def test_what_is_of_no_more_use_is_not_written_and_nothing_is_written_twice(outbox):
+    sent = []
+    given_up, twice = Sender("given up", sent), Sender("twice", sent)
+    for sender in (given_up, twice, twice):
+        outbox.add(sender)
+    given_up.pending = b""
+    await asyncio.sleep(0)
+    assert (sent, twice.pending) == (["twice"], b"")
+
+
+async def test_what_is_left_for_the_end_of_the_turn_is_done_first_and_what_it_writes_leaves_with_the_rest(outbox):
+    sent = []
+    outbox.add(Sender("one", sent))
+    outbox.before(lambda: sent.append("record"))
+
+    def last():
+        sent.append("last")
+        outbox.add(Sender("two", sent))
+        outbox.at_end(lambda: sent.append("of the next turn"))
+
+    outbox.at_end(last)
+    await asyncio.sleep(0)
+    assert sent == ["last", "record", "one", "two"]
+    await asyncio.sleep(0)
+    assert sent[4:] == ["of the next turn"]
+    await asyncio.sleep(0)
+    assert len(sent) == 5
+
+
+async def test_a_defect_of_what_was_left_for_the_end_keeps_nothing_else_from_being_done(outbox, told):
+    sent = []
+    outbox.add(Sender("one", sent))
+    outbox.at_end(lambda: 1 // 0)
+    outbox.at_end(lambda: sent.append("last"))
+    await asyncio.sleep(0)
+    assert sent == []
+    await asyncio.sleep(0)
+    assert sent == ["last", "one"]
+    assert [type(error) for error in told] == [ZeroDivisionError]
+
+
 async def test_who_comes_while_others_write_has_its_turn_in_the_next_one():
     sent = []
     outbox = Outbox(asyncio.get_running_loop())
 
     class Again(Sender):
-        def flush(self):
-            super().flush()
+        def send(self, data):
+            super().send(data)
             outbox.add(Sender("later", sent))
 
     outbox.add(Again("first", sent))
@@ -111,7 +155,7 @@ class Asked(Sender):
     def refuse(self, why):
         self.why = why
 
-    def flush(self):
+    def send(self, data):
         self.sent.append((self.number, self.why))
 
 

@@ -13,8 +13,8 @@ and below the ledger.
 """
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from typing import Final, Protocol, Self
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol, Self, cast
 
 from penstock.errors import PenstockError
 
@@ -24,8 +24,12 @@ _NAME: Final = "penstock_outbox"
 class Sender(Protocol):
     """Has something to write."""
 
-    def flush(self) -> None:
-        """Write it, unless that is of no more use. Does not raise."""
+    pending: bytes  # what it is; empty where that is of no more use
+    intent: str  # names the call whose intent has to be on disk before; empty for what is no request
+
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """Writes it. Does not raise."""
 
 
 class Request(Sender, Protocol):
@@ -42,14 +46,14 @@ class Outbox:
     `intent` names the call that was the last to ask for its intent to be written in this turn, until its request is here.
     """
 
-    __slots__ = ("_loop", "_requests", "_scheduled", "_senders", "add", "due", "intent")
+    __slots__ = ("_last", "_loop", "_scheduled", "_senders", "add", "due", "intent")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.due: list[Callable[[], object]] = []
         self.intent = ""
         self._loop = loop
         self._senders: list[Sender] = []
-        self._requests: dict[str, Request] = {}  # by the intent that has to be on disk before
+        self._last: list[Callable[[], object]] = []
         self._scheduled = False
         self.add: Callable[[Sender], None] = self._add_first
 
@@ -63,10 +67,8 @@ class Outbox:
 
     def add_request(self, request: Request) -> None:
         """Do as `add`; where the intent of its call is not on disk yet, it goes out with that or not at all."""
+        request.intent, self.intent = self.intent, ""
         self.add(request)
-        if self.intent:
-            self._requests[self.intent] = request
-            self.intent = ""
 
     def before(self, work: Callable[[], object]) -> None:
         """Have something done before anybody writes, at the end of this turn or earlier."""
@@ -74,11 +76,17 @@ class Outbox:
             self._schedule()
         self.due.append(work)
 
+    def at_end(self, work: Callable[[], object]) -> None:
+        """Have something done at the end of this turn, before `due` and the writing; what it writes belongs to this turn."""
+        if not self._scheduled:
+            self._schedule()
+        self._last.append(work)
+
     def refuse(self, intent: str, why: PenstockError) -> None:
         """Take back the request of a call whose intent could not be written."""
-        request = self._requests.pop(intent, None)
-        if request is not None:
-            request.refuse(why)
+        for sender in self._senders:
+            if sender.intent == intent:
+                cast(Request, sender).refuse(why)
 
     def commit(self) -> None:
         """Do now what has to be done before anybody writes."""
@@ -97,20 +105,26 @@ class Outbox:
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Write. Whatever is raised on the way, those who have not written do so in the next turn."""
-        senders, self._senders = self._senders, []
-        self._scheduled, self.add = False, self._add_first
-        left = iter(senders)
+        """Do what is left to do, and write. Whatever is raised on the way, the rest has its turn in the next one."""
+        last, self._last = iter(self._last), []
+        left: Iterator[Sender] = iter(())
         try:
+            for work in last:
+                work()
             if self.due:
                 self.commit()
-            if self._requests or self.intent:
-                self._requests.clear()
-                self.intent = ""
+            left, self._senders = iter(self._senders), []
+            self._scheduled, self.add, self.intent = False, self._add_first, ""
             for sender in left:
-                sender.flush()
+                data = sender.pending
+                if data:
+                    sender.pending = b""
+                    sender.send(data)
         except BaseException:
+            self._last[:0] = last
             self._senders[:0] = left
-            if not self._scheduled and (self._senders or self.due):
+            if self._last or self._senders or self.due:
                 self._schedule()
             raise
+        if self._last and not self._scheduled:
+            self._schedule()

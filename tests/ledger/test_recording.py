@@ -22,7 +22,8 @@ from penstock.ledger.records import Intent
 from penstock.ledger.rows import receipt_of
 from penstock.ledger.store import FILE, Filter, Span, Store
 from penstock.outbox import Outbox
-from penstock.providers.exchange import Reply, depart
+from penstock.providers.exchange import Reply
+from penstock.providers.sending import depart
 from penstock.receipt import Receipt
 from penstock.server.outlet import PENDING_BYTES, Outlet
 

@@ -1,13 +1,8 @@
 """What an exchange gives, apart from any connection."""
 
-import asyncio
-
 import pytest
 
-from penstock.errors import Overloaded
-from penstock.outbox import Outbox
-from penstock.providers.exchange import Fault, Limits, Reply, depart
-from penstock.providers.failures import failure
+from penstock.providers.exchange import Fault, Limits, Reply
 
 
 def test_a_fault_says_its_kind_and_what_happened() -> None:
@@ -42,73 +37,3 @@ async def test_an_ended_reply_gives_its_rest_once_and_may_be_closed_and_woken_at
     reply.close()
     assert await reply.read() == b"rest"
     assert await reply.read() is None
-
-
-# -- how a request leaves --
-
-
-class Line:
-    """A connection, as its reply sees it, and what was written to it."""
-
-    def __init__(self, done: list[str]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.done = done
-        self.reply = Reply(self, self.loop.create_future())  # type: ignore[arg-type]
-
-    def fail(self, kind: str, detail: str) -> None:
-        self.done.append("dropped")
-        self.reply.connection = None
-        self.reply.wake()
-
-    def write(self, data: bytes) -> None:
-        self.done.append(data.decode())
-
-    def ask(self, outbox: Outbox | None) -> Reply:
-        return depart(self.reply, b"asked", self.write, outbox)
-
-
-@pytest.fixture
-async def outbox() -> Outbox:
-    return Outbox.of(asyncio.get_running_loop())
-
-
-async def test_without_an_outbox_a_request_leaves_at_once_unless_something_has_to_be_on_disk_before(
-    outbox: Outbox,
-) -> None:
-    done: list[str] = []
-    assert not Line(done).ask(None).unsent
-    assert done == ["asked"]
-    outbox.before(lambda: done.append("record"))
-    reply = Line(done).ask(None)
-    assert (done, reply.unsent) == (["asked"], True)
-    await asyncio.sleep(0)
-    assert (done, reply.unsent) == (["asked", "record", "asked"], False)
-
-
-async def test_a_request_whose_intent_could_not_be_written_never_leaves_and_whoever_waits_is_told_why(
-    outbox: Outbox,
-) -> None:
-    done: list[str] = []
-    why = Overloaded("The ledger cannot be written.")
-    outbox.before(lambda: outbox.refuse("a", why))
-    outbox.intent = "a"
-    refused = Line(done).ask(outbox)
-    other = Line(done).ask(outbox)
-    await asyncio.sleep(0)
-    assert done == ["dropped", "asked"]
-    assert (refused.waiter, refused.fault is not None, refused.unsent, other.fault) == (None, True, True, None)
-    assert refused.fault is not None
-    assert not refused.fault.sent
-    assert failure(refused.fault.copy(), "box/m") is why
-    assert not why.worked
-
-
-async def test_one_that_nobody_waits_for_any_more_is_not_told(outbox: Outbox) -> None:
-    done: list[str] = []
-    outbox.before(lambda: outbox.refuse("a", Overloaded("full")))
-    outbox.intent = "a"
-    reply = Line(done).ask(outbox)
-    assert isinstance(reply.waiter, asyncio.Future)
-    reply.waiter.cancel()
-    await asyncio.sleep(0)
-    assert (done, reply.fault) == ([], None)

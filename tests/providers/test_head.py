@@ -58,6 +58,11 @@ def test_a_head_is_remembered_with_what_it_says_and_the_length_of_its_body():
     heads = Heads()
     assert heads.learn(HEAD + b"{}", FIELDS, 2)
     assert heads == {HEAD: (tuple(FIELDS), 2)}
+    assert heads.size == -1
+    for more_or_less in (HEAD, HEAD + b"{", HEAD + b"{} ", HEAD[:-1], b"{}", b"", b"x" + HEAD + b"{}"):
+        assert not heads.find(more_or_less)
+    assert heads.find(HEAD + b"[]")
+    assert (heads.head, heads.end, heads.size, heads.fields) == (HEAD, len(HEAD), len(HEAD) + 2, tuple(FIELDS))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +88,9 @@ def numbered(number):
 def test_the_memory_is_bounded_and_goes_on_where_it_is_of_use():
     heads = Heads()
     for number in range(2 * MOST_HEADS + 1):
-        heads.useful = True
         assert heads.learn(numbered(number), (), 0)
+        assert heads.find(numbered(number))
+        assert heads.size == len(heads.head) == heads.end == len(numbered(number))
         assert heads.learn(numbered(number), (), 0)  # by another connection
     assert len(heads) == 1
 
@@ -94,6 +100,7 @@ def test_the_memory_pauses_where_no_head_came_again():
     taken = [number for number in range(MOST_HEADS + PAUSE + 2) if heads.learn(numbered(number), (), 0)]
     assert taken == [*range(MOST_HEADS + 1), MOST_HEADS + PAUSE + 1]
     assert len(heads) == 2
+    assert heads.size == -1
 
 
 def test_only_what_clients_rely_on_is_passed_on():

@@ -306,7 +306,7 @@ def recorded(held) -> list[str]:
     """Have a record be due; give what is done, in order: that and writes."""
     done: list[str] = []
     held.server.in_flight = 1
-    held.transport.write = lambda data: done.append(data[:3].decode())
+    held.outlet.send = lambda data: done.append(data[:3].decode())
     held.server.outbox.before(lambda: done.append("record"))
     return done
 

@@ -20,10 +20,10 @@ from typing import Final, cast
 
 import httptools
 
-from penstock.plugins import Waiter
 from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, ShortWay, Sink
-from penstock.providers.head import HEAD_END, OK, Framing, Heads, body, promised, weight
+from penstock.providers.head import OK, Framing, Heads, body, promised, weight
 from penstock.providers.inflate import Inflate
+from penstock.providers.sending import Sending
 
 _BACKLOG_BYTES: Final = 256 * 1024
 _LOOSE_PIECES: Final = 64  # of one arrival; more are joined, since each object weighs more than a tiny chunk
@@ -31,23 +31,21 @@ _UNREADABLE: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 _NOT_INTERIM: Final = frozenset({*range(100), 101})  # 101 would be a switch of protocols
 
 
-class Connection(asyncio.Protocol):
+class Connection(Sending, asyncio.Protocol):
     """One socket to one upstream, with one exchange at a time. The parser calls the methods named `on_...`."""
 
     __slots__ = (
-        *("alive", "chunks", "deadline", "due", "guide", "inflate", "loop", "on_body", "on_chunk_complete"),
-        *("on_chunk_header", "reply", "short", "sink", "write"),
-        *("_barren", "_ended", "_fields", "_first_byte_s", "_held", "_idle_s", "_interim", "_keep"),
-        *("_keepalive_s", "_known", "_label", "_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_time"),
-        *("_transport", "_unsent", "_used", "_within"),
+        *("alive", "chunks", "guide", "inflate", "on_body", "on_chunk_complete", "on_chunk_header", "short", "sink"),
+        *("_barren", "_ended", "_fields", "_held", "_idle_s", "_interim", "_keep", "_keepalive_s", "_known", "_label"),
+        *("_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_teaches", "_time", "_transport", "_used"),
+        "_within",
     )
 
     _transport: asyncio.Transport
 
     def __init__(self, owner: "Owner[Connection]", limits: Limits, label: str, known: Heads | None = None) -> None:
         """`known` are the heads that all connections to one upstream have seen."""
-        self.loop = asyncio.get_running_loop()
-        self.reply: Reply | None = None
+        super().__init__(asyncio.get_running_loop())
         self.sink: Sink | None = None  # is handed what arrives, unless that came compressed
         self.guide: Guide | None = None  # knows what may pass without being parsed
         self.short: ShortWay | None = None  # is handed what arrives next, between two chunks
@@ -56,7 +54,6 @@ class Connection(asyncio.Protocol):
         self._within = deque((False, True))  # whether the parser is within a chunk: it turns this at both ends of each
         self.on_chunk_header = self.on_chunk_complete = self._within.rotate
         self.alive = True
-        self.due = self.deadline = inf  # due: when the upstream was silent, or the connection unused, for too long
         self._owner = owner
         self._limits = limits
         self._label = label
@@ -67,22 +64,13 @@ class Connection(asyncio.Protocol):
         self._known = Heads() if known is None else known
         self._fields: list[Header] = []
         self._status = 0  # of the reply, once its head is complete
-        self._plain = self._ended = False  # the last head is one that may come again; the reply is complete
+        self._plain = False  # the last head is one that may come again, and nothing has come behind that reply
+        self._teaches = self._ended = False  # the head may be remembered; the reply is complete
         self._barren = 0  # bytes that have arrived since the last byte of a body
         self._held = 0  # bytes of the body that are in `chunks`
         self._interim = 0  # 1xx replies so far
         self._keep = True  # the connection may carry another exchange
-        self._used = self._paused = self._unsent = False
-
-    def start(self, deadline: float, now: float, waiter: Waiter | None = None) -> Reply:
-        """Await the reply to a request that is about to be written.
-
-        Its `waiter`, a future where none is given, resolves when it is whole, when it has begun to stream, or on a fault.
-        """
-        self.deadline = deadline
-        self.due = now + self._first_byte_s
-        reply = self.reply = Reply(self, self.loop.create_future() if waiter is None else waiter)
-        return reply
+        self._used = self._paused = False
 
     def take(self) -> bytes:
         """Give what has arrived, and let more come."""
@@ -116,7 +104,7 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """End the connection at once and for good."""
         if self.alive:
-            self.alive = False
+            self.alive, self.pending = False, b""
             self._transport.abort()
             self._owner.lost(self)
 
@@ -139,35 +127,27 @@ class Connection(asyncio.Protocol):
         """Take hold of the transport; with hardly any room in its buffer, `pause_writing` tells that a request waits there."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=1)  # with 0, TLS pauses on an empty buffer
-        self.write = self._transport.write
-
-    def pause_writing(self) -> None:
-        """Note that part of a request waits for the upstream to read."""
-        self._unsent = True
-
-    def resume_writing(self) -> None:
-        """Note that the request is out."""
-        self._unsent = False
+        self.send = self._transport.write
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, then finish, feed or refuse the reply; what the short way takes need not be parsed."""
-        if self.short is not None:
+        if self._plain and (reply := self.reply) is not None:
+            known = self._known
+            if (len(data) == known.size and data[: known.end] == known.head) or known.find(data):
+                now = self._time()  # to parse it would tell nothing new
+                reply.status, reply.headers, reply.first_byte_at = OK, known.fields, now
+                reply.whole = reply.rest = data[known.end :]
+                self._settle(reply, now)
+                return
+        elif self.short is not None:
             if (is_full := self.short(data)) is not None:
                 self.due = self._time() + self._idle_s
                 if is_full:
                     self._fill()
                 return
             self.short = None
-        sink, reply = self.sink, self.reply
+        sink = self.sink
         if sink is None:
-            if self._plain and reply is not None and not reply.first_byte_at and not self._interim:
-                known = self._known.get(data[: (at := data.find(HEAD_END) + 4)])
-                if known is not None and len(data) == at + known[1]:  # to parse it would tell nothing new
-                    self._known.useful, now = True, self._time()
-                    reply.status, reply.headers, reply.first_byte_at = OK, known[0], now
-                    reply.whole = reply.rest = data[at:]
-                    self._settle(reply, now)
-                    return
             self._received(data)
             return
         self.due = self._time() + self._idle_s
@@ -201,7 +181,7 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self.drop()  # bytes that nobody asked for: the connection is out of step
             return
-        now = self._time()
+        now, self._plain = self._time(), False
         is_first = not reply.first_byte_at and not self._interim
         if not reply.first_byte_at:
             reply.first_byte_at = now
@@ -215,7 +195,7 @@ class Connection(asyncio.Protocol):
                 return
         if self._ended and self.inflate is None:
             self._finish(reply, now)
-            if self._plain and self.alive:
+            if self._teaches and self.alive:
                 self._plain = is_first and self._known.learn(data, reply.headers, len(reply.rest))
         else:
             self._judge(before, begun, now)
@@ -288,7 +268,7 @@ class Connection(asyncio.Protocol):
         keep = self._keep = parser.should_keep_alive()
         self._status = reply.status = status
         reply.headers = fields
-        reply.streamed, reply.delimited, self._plain = body(framing, status, keep=keep)
+        reply.streamed, reply.delimited, self._teaches = body(framing, status, keep=keep)
         if self._interim:
             reply.first_byte_at = self._time()
         if not (keep and self._used) or b"content-encoding" in framing or b"transfer-encoding" in framing:
@@ -368,7 +348,7 @@ class Connection(asyncio.Protocol):
         """Give a reply that has ended to its reader, and the connection to the pool, if it is in step."""
         self.reply = reply.connection = None
         waiter, reply.waiter = reply.waiter, None
-        if waiter is not None and not waiter.done():
+        if waiter is not None and not (isinstance(waiter, asyncio.Future) and waiter.done()):
             waiter.set_result(False)
         if not self._keep or self._unsent:
             self.drop()

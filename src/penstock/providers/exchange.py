@@ -12,7 +12,6 @@ from typing import Literal, Protocol, Self, TypeVar
 import msgspec
 
 from penstock.errors import PenstockError
-from penstock.outbox import Outbox
 from penstock.plugins import UNSENT, Waiter
 
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -88,8 +87,9 @@ class Limits(msgspec.Struct, frozen=True):
 class Owner(Protocol[C_contra]):
     """The pool, as a connection sees it."""
 
-    def release(self, connection: C_contra) -> None:
-        """Take back a connection that is free and in step."""
+    @property
+    def release(self) -> Callable[[C_contra], None]:
+        """Takes back a connection that is free and in step."""
 
     def lost(self, connection: C_contra) -> None:
         """Forget a connection that has ended."""
@@ -99,6 +99,7 @@ class Source(Protocol):
     """The connection, as its reply sees it."""
 
     chunks: list[bytes]
+    pending: bytes  # of the request, as long as that is to be written
     loop: asyncio.AbstractEventLoop
     sink: "Sink | None"
     guide: "Guide | None"
@@ -131,7 +132,7 @@ class Reply(msgspec.Struct, eq=False):
     rest: bytes = b""  # what was not read when the reply ended
     fault: Fault | None = None
     defect: Exception | None = None  # what the sink raised
-    unsent: bool = False  # the request has not been written yet
+    unsent: bool = False  # the request has not been written yet, or never will be
 
     def __repr__(self) -> str:
         return f"<Reply {self.status} {'open' if self.connection else 'ended'}>"
@@ -227,7 +228,7 @@ class Reply(msgspec.Struct, eq=False):
 
     def abandon(self, why: asyncio.CancelledError) -> None:
         """Let go of the reply since its call was cancelled, which learns if its request had not even gone out."""
-        if self.unsent:
+        if self.unsent or (self.connection is not None and self.connection.pending):
             why.args = (*why.args, UNSENT)
         self.close()
 
@@ -246,53 +247,6 @@ class Reply(msgspec.Struct, eq=False):
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(is_full)
-
-
-class _Outgoing(msgspec.Struct, eq=False):
-    """A request that is written at the end of this turn of the loop."""
-
-    reply: Reply
-    request: bytes
-    write: Callable[[bytes], None]
-    why: PenstockError | None = None  # it must not go out
-
-    def flush(self) -> None:
-        """Write it, unless nobody awaits its reply any more."""
-        reply, waiter = self.reply, self.reply.waiter
-        if reply.connection is not None and not (waiter is not None and waiter.cancelled()):
-            if self.why is not None:
-                self._take_back(reply.connection, self.why)
-                return
-            reply.unsent = False
-            self.write(self.request)
-
-    def refuse(self, why: PenstockError) -> None:
-        """Note that it must not go out: whoever awaits its reply is told why, at the end of this turn as well."""
-        self.why = why
-
-    def _take_back(self, connection: Source, why: PenstockError) -> None:
-        reply = self.reply
-        waiter, reply.waiter = reply.waiter, None  # it is told after the fault is there
-        connection.fail("aborted", why.message)
-        reply.fault = Fault("aborted", why.message, sent=False, why=why)
-        reply.waiter = waiter
-        reply.wake()
-
-
-def depart(reply: Reply, request: bytes, write: Callable[[bytes], None], outbox: Outbox | None) -> Reply:
-    """Write the request of this reply; with an `outbox` at the end of this turn of the loop, together with others.
-
-    So it is without one where something has to be on disk before.
-    """
-    if outbox is None:
-        assert reply.connection is not None, "a reply that is about to be asked for has its connection"
-        outbox = Outbox.of(reply.connection.loop)
-        if not outbox.due:
-            write(request)
-            return reply
-    reply.unsent = True
-    outbox.add_request(_Outgoing(reply, request, write))
-    return reply
 
 
 async def unsent(work: Awaitable[T]) -> T:

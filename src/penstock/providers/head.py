@@ -91,16 +91,37 @@ def promised(framing: Framing, version: str) -> tuple[Refusal | None, bytes, int
 class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
     """Heads of whole replies that left their connections in step: what they say, and how long the body is.
 
-    `useful` is set by whoever finds one.
+    The one that was found last is at hand: its `head` as bytes, their number (`end`), what it says (`fields`), and the `size` of the
+    whole reply, -1 where there is none.
     """
 
-    useful = False
-    pause = 0
+    __slots__ = ("_is_useful", "_pause", "end", "fields", "head", "size")
+
+    def __init__(self) -> None:
+        self._is_useful = False  # since the last of them were forgotten, one has been found
+        self._pause = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.head, self.end, self.size = b"", 0, -1
+        self.fields: tuple[Header, ...] = ()
+        self.clear()
+
+    def find(self, data: bytes) -> bool:
+        """Tell whether this is a reply whose head was learned, all of it and nothing else; then that is at hand."""
+        end = data.find(HEAD_END) + len(HEAD_END)
+        head = data[:end]
+        known = self.get(head)
+        if known is None or len(data) != end + known[1]:
+            return False
+        self._is_useful = True
+        self.head, self.end, self.size, self.fields = head, end, len(data), known[0]
+        return True
 
     def learn(self, data: bytes, fields: Sequence[Header], length: int) -> bool:
         """Remember the head of a plain reply that came as these bytes and had a body of that length; False if it is no use."""
-        if self.pause:
-            self.pause -= 1
+        if self._pause:
+            self._pause -= 1
             return False
         at = len(data) - length
         head = data[:at]
@@ -108,8 +129,8 @@ class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
             return False
         if head not in self:
             if len(self) >= MOST_HEADS:
-                self.clear()
-                self.pause = 0 if self.useful else PAUSE
-                self.useful = False
+                self._forget()
+                self._pause = 0 if self._is_useful else PAUSE
+                self._is_useful = False
             self[head] = tuple(fields), length
         return True

@@ -22,8 +22,9 @@ from typing import Any, Final
 from penstock.plugins import Waiter
 from penstock.providers.address import Address, Proxy, proxy_for, unopened
 from penstock.providers.connection import Connection
-from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, depart, unsent
+from penstock.providers.exchange import Fault, FaultKind, Header, Limits, Reply, unsent
 from penstock.providers.head import Heads
+from penstock.providers.sending import depart
 from penstock.providers.sweep import Sweep
 
 __all__ = ["Address", "Fault", "Header", "Limits", "Pool", "Reply", "SSLContext", "proxy_for", "trust_store"]
@@ -41,7 +42,7 @@ class Pool:
 
     __slots__ = (
         *("_closed", "_connections", "_dialer", "_dialing", "_idle", "_known", "_sweep", "_time", "_waiters"),
-        *("address", "limits", "opened_total"),
+        *("address", "limits", "opened_total", "ready", "release"),
     )
 
     _sweep: Sweep
@@ -56,6 +57,10 @@ class Pool:
         self._dialer = Dialer(address, limits.connect_s, proxy, tls)
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last one was used last
+        self.ready: Sequence[Connection] = (
+            self._idle if self._dialer.forward is None else ()
+        )  # a request goes out as it is
+        self.release: Callable[[Connection], None] = self._idle.append  # or `_give`, while somebody waits for one
         self._waiters: deque[Queued] = deque()
         self._known = Heads()
         self._dialing = 0
@@ -76,16 +81,16 @@ class Pool:
         """Connections at work, those being dialed included."""
         return self.open - len(self._idle)
 
-    @property
-    def ready(self) -> bool:
-        """Whether a connection waits for a request, which goes out as it is: some proxies want it written otherwise."""
-        return bool(self._idle) and self._dialer.forward is None
-
     def begin(self, request: bytes, deadline: float, waiter: Waiter | None = None) -> Reply | None:
         """Send on a connection that is `ready`, and give the reply before it begins; None, and nothing is sent, without one."""
         if not self.ready or (now := self._time()) >= deadline:
             return None
-        return self._start(self._idle.pop(), request, deadline, now, waiter)
+        if waiter is None:
+            return self._start(self._idle.pop(), request, deadline, now)
+        if self._sweep.slow:
+            self._sweep.hurry()
+        outbox = None if len(self._connections) == len(self._idle) else self._sweep.outbox  # alone it need not wait
+        return self._idle.pop().ask(request, deadline, now, waiter, outbox)
 
     async def send(self, request: bytes, *, deadline: float) -> Reply:
         """Send a complete request (head and body, origin-form target) and give its reply.
@@ -108,15 +113,11 @@ class Pool:
             raise reply.fault.copy()
         return reply
 
-    def _start(
-        self, connection: Connection, request: bytes, deadline: float, now: float, waiter: Waiter | None = None
-    ) -> Reply:
+    def _start(self, connection: Connection, request: bytes, deadline: float, now: float) -> Reply:
         if self._sweep.slow:
             self._sweep.hurry()
-        is_alone = len(self._connections) - len(self._idle) <= 1
-        return depart(
-            connection.start(deadline, now, waiter), request, connection.write, None if is_alone else self._sweep.outbox
-        )
+        outbox = None if len(self._connections) - len(self._idle) <= 1 else self._sweep.outbox
+        return depart(connection.start(deadline, now), request, connection.send, outbox)
 
     def close(self) -> None:
         """End every connection at once; what is under way, or waits, ends with the fault "aborted"."""
@@ -130,13 +131,14 @@ class Pool:
 
     # Called by connections and by the sweep.
 
-    def release(self, connection: Connection) -> None:
+    def _give(self, connection: Connection) -> None:
         """Give a free connection to the oldest waiter, or keep it."""
         while self._waiters:
             future, _ = self._waiters.popleft()
             if not future.done():
                 future.set_result(connection)
                 return
+        self.release = self._idle.append
         self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
@@ -209,6 +211,7 @@ class Pool:
             raise Fault("busy", text, sent=False)
         waiter: Queued = (asyncio.get_running_loop().create_future(), deadline)
         self._waiters.append(waiter)
+        self.release = self._give
         try:
             outcome = await waiter[0]
         except asyncio.CancelledError:

@@ -33,23 +33,26 @@ class Clock(Protocol):
 class Outlet:
     """Where the replies of one client go."""
 
+    intent = ""  # see `Sender`: these are no requests
+
     __slots__ = (
         "_clock",
         "_deadline",
         "_outbox",
-        "_pending",
         "_relief",
         "_reset",
         "_unsent",
         "congested",
         "draining",
         "gone",
+        "pending",
+        "send",
         "transport",
     )
 
     def __init__(self, clock: Clock, transport: asyncio.Transport, reset: tuple[int, int, bytes]) -> None:
         """Write to `transport`; `reset` is the socket option with which a close sends RST."""
-        self.transport = transport
+        self.transport, self.send = transport, transport.write
         self.gone = False  # nothing written arrives any more, or may be written
         self.congested = False  # more than the high-water mark is unsent
         self.draining = clock.draining  # the reply being written is the last
@@ -57,29 +60,31 @@ class Outlet:
         self._reset = reset
         self._relief: asyncio.Future[None] | None = None  # here the handler waits while congested
         self._deadline = 0.0  # by then something must have been read; zero: none
-        self._pending = b""  # written in this turn of the loop, and not handed to the transport yet
+        self.pending = (
+            b""  # written in this turn of the loop, and not handed to the transport yet; nothing once it is gone
+        )
         self._unsent = 0
 
     def write(self, data: bytes) -> None:
         """Send this after what was written before; nothing for a client that is gone."""
-        if self._pending:
-            self._pending += data
-            if len(self._pending) > PENDING_BYTES:
+        if self.pending:
+            self.pending += data
+            if len(self.pending) > PENDING_BYTES:
                 self.flush()
         elif not self.gone:
             if self._clock.in_flight > 1 or self._outbox.due:
-                self._pending = data
+                self.pending = data
                 self._outbox.add(self)
             else:
-                self.transport.write(data)
+                self.send(data)
 
     def flush(self) -> None:
         """Hand what was written to the transport, after what has to be on disk before."""
         if self._outbox.due:
             self._outbox.commit()
-        data, self._pending = self._pending, b""
-        if data and not self.gone:
-            self.transport.write(data)
+        data, self.pending = self.pending, b""
+        if data:
+            self.send(data)
 
     def soon(self, flush: Callable[[], None]) -> None:
         """Call `flush` at the end of this turn of the loop."""
@@ -128,7 +133,7 @@ class Outlet:
     def stop(self) -> None:
         """Write nothing more, and let go of what has not been sent."""
         self.gone = True
-        self._pending = b""
+        self.pending = b""
         self._relieve()
 
     def close(self) -> None:

@@ -136,7 +136,7 @@ class Sessions:
 
     def _schedule(self, since: float) -> None:
         self._since, self._is_scheduled = since, True
-        self.loop.call_soon(self._turn)
+        self.outbox.at_end(self._turn)
 
     def _turn(self) -> None:
         """Begin the next calls in line; the loop looks at its sockets before it comes back here."""
