@@ -1,5 +1,6 @@
 """The accounts of calls, apart from what the line's own tests say of them: the day, and the price of a plan."""
 
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from penstock.accounting import TEMPLATE_TOKENS, Accounting, Books, _completed, _output_for
+from penstock.accounting import TEMPLATE_TOKENS, TERMS, Accounting, Books, _completed, _output_for
 from penstock.calibrating import Calibration
 from penstock.call import Call, Content, Sampling, Who
 from penstock.config import load
@@ -22,7 +23,7 @@ from penstock.reservations import Reservations
 from penstock.routing.attempts import Try
 from penstock.routing.router import Plan
 from penstock.settings import BudgetSettings, Config, LedgerSettings, ServerSettings, SharedSettings, TeamSettings
-from penstock.target import Price, Profile, Rates, Target, most
+from penstock.target import Price, Profile, Rates, Target, ceilings, most
 from penstock.tokens.sample import by_bytes
 
 DAY_NS = 86_400_000_000_000
@@ -63,6 +64,81 @@ def test_a_plan_costs_at_most_what_its_dearest_target_costs_on_that_day(accounts
 def test_a_plan_without_a_price_has_no_ceiling(accounts):
     plan = Plan.of("m", (Target(id="a/m", provider="a", model="m", dialect="chat"),))
     assert accounts.dearest(plan, CALL, 100, 0) is None
+
+
+prices = st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)), max_size=3)
+asked = st.tuples(
+    st.sampled_from([None, 0, 40, 10**6]) | st.integers(0, 10**6),
+    st.sampled_from([None, 7]),
+    st.sampled_from([None, 3]),
+    st.sampled_from(["generate", "generate", "embed"]),
+    st.sampled_from([0, 0, 0, DAY_NS - 1, DAY_NS, 40 * DAY_NS]),
+    st.sampled_from([0, 0, 1, 2, 3]),
+)
+
+
+@given(st.lists(prices, min_size=1, max_size=3), st.lists(asked, max_size=30), st.booleans())
+def test_what_is_held_is_the_dearest_end_whatever_was_asked_before(targets, calls, is_free):
+    accounts = accounts_of(reserving(None))
+    made = [
+        Target(
+            *(f"a/{number}", "a", str(number), "chat"),
+            prices=tuple(Price(f"1970-01-{2 * day + 1:02}", Rates(*rates)) for day, rates in enumerate(found)),
+            free=is_free and not number,
+        )
+        for number, found in enumerate(targets)
+    ]
+    plans = [
+        Plan.of("m", (made[0],)),
+        Plan.of("m", tuple(made)),
+        Plan.of("n", tuple(made[::-1])),
+        Plan.of("n", made[-1:]),
+    ]
+    for bound, most_tokens, choices, operation, at_ns, which in calls:
+        sampling, plan = Sampling(max_tokens=most_tokens, n=choices), plans[which]
+        call = structs.replace(CALL, sampling=sampling, input_bound=bound, operation=operation)
+        flight = InFlight("id", at_ns, 0.0, call, WEB)
+        day = "1970-02-10" if at_ns == 40 * DAY_NS else "1970-01-02" if at_ns == DAY_NS else "1970-01-01"
+        of = ceilings(plan.targets, day)
+        assert accounts.reserve(flight, plan) is (bound is not None)
+        if bound is not None:
+            expected = None if of is None else most(bound + TEMPLATE_TOKENS, plan.output_bound(call), of)
+            assert flight.ceiling == expected
+            assert [hold.ceiling_nano_usd for hold in flight.holds] == [0], "nobody counts this caller"
+
+
+def test_what_is_remembered_holds_for_its_day(accounts):
+    old, new = Price("2020-01-01", Rates(1_000_000, 2_000_000)), Price("2020-01-03", Rates(5_000_000, 2_000_000))
+    plan = Plan.of("m", (Target(id="a/m", provider="a", model="m", dialect="chat", prices=(old, new)),))
+    first, ceilings_seen = 18_262 * DAY_NS, []
+    for day in (0, 1, 2, 2, 0, 1, 3):
+        flight = InFlight("id", first + day * DAY_NS, 0.0, structs.replace(CALL, input_bound=100), WEB)
+        assert accounts.reserve(flight, plan)
+        ceilings_seen.append(flight.ceiling)
+    into = 100 + TEMPLATE_TOKENS
+    assert ceilings_seen == [into * (5 if day > 1 else 1) + 20 for day in (0, 1, 2, 2, 0, 1, 3)]
+
+
+def test_what_was_asked_is_remembered_within_bounds(accounts):
+    plan = Plan.of("m", (Target(id="a/m", provider="a", model="m", dialect="chat", prices=PRICED),))
+    for number in range(TERMS + 10):
+        call = structs.replace(CALL, sampling=Sampling(max_tokens=number), input_bound=5)
+        assert accounts.reserve(InFlight("id", 0, 0.0, call, WEB), plan)
+        assert 0 < len(accounts._terms) <= TERMS
+
+
+def test_there_is_no_room_where_the_bound_does_not_fit_and_nothing_is_held():
+    accounts = accounts_of(reserving(10 * HELD))
+    plan = Plan.of("m", (Target(id="a/m", provider="a", model="m", dialect="chat", prices=PRICED),))
+    held = 0
+    for _ in range(30):
+        flight = InFlight("id", 0, 0.0, structs.replace(CALL, input_bound=40), WEB)
+        if accounts.reserve(flight, plan):
+            held += flight.ceiling
+        else:
+            assert not flight.holds
+    (found,) = accounts._reservations.budgets.states(0)
+    assert 9 * HELD < found.held_nano_usd == held <= 10 * HELD
 
 
 # -- holds that grow --
@@ -354,13 +430,56 @@ def test_a_call_that_cost_more_than_was_held_is_logged_once_per_target_and_count
     assert accounts.outgrown == {"a/m": 2}, "two tries were held for"
 
 
+class Learning:
+    """Cares for a target from a moment on, and notes whom it was shown."""
+
+    def __init__(self):
+        self.at, self.seen = {}, []
+
+    def settled(self, flight, now):
+        self.seen.append((flight.tries[0].target.id, now))
+
+    def next_at(self, target):
+        return self.at.get(target.id, 0.0)
+
+
+def test_the_calibration_is_shown_the_calls_that_may_teach_it_something(accounts):
+    learning = Learning()
+    accounts._books = structs.replace(accounts._books, flusher=Flushes(), calibration=learning)
+    accounts._ledger, accounts._deadlines = Flushes.ledger, Forgetful()
+
+    def book(name, now, written=((), ())):
+        flight = InFlight("id", 0, 0.0, CALL, WEB)
+        flight.tries.append(LiveTry(Try(Target(name, "a", "m", "chat"), "first"), 0.0))
+        flight.settled = Settled("id", "ok", None, 0, 0, lambda _: None, None, Receipt("id", 0, "chat", "m", "ok", 200))
+        accounts._book(flight, written, now)
+
+    for name in ("a", "b", "a"):
+        book(name, 1.0)
+    assert learning.seen == [("a", 1.0), ("b", 1.0), ("a", 1.0)]
+    learning.at, learning.seen = {"a": inf, "b": 5.0}, []
+    for now in (2.0, 3.0, 4.9, 5.0, 6.0):
+        book("a", now)
+        book("b", now)
+    assert learning.seen == [("a", 2.0), ("b", 2.0), ("b", 5.0), ("b", 6.0)]
+    book("a", 6.0, None)
+    assert learning.seen[-1] == ("a", 6.0), "one that is not ordinary may have had other targets"
+    for number in range(2 * TERMS):
+        book(str(number), 7.0)
+    assert len(accounts._learns_at) <= TERMS
+
+
 class Ledger:
+    def settle_row(self, call_id, row):
+        pass
+
     def settle(self, receipt):
         pass
 
 
 class Flushes:
     ledger = Ledger()
+    timer = None
 
     def soon(self):
         pass

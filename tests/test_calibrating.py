@@ -1,6 +1,7 @@
 """Learning from what providers bill: what is learnt from, what it costs, what is kept, and that bands hold the truth."""
 
 import asyncio
+from math import inf
 from random import Random
 from time import perf_counter
 from types import SimpleNamespace
@@ -135,6 +136,20 @@ async def test_every_try_that_was_reported_is_learnt_from_unless_the_answer_was_
     assert {key: factor.seen for key, factor in learning._factors.items()} == {CLAUDE.id: 1, other.id: 1}
     learning.settled(SimpleNamespace(call=call(), tries=tries, continues=True), 0.0)
     assert not learning._queue
+
+
+async def test_it_says_from_when_on_a_call_of_a_target_may_teach_something(learning):
+    assert learning.next_at(CLAUDE) == -inf
+    assert learning.next_at(GPT) == inf, "there is nothing to be learnt"
+    assert learning.next_at(structs.replace(CLAUDE, free=True)) == inf
+    calls = BEGIN + FIRST + EVERY
+    for number in range(2 * calls):
+        at, before = number * PACE_S / 7, learning.next_at(CLAUDE)
+        known = learning._met.get(CLAUDE.id, 0)
+        learning.observe(call(), CLAUDE, Usage(150), at)
+        await learnt(learning)
+        assert learning._met.get(CLAUDE.id, 0) == known + (at >= before)
+    assert learning.next_at(CLAUDE) > 0
 
 
 async def test_a_prompt_too_short_to_tell_anything_changes_nothing(learning):

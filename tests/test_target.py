@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.receipt import Usage
 from penstock.target import (
+    NANO_PER_USD,
     Cost,
     Price,
     Rates,
@@ -265,3 +266,12 @@ def test_tokens_of_two_kinds_at_once_never_earn_money():
     price = Price("2024-01-01", Rates(1_000_000_000, 1, cached_input=100_000_000), image_input=500_000_000)
     both = Usage(1000, 0, cached_input_tokens=1000, image_input_tokens=1000)
     assert cost(both, target(price), DAY) == Cost(0, "estimated", "2024-01-01")
+
+
+@given(
+    st.integers(-(10**12), 10**12) | st.integers(-20, 20).map(lambda power: 10 ** abs(power) * (1 if power > 0 else -1))
+)
+def test_dollars_are_written_exactly_and_without_a_tail(nano):
+    text = usd(nano)
+    assert Decimal(text) * NANO_PER_USD == nano
+    assert "." not in text or text[-1] not in "0."

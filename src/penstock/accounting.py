@@ -44,6 +44,11 @@ MARGIN_TOKENS = 128
 BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to have where nobody has counted it."""
 
+TERMS = 1000
+"""Plans, with what is asked of them, of which the dearest end is remembered; and targets."""
+Asked = tuple[tuple[str, ...], str, int | None, int | None]
+"""The targets of a plan, and what bounds an answer: the operation, how many tokens and how many choices."""
+
 _NS_PER_DAY = 86_400_000_000_000
 _EPOCH = 719_163
 
@@ -98,15 +103,24 @@ class Accounting:
         self._closed = closed
         self._alike = Alike(books.config_hash)
         self._day, self._begins_ns, self._ends_ns = "", 0, 0
+        self._terms: dict[Asked, tuple[int, int]] = {}  # of that day: what a token of the input may cost, and all else
+        self._learns_at: dict[str, float] = {}  # by target: when a call of it may teach the calibration something
         self.outgrown: dict[str, int] = {}  # calls by target that cost more than was held for them
 
     def reserve(self, flight: InFlight[Hold], plan: Priced) -> bool:
         """Hold the dearest end of the plan by a bound that is surely enough; tell whether there is one, and room for it."""
-        bound = flight.call.input_bound
+        call, now_ns = flight.call, flight.started_ns
+        bound, sampling = call.input_bound, call.sampling
         if bound is None:
             return False
+        terms = self._terms.get((plan.ids, call.operation, sampling.max_tokens, sampling.n))
+        if terms is None or not self._begins_ns <= now_ns < self._ends_ns:
+            ceiling = self.dearest(plan, call, bound, now_ns)
+        else:
+            ceiling = (bound * terms[0] + terms[1]) // TOKENS_PER_RATE
+        flight.ceiling = ceiling
         try:
-            self._hold(flight, plan, bound)
+            flight.holds.append(self._reservations.budgets.hold(flight.who, ceiling, now_ns, flight.id, call.model))
         except BudgetExhausted:
             return False  # the bound may be far too high
         return True
@@ -186,9 +200,17 @@ class Accounting:
 
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
-        day = self._day if self._begins_ns <= now_ns < self._ends_ns else self._today(now_ns)
-        rates = self._reservations.rates(plan.targets, plan.ids, day)
-        return None if rates is None else most(input_tokens + TEMPLATE_TOKENS, plan.output_bound(call), rates)
+        rates = self._reservations.rates(plan.targets, plan.ids, self._today(now_ns))
+        if rates is None:
+            return None
+        output_tokens = plan.output_bound(call)
+        if len(rates) <= 1:  # it is one sum: all of it but the input is remembered, with what rounds it up
+            into, out = rates[0] if rates else (0, 0)
+            if len(self._terms) >= TERMS:
+                self._terms.clear()
+            asked = (plan.ids, call.operation, call.sampling.max_tokens, call.sampling.n)
+            self._terms[asked] = into, TEMPLATE_TOKENS * into + output_tokens * out + TOKENS_PER_RATE - 1
+        return most(input_tokens + TEMPLATE_TOKENS, output_tokens, rates)
 
     def intend(self, flight: InFlight[Hold], target: Target, *, soon: bool = False) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost.
@@ -231,7 +253,7 @@ class Accounting:
 
     def _book(self, flight: InFlight[Any], written: tuple[Row, Counted] | None, now: float) -> Settled:
         """Write down how a call ended, and give back what was reserved."""
-        books, settled, holds, ceiling = self._books, flight.settled, flight.holds, flight.ceiling
+        books, settled, holds = self._books, flight.settled, flight.holds
         assert settled is not None, "a call is booked once it is settled"
         cost = settled.cost_nano_usd or 0
         if written is None:
@@ -244,15 +266,26 @@ class Accounting:
             self._reservations.budgets.settle(holds[0], cost)
         else:
             self._reservations.settle(holds, cost)
-        if cost > (ceiling or 0):
+        if cost > (flight.ceiling or 0):
             self._note(flight, settled.receipt, cost)
         if flight.ticket is not None:
             books.leave(flight.ticket, settled.tokens, now)
         self._deadlines.forget(flight)
-        books.calibration.settled(flight, now)
-        books.flusher.soon()
+        if written is None or now >= self._learns_at.get(flight.tries[0].target.id, now):
+            self._learn(flight, now)
+        if books.flusher.timer is None:
+            books.flusher.soon()
         self._closed()
         return settled
+
+    def _learn(self, flight: InFlight[Any], now: float) -> None:
+        """Let the calibration look at a call, and note from when on it may care for another one of its target."""
+        calibration, at = self._books.calibration, self._learns_at
+        calibration.settled(flight, now)
+        if len(at) >= TERMS:
+            at.clear()
+        for live in flight.tries:
+            at[live.target.id] = calibration.next_at(live.target)
 
     def _note(self, flight: InFlight[Any], receipt: Receipt, cost: int) -> None:
         """Count a call that cost more than was held for all of its tries, and log the first of each target."""
@@ -272,6 +305,7 @@ class Accounting:
         """Give the day (UTC) of a moment, ISO; most of those who ask are of the same day."""
         if not self._begins_ns <= now_ns < self._ends_ns:
             number = now_ns // _NS_PER_DAY
+            self._terms.clear()
             self._begins_ns, self._ends_ns = number * _NS_PER_DAY, (number + 1) * _NS_PER_DAY
             self._day = date.fromordinal(_EPOCH + number).isoformat()
         return self._day

@@ -10,6 +10,7 @@ Place in the line: behind the settlement (`settled`), and before every decision 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any
 
 from penstock.call import Call
@@ -96,6 +97,12 @@ class Calibration:
             target = live.target
             if target.profile.tokenizer is None and now >= self._next_at.get(target.id, now):
                 self.observe(flight.call, target, live.meter.usage, now)
+
+    def next_at(self, target: Target) -> float:
+        """Say from when on a call of a target may teach something, in the loop's seconds."""
+        if target.free or target.profile.tokenizer is not None:
+            return inf
+        return self._next_at.get(target.id, -inf)
 
     def corrected(self, count: Count, target: Target) -> Count:
         """Apply what is known of a target to an estimate; other counts stay as they are."""

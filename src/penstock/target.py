@@ -296,6 +296,8 @@ def most(input_tokens: int, output_tokens: int, of: tuple[Ceiling, ...]) -> int:
 
 def usd(nano_usd: int) -> str:
     """Write nano-dollars as an exact decimal string of dollars, without trailing zeros: 1500000 -> "0.0015"."""
+    if 0 < nano_usd < NANO_PER_USD:  # as nearly every call costs
+        return "0." + str(NANO_PER_USD + nano_usd)[1:].rstrip("0")
     sign, nano = ("-", -nano_usd) if nano_usd < 0 else ("", nano_usd)
     whole, rest = divmod(nano, NANO_PER_USD)
     return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "")

@@ -40,28 +40,28 @@ class Ids:
 
     def new(self, now_ns: int) -> str:
         """Give a new id; `now_ns` is the wall clock, nanoseconds since the epoch."""
-        ms, last = now_ns // _NS_PER_MS, self._last_ms
+        ms, node = now_ns // _NS_PER_MS, self._node + 1 + self._bits(_STEP_BITS)
+        if ms != self._last_ms or node > _NODE:
+            return self._go_on(ms, node)
+        self._node = node
+        return self._head + node.to_bytes(6).hex()
+
+    def _go_on(self, ms: int, node: int) -> str:
+        """Give the id of another moment than the last one's, or where 48 bits do not suffice."""
+        last = self._last_ms
         if ms > last or last - ms > BACKWARD_MS:
             return self._begin(ms, self._bits(_START_BITS))
-        node = self._node + 1 + self._bits(_STEP_BITS)
-        if node > _NODE:
-            return self._carry(last, node)
-        self._node = node
-        return f"{self._head}{node:012x}"
-
-    def _carry(self, ms: int, node: int) -> str:
-        """Go on where 48 bits do not suffice."""
         tail = (self._random << _NODE_BITS) + node
         if tail >= _LIMIT:  # a thousand billion ids within one millisecond
-            ms, tail = ms + 1, self._bits(_START_BITS)
-        return self._begin(ms, tail)
+            last, tail = last + 1, self._bits(_START_BITS)
+        return self._begin(last, tail)
 
     def _begin(self, ms: int, tail: int) -> str:
         """Give the id of these 74 random bits."""
         self._last_ms, self._random, self._node = ms, tail >> _NODE_BITS, tail & _NODE
         end = _VARIANT | tail & _TAIL
         self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{tail >> _TAIL_BITS:03x}-{end >> _NODE_BITS:04x}-"
-        return f"{self._head}{self._node:012x}"
+        return self._head + self._node.to_bytes(6).hex()
 
 
 def id_bytes(text: str) -> bytes:

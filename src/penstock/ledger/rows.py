@@ -182,9 +182,16 @@ def _try_array(attempt: Attempt) -> tuple[Any, ...]:
 
 def has_more(u: Usage) -> bool:
     """Tell whether a usage has figures without a column."""
-    written = u.cache_write_tokens or u.cache_write_1h_tokens
-    seen_or_heard = u.audio_input_tokens or u.audio_output_tokens or u.image_input_tokens or u.image_output_tokens
-    return bool(written or seen_or_heard or u.accepted_prediction_tokens or u.rejected_prediction_tokens)
+    return bool(
+        u.cache_write_tokens
+        or u.audio_input_tokens
+        or u.audio_output_tokens
+        or u.image_input_tokens
+        or u.image_output_tokens
+        or u.cache_write_1h_tokens
+        or u.accepted_prediction_tokens
+        or u.rejected_prediction_tokens
+    )
 
 
 def _more(r: Receipt, u: Usage) -> str:
