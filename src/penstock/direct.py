@@ -272,12 +272,16 @@ class Directs:
         """
         line, accounts, common = self._line, self._accounts, standing.common
         now_ns, now = self._wall_ns(), self._clock()
-        if common is not None and (
-            common.of is not who or common.by is not self._mark or common.model != call.model or _says_more(call)
+        if (
+            common is None
+            or common.sampling is not call.sampling
+            or common.model != call.model
+            or common.of is not who
+            or common.by is not self._mark
+            or not (call.feature is call.user is call.session is None)
+            or call.native
         ):
-            common = None
-        if common is None or common.sampling is not call.sampling:
-            call, common = self._find(call, who, standing, common)
+            call, common = self._find(call, who, standing)
         plan, bound = common.plan, call.input_bound
         if not (plan.surely_serves(call) if bound is None else bound <= common.fits):
             return None
@@ -308,13 +312,19 @@ class Directs:
             asker.handed_over(direct)
         return direct
 
-    def _find(self, call: Call, who: Who, standing: Standing, known: Common | None) -> tuple[Call, Common]:
-        """Say who pays for a call and where it goes, as far as that is not `known` from a call with other options.
+    def _find(self, call: Call, who: Who, standing: Standing) -> tuple[Call, Common]:
+        """Say who pays for a call and where it goes, which may be known already from one with other options.
 
         It is remembered, unless the call says itself who pays for it, has what some targets cannot honour, or is changed here.
         """
-        asked, owner = call, who
-        if known is not None:
+        asked, owner, known, says_more = call, who, standing.common, _says_more(call)
+        if (
+            known is not None
+            and known.of is who
+            and known.by is self._mark
+            and known.model == call.model
+            and not says_more
+        ):
             who, plan = known.who, known.plan
         else:
             call, who, plan = self._line.planned(call, who, standing.caller)
@@ -324,7 +334,7 @@ class Directs:
         fits, first_s = plan.most_input(call), self._tries.until(targets, 0.0, inf)
         said = asked.sampling if _is_small(asked.sampling) else _TOO_LARGE
         common = Common(owner, self._mark, said, asked.model, who, plan, prepare, fits, within_s, first_s)
-        if call is asked and not _says_more(call):
+        if call is asked and not says_more:
             standing.common = common
         return call, common
 

@@ -3,7 +3,17 @@
 import pytest
 
 from penstock.reply import Opening
-from penstock.server.answer_head import COSTS, JSON, LONGEST_NAME, MOST_NAMES, Costs, cost_of, headers_of, lines_of
+from penstock.server.answer_head import (
+    COSTS,
+    JSON,
+    LINES,
+    LONGEST_NAME,
+    MOST_NAMES,
+    Costs,
+    cost_of,
+    headers_of,
+    lines_of,
+)
 from penstock.target import usd
 
 CALL, TARGET = "019aa7ee-3e80-7000-8000-000000000000", "openai/gpt-4o%b"
@@ -16,7 +26,7 @@ def test_the_lines_are_the_headers(cost, own):
     if cost is not None:
         headers.append(cost_of(cost))
         assert headers[-1] == (b"x-penstock-cost-usd", usd(cost).encode())
-    lines = lines_of(CALL, TARGET, own, Costs()[cost])
+    lines = LINES % (CALL.encode(), TARGET.encode(), lines_of(own), Costs()[cost])
     assert lines == b"".join(name + b": " + value + b"\r\n" for name, value in headers)
 
 

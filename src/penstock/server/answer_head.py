@@ -21,10 +21,12 @@ COSTS: Final = 1024
 
 _ONE_TRY: Final = (b"x-penstock-tries", b"1")
 _UNFIT: Final = re.compile(r"[^\x21-\x2b\x2d-\x7e]+")
-_LINES: Final = (
+LINES: Final = (
     b"content-type: application/json\r\nx-penstock-call: %b\r\nx-penstock-target: %b\r\n"
     b"x-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n%b%b"
 )
+"""What `headers_of` and `cost_of` say of a whole answer of the first try, on the verbatim lane: the ids of call and target are to
+be put in, the provider's own headers and the line of the cost."""
 
 
 def headers_of(kind: Header, opening: Opening) -> list[Header]:
@@ -54,10 +56,9 @@ class Costs(dict[int | None, bytes]):
         return line
 
 
-def lines_of(call_id: str, target: str, headers: Sequence[Header], cost: bytes) -> bytes:
-    """Say of a whole answer of the first try, as it came, what `headers_of` and `cost_of` say."""
-    own = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
-    return _LINES % (call_id.encode(), target.encode(), own, cost)
+def lines_of(headers: Sequence[Header]) -> bytes:
+    """Write headers as lines."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def _listed(names: Sequence[str]) -> bytes:

@@ -21,7 +21,7 @@ from penstock.plugins import Exchange
 from penstock.receipt import Settled
 from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
-from penstock.server.answer_head import JSON, Costs, cost_of, headers_of, lines_of
+from penstock.server.answer_head import JSON, LINES, Costs, cost_of, headers_of, lines_of
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
 from penstock.server.direct import Client
@@ -262,8 +262,9 @@ class _Asked(Struct, eq=False):
         """Send the whole answer."""
         self.direct = None  # which refers back
         assert body is not None, "on the verbatim lane there are the provider's bytes"
-        cost = self.app.costs[settled.cost_nano_usd]
-        self.client.reply(lines_of(call.flight.id, call.flight.tries[0].target.id, exchange.headers, cost), body)
+        headers, target = exchange.headers, call.flight.tries[0].target.id
+        own, cost = lines_of(headers) if headers else b"", self.app.costs[settled.cost_nano_usd]
+        self.client.reply(LINES % (settled.id.encode(), target.encode(), own, cost), body)
 
     def handed_over(self, call: Direct) -> None:
         """Have the connection's task go on."""
