@@ -116,6 +116,22 @@ async def test_the_answer_goes_out_and_the_next_request_is_taken(talk):
     assert await talk.hear() == [(200, b"task")]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 102 Processing\r\n\r\n"])
+async def test_the_answer_leaves_as_it_would_by_write_and_behind_what_was_written_before(talk, others, before):
+    one = await begun(talk)
+    outlet = one.client._outlet
+    sent, outlet.send, talk.server.in_flight = [], lambda data: sent.append(data), 1 + others
+    if before:
+        outlet.write(before)
+    one.answer()
+    assert bool(outlet.pending) == bool(others)
+    await asyncio.sleep(0)
+    assert (b"".join(sent).count(b"HTTP/1.1"), outlet.pending) == (1 + bool(before), b"")
+    assert b"".join(sent).startswith(before + b"HTTP/1.1 200 OK\r\n")
+    talk.server.in_flight -= others
+
+
 async def test_what_the_handler_does_not_take_is_for_the_task(talk):
     talk.handler.takes = False
     await talk.ask()

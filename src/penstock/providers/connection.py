@@ -353,9 +353,7 @@ class Connection(Sending, asyncio.Protocol):
         if not self._keep or self._unsent:
             self.drop()
             return
-        self.due = now + self._keepalive_s
-        self.deadline = inf
-        self._used = True
+        self.due, self.deadline, self._used = now + self._keepalive_s, inf, True
         self._owner.release(self)
 
     def _hang_up(self, kind: FaultKind, how: str) -> None:

@@ -93,14 +93,26 @@ class Direct(Reading):
         """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
         server, outlet = self._server, self._outlet
         ending = b"connection: close\r\n" if outlet.draining else b""
-        outlet.write(b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b" % (lines, ending, len(body), body))
-        self._unpark()
-        if outlet.draining:
+        data = b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b" % (lines, ending, len(body), body)
+        if server.in_flight > 1 and not (outlet.pending or outlet.gone):  # as `write` has it
+            outlet.pending = data
+            server.outbox.add(outlet)
+        else:
+            outlet.write(data)
+        self._next, self._parked, self._begun = self._parked, None, None
+        self._asked, self._body_asked = None, b""
+        server.in_flight -= 1
+        if self._queue or self._state != READY or outlet.draining:
+            self._go_ahead()
+        else:
+            self.deadline = server.now + server.limits.keepalive_s
+
+    def _go_ahead(self) -> None:
+        """Go on behind a reply, where that is not to wait for another request."""
+        if self._outlet.draining:
             self._end(linger=bool(self._queue) or self._state != READY)
         elif self._queue:
             self._wake(self._pop())
-        elif self._state == READY:
-            self.deadline = server.now + server.limits.keepalive_s
         elif self._waits:
             self._set_deadline()
 
@@ -123,7 +135,8 @@ class Direct(Reading):
         return held
 
     def _unpark(self) -> None:
-        self._next, self._parked, self._begun, self._asked, self._body_asked = self._parked, None, None, None, b""
+        self._next, self._parked, self._begun = self._parked, None, None
+        self._asked, self._body_asked = None, b""
         self._server.in_flight -= 1
 
     def _wake(self, item: Request | Refused) -> None:

@@ -89,10 +89,10 @@ class Connection(Direct, asyncio.Protocol):
                     self._deliver(head.request(body, self._endpoints))
                 else:
                     self._asked, self._body_asked = head, body
-                    if server.is_alone():
-                        self.begin()
+                    if server.in_flight or not server.is_turn():
+                        server.arrive(self)  # behind what else this turn of the loop brings
                     else:
-                        server.arrive(self)
+                        self.begin()
                 return
         elif self._state == DEAF:
             return

@@ -13,7 +13,7 @@ Knows no socket and no HTTP; `http11` has both.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final, Protocol
 
@@ -63,7 +63,10 @@ class Session(Protocol):
 
 
 class Sessions:
-    """Every connection of one server."""
+    """Every connection of one server.
+
+    `arrive` has `session.begin` called at the end of this turn, after what else it brings, or later as for `stand_in_line`.
+    """
 
     def __init__(self, limits: Limits = DEFAULTS) -> None:
         self.limits = limits
@@ -80,6 +83,7 @@ class Sessions:
         self._line: deque[tuple[float, Session]] = deque()
         self._arrivals: deque[Session] = deque()  # in this turn; they come behind the line at its end
         self._away: deque[Session] = deque()
+        self.arrive: Callable[[Session], None] = self._arrive_first
         self._share = TURN  # calls that this turn may begin
         self._begun = 0  # calls that it has begun
         self._since = 0.0  # it began, as far as is known
@@ -113,15 +117,12 @@ class Sessions:
             self._schedule(monotonic() - self._spent)
         return True
 
-    def is_alone(self) -> bool:
-        """Return whether a call may begin right now since there is no other, and count it if so."""
-        return not self.in_flight and self.is_turn()
-
-    def arrive(self, session: Session) -> None:
-        """Have `session.begin` called at the end of this turn, after what else it brings, or as for `stand_in_line`."""
+    def _arrive_first(self, session: Session) -> None:
+        """Do what `arrive` is to do, for the first of a turn; for all others it is nothing but the queue's own."""
         if not self._is_scheduled:
             self._schedule(monotonic() - self._spent)
         self._arrivals.append(session)
+        self.arrive = self._arrivals.append
 
     def stand_in_line(self, session: Session) -> None:
         """Have `session.begin` called when it is its turn, or `session.turn_away` where there is too much to do."""
@@ -159,7 +160,7 @@ class Sessions:
                 away.popleft().turn_away()
         finally:
             self._spent = monotonic() - now
-            self._is_scheduled = False
+            self._is_scheduled, self.arrive = False, self._arrive_first
             if line or away or arrivals:
                 self._schedule(now)
 
