@@ -120,8 +120,8 @@ async def test_the_answer_goes_out_and_the_next_request_is_taken(talk):
 @pytest.mark.parametrize("before", [b"", b"HTTP/1.1 102 Processing\r\n\r\n"])
 async def test_the_answer_leaves_as_it_would_by_write_and_behind_what_was_written_before(talk, others, before):
     one = await begun(talk)
-    outlet = one.client._outlet
-    sent, outlet.send, talk.server.in_flight = [], lambda data: sent.append(data), 1 + others
+    outlet, sent = one.client._outlet, []
+    outlet.send, talk.server.in_flight = sent.append, 1 + others
     if before:
         outlet.write(before)
     one.answer()
