@@ -31,8 +31,8 @@ from penstock.errors import (
 )
 from penstock.outbox import Outbox
 from penstock.plugins import UNSENT
-from penstock.receipt import Settled
-from penstock.reply import Told
+from penstock.receipt import Settled, Usage
+from penstock.reply import Chunk, Told
 
 CALL = ask("solo", stream=False)
 CALL_BEHIND = ask("fast", stream=False)
@@ -192,6 +192,37 @@ async def test_a_whole_answer_is_given_out_at_once_and_leaves_the_receipt_of_any
         provider.sent[0].waiter.set_result(False)  # once more changes nothing
         assert len(asker.answers) == 1
         assert asker.handed == []
+        one.check()
+
+
+COMPARED = CONFIG + '[models.dear]\ntargets = ["a/one"]\nbaseline = "b/two"\n'
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("solo", structs.replace(TOLD, detailed=Usage(9, 2, 4, reasoning_tokens=1))),
+        ("solo", structs.replace(TOLD, detailed=Usage(9, 2, audio_input_tokens=3))),  # for which a row has no place
+        ("solo", structs.replace(TOLD, fingerprint="")),
+        ("solo", structs.replace(TOLD, service_tier="flex")),
+        ("dear", TOLD),  # saved something by where it went
+    ],
+)
+@jumping
+async def test_whatever_is_told_leaves_the_receipt_that_its_events_leave(tmp_path, model, told):
+    provider, call = Ready((Chunk(told.events, b"whole"),)), ask(model, stream=False)
+    async with world(tmp_path, config=COMPARED, a=provider) as one:
+        await one.take(call)
+        asker = Asker(one)
+        asker.begin(call)
+        provider.sent[0].come(told=told)
+        ((_, _, body, settled),) = asker.answers
+        first, second = one.receipts()
+        assert body == b"whole"
+        assert settled.receipt == second
+        assert alike(first) == alike(second)
+        assert first.tries[0].usage == second.tries[0].usage
+        assert (first.routing_saved_nano_usd != 0) is (model == "dear")
         one.check()
 
 
@@ -428,7 +459,7 @@ async def test_an_answer_that_cannot_be_settled_is_not_given_out(tmp_path, monke
 
 
 class Broken:
-    def settle(self, flight):
+    def settle_told(self, *_):
         raise ZeroDivisionError("secret")
 
 

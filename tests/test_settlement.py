@@ -61,7 +61,7 @@ def answered(flight, target=TARGETS[0], *, events=(), began=100.5, first_at=101.
 def told(flight, value, target=TARGETS[0], *, began=100.0):
     """Have a call answered in one value, as one is that needed no task."""
     live = LiveTry(Try(target, "first"), began)
-    live.exchange, live.told = Reply(), value
+    live.exchange, live.told, live.first_at = Reply(), value, NOW
     flight.tries = [live]
     return flight
 

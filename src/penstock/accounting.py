@@ -24,8 +24,9 @@ from penstock.ledger.records import Intent
 from penstock.ledger.rows import Row
 from penstock.meter import NEVER, Meter
 from penstock.receipt import Receipt, Settled, Usage
+from penstock.reply import Told
 from penstock.reservations import Reservations
-from penstock.settlement import Alike, Counted, settle
+from penstock.settlement import WHOLE, Alike, Counted, ordinary, settle
 from penstock.target import TOKENS_PER_RATE, Ceiling, Target, most, usd
 
 log = logging.getLogger("penstock")
@@ -239,6 +240,16 @@ class Accounting:
             self._book(flight, settle(flight, now, day, _rough, self._alike), now)
             raise
         return self._book(flight, written, now)
+
+    def settle_told(self, flight: InFlight[Hold], live: LiveTry, told: Told) -> Settled:
+        """Do as `settle` for a call whose only try told all of its answer, this moment."""
+        now, ns, written = self._clock(), flight.started_ns, None
+        live.first_at = now  # nobody saw any of it before
+        if flight.error is None and (flight.baseline is None or flight.baseline is live.target):
+            live.end("ok", now)
+            day = self._day if self._begins_ns <= ns < self._ends_ns else self._today(ns)
+            written = ordinary(flight, told, WHOLE, now, day, self._alike)
+        return self.settle(flight) if written is None else self._book(flight, written, now)
 
     def _name(self, flight: InFlight[Hold], error: PenstockError) -> None:
         """Tell an error whose it is, and whether its provider may have worked for it."""

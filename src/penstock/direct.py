@@ -22,6 +22,7 @@ from penstock.inflight import InFlight, LiveTry
 from penstock.meter import Meter
 from penstock.plugins import UNSENT, Exchange, Prepared, Prepares
 from penstock.receipt import Settled
+from penstock.reply import Told
 from penstock.routing.router import Plan
 from penstock.target import Target
 
@@ -56,6 +57,10 @@ class Line(Protocol):
 
     def settle(self, flight: InFlight[Any]) -> Settled:
         """Close the call, once, and say how it ended."""
+        ...
+
+    def settle_told(self, flight: InFlight[Any], live: LiveTry, told: Told) -> Settled:
+        """Do the same for one whose only try told all of its answer."""
         ...
 
     def break_off(self, flight: InFlight[Any], error: BaseException) -> None:
@@ -166,7 +171,7 @@ class Direct(Struct, eq=False):
                 answer = self._answer(live)
             else:
                 live.exchange, live.closed = prepared, True
-                answer = prepared, told.raw, self.line.settle(flight)
+                answer = prepared, told.raw, self.line.settle_told(flight, live, told)
         except BaseException as error:
             self.defect = error
             self._hand_over(live)

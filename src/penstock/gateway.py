@@ -107,12 +107,11 @@ class Gateway:
         pinned = [(feature.name, pins) for feature in config.features if (pins := feature.pins) is not None]
         self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
-        learnt, told = process.calibration, self.metrics
-        books = Books(
-            process.flusher, self.reservations, self.lobby.leave, told.observe, told.count, learnt, config.hash
-        )
-        self._learnt, self._accounts = learnt, Accounting(books, self._deadlines, process.clock, self.closed)
-        self.settle, self.grow = self._accounts.settle, self._accounts.grow
+        learnt, told, flusher = process.calibration, self.metrics, process.flusher
+        books = Books(flusher, self.reservations, self.lobby.leave, told.observe, told.count, learnt, config.hash)
+        self._learnt, accounts = learnt, Accounting(books, self._deadlines, process.clock, self.closed)
+        self._accounts, self.settle, self.grow = accounts, accounts.settle, accounts.grow
+        self.settle_told = accounts.settle_told
         rules, again = Rules.of(config.providers, self.health, process.rng), self._accounts.again
         self._line = TargetLine(self.health, config.server, process.clock, self.lobby, self.admission.priority)
         self._driver: Driver[InFlight[Hold]] = Driver(made, rules, self._line, process.clock, again)

@@ -43,7 +43,7 @@ class Alike:
         self.known: dict[tuple[Any, ...], tuple[Row, Labels, Plain | None]] = {}
 
     def learn(self, of: tuple[Any, ...], target: Target) -> tuple[Row, Labels, Plain | None] | None:
-        """Work it out for calls of which all of this is the same (see `_ordinary`), and remember it.
+        """Work it out for calls of which all of this is the same (see `ordinary`), and remember it.
 
         None where a text is empty that might not be there at all: in a row it would be read as that.
         """
@@ -70,15 +70,12 @@ def settle(flight: InFlight[Any], now: float, day: str, estimate: Estimate, alik
 
     `now` is the loop's seconds, `day` the ISO day (UTC) of its start.
     """
-    if len(flight.tries) == 1 and flight.is_ordinary:
-        live, way = flight.tries[0], WHOLE
+    tries = flight.tries
+    if len(tries) == 1 and flight.is_ordinary:
+        live = tries[0]
         live.end("ok", now, None)
-        told = live.told
-        if told is None:
-            told, way = _seen(live, stream=flight.call.stream)
-        else:
-            live.first_at = now  # nobody saw any of it before
-        written = _ordinary(flight, told, way, now, day, alike) if told is not None and live.status == "ok" else None
+        seen = _seen(flight, live) if live.told is None else (live.told, WHOLE)
+        written = None if seen is None or live.status != "ok" else ordinary(flight, *seen, now, day, alike)
         if written is not None:
             return written
     receipt = flight.close(now, day, estimate, alike.config_hash)
@@ -90,21 +87,21 @@ def settle(flight: InFlight[Any], now: float, day: str, estimate: Estimate, alik
     return None
 
 
-def _seen(live: LiveTry, *, stream: bool) -> tuple[Told | None, Way]:
+def _seen(flight: InFlight[Any], live: LiveTry) -> tuple[Told, Way] | None:
     """Say what was seen of an answer as one that came whole says it, and the way it came; None where that is not all."""
     meter, exchange, usage = live.meter, live.exchange, live.meter.usage
     if usage is None or exchange is None or exchange.status != _ANSWERED or exchange.dropped:
-        return None, WHOLE
+        return None
     start = meter.start or NOT_STARTED
     into, out, tier = usage.input_tokens, usage.output_tokens, meter.tier or start.service_tier
     told = Told(b"", start.id, start.model, meter.finish, into, out, start.fingerprint, tier, None, usage)
-    return told, (stream, exchange.lane, usage.source)
+    return told, (flight.call.stream, exchange.lane, usage.source)
 
 
-def _ordinary(
+def ordinary(
     flight: InFlight[Any], told: Told, way: Way, now: float, day: str, alike: Alike
 ) -> tuple[Row, Counted] | None:
-    """Do as `settle` for a call whose only try answered; None where its row cannot say all, or a figure is too large."""
+    """Do as `settle` for a call whose only try answered, and has ended; None where its row cannot say all of it."""
     live, who, call = flight.tries[0], flight.who, flight.call
     target, usage, began, tried = live.target, told.detailed, flight.began, live.began
     of = (
