@@ -116,10 +116,9 @@ class Accounting:
             return False
         terms = self._terms.get((plan.ids, call.operation, sampling.max_tokens, sampling.n))
         if terms is None or not self._begins_ns <= now_ns < self._ends_ns:
-            ceiling = self.dearest(plan, call, bound, now_ns)
+            flight.ceiling = ceiling = self.dearest(plan, call, bound, now_ns)
         else:
-            ceiling = (bound * terms[0] + terms[1]) // TOKENS_PER_RATE
-        flight.ceiling = ceiling
+            flight.ceiling = ceiling = (bound * terms[0] + terms[1]) // TOKENS_PER_RATE
         try:
             flight.holds.append(self._reservations.budgets.hold(flight.who, ceiling, now_ns, flight.id, call.model))
         except BudgetExhausted:

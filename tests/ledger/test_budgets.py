@@ -999,10 +999,11 @@ def played(steps):
     return said, budgets.states(now)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32).map(visits))
-def test_what_is_remembered_of_a_caller_changes_nothing(steps):
-    remembering = played(steps)
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32).map(visits), st.sampled_from([(15, 256), (2, 3), (1, 2), (7, 8)]))
+def test_what_is_remembered_of_a_caller_changes_nothing(steps, ahead):
+    with patch("penstock.ledger.limits.AHEAD", ahead[0]), patch("penstock.ledger.limits.ROOMY", ahead[1]):
+        remembering = played(steps)
     with patch.object(Wallet, "take", lambda *_: False), patch.object(Wallets, "keep", told_at_once):
         assert played(steps) == remembering
 
@@ -1050,6 +1051,33 @@ def test_what_a_call_gave_back_is_taken_by_the_next_without_a_look_at_the_budget
     assert spent(budgets)[0] == (10, 39)
     budgets.settle(held, 1)
     assert spent(budgets)[0] == (11, 0)
+
+
+def test_where_there_is_much_room_most_calls_need_no_look_at_the_budgets():
+    budgets = Budgets([Limit(WEB, "day", 100_000)], now_ns=NOW, each=Each())
+    looks, take, held = [], Wallet.take, []
+    with patch.object(Wallet, "take", lambda wallet, ceiling: looks.append(wallet) or take(wallet, ceiling)):
+        for number in range(400):
+            held.append(hold(budgets, VISITORS[0], 10, NOW))
+            if number > 10:
+                budgets.settle(held.pop(0), 9)
+    assert 20 < len(looks) < 50
+    for one in held:
+        budgets.settle(one, 9)
+    assert spent(budgets)[0] == (3600, 0)
+
+
+def test_what_is_taken_in_advance_refuses_nobody_else():
+    budgets = Budgets([Limit(WEB, "day", 10_000)], now_ns=NOW)
+    for _ in range(3):
+        budgets.settle(hold(budgets, Who(team="web", feature="a"), 10, NOW), 10)
+        hold(budgets, Who(team="web", feature="a"), 10, NOW)
+    (period,) = {one.period for one in budgets._budgets}
+    assert period.held > 30, "there is something at hand"
+    hold(budgets, Who(team="web", feature="b"), 10_000 - 60, NOW)
+    with pytest.raises(BudgetExhausted):
+        hold(budgets, Who(team="web", feature="a"), 1, NOW)
+    assert spent(budgets) == [(30, 9_970)]
 
 
 def test_what_is_at_hand_for_one_caller_refuses_no_other():

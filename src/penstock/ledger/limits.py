@@ -150,6 +150,11 @@ WALLETS = 4096
 UNTOLD = 256
 """Of how many of them the periods need not know the last calls."""
 
+AHEAD = 15
+"""Calls for which money is taken in advance."""
+ROOMY = 256
+"""Calls for which there has to be room then: where a wall is near, nobody has what another one may need."""
+
 
 class Wallet:
     """What a caller's calls count in, as it was found for one of them, and holds until the first of the periods is over.
@@ -172,11 +177,16 @@ class Wallet:
         self.is_told = True
 
     def take(self, nano_usd: int) -> bool:
-        """Hold so much more, where it surely fits; if not, whoever asks has to look closer."""
-        for period, wall in self._walls:
-            if period.spent + period.held + nano_usd > wall:
-                return False
-        self.add(nano_usd)
+        """Hold so much more, where it surely fits; if not, whoever asks has to look closer.
+
+        Where there is much more room than that, more is taken, which is free for the calls that follow.
+        """
+        room = min([wall - period.spent - period.held for period, wall in self._walls], default=ENDLESS)
+        if room < nano_usd:
+            return False
+        ahead = 0 if self.is_told or room < nano_usd * ROOMY else nano_usd * AHEAD
+        self.add(nano_usd + ahead)
+        self.free += ahead
         return True
 
     def add(self, nano_usd: int) -> None:
