@@ -115,7 +115,7 @@ class App:
         except PenstockError as error:
             self._refuse(dialect(dialect_at(request.path, request.fields or {})), responder, error)
 
-    def at_once(self, head: Head, body: bytes, client: Client) -> "_Asked | None":
+    def at_once(self, head: Head, body: bytes, client: Client) -> "Direct | None":
         """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
         route: Route | None = head.made
         if route is None or not route.plain:
@@ -128,13 +128,12 @@ class App:
             frame = place.frame
             call = (None if frame is None else frame.read(body)) or route.read(body)
             asked = _Asked(self, gateway, client, route, who, call)
-            if not call.stream:
-                asked.direct = gateway.direct(call, who, place, asked)
+            begun = None if call.stream else gateway.direct(call, who, place, asked)
         except PenstockError:
             return None  # it will be raised again, where it is answered
-        if asked.direct is None:  # so that nothing of it is read a second time
+        if begun is None:  # so that nothing of it is read a second time
             client.go_on(asked)
-        return asked
+        return begun
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
@@ -248,7 +247,7 @@ def _stay_at_home(request: Request | Head) -> None:
 
 
 class _Asked(Struct, eq=False):
-    """A request that is answered without a task, or begun so; without `direct` it is only read, and for the task."""
+    """A request that is answered without a task; what the task is to go on with, if it was begun so and not only read."""
 
     app: App
     gateway: Gateway
@@ -260,7 +259,6 @@ class _Asked(Struct, eq=False):
 
     def answered(self, call: Direct, exchange: Exchange, body: bytes | None, settled: Settled) -> None:
         """Send the whole answer."""
-        self.direct = None  # which refers back
         assert body is not None, "on the verbatim lane there are the provider's bytes"
         headers, target = exchange.headers, call.flight.tries[0].target.id
         own, cost = lines_of(headers) if headers else b"", self.app.costs[settled.cost_nano_usd]
@@ -272,7 +270,7 @@ class _Asked(Struct, eq=False):
         self.client.go_on(self)
 
     def abandon(self, why: CancelledError) -> None:
-        """Give it up."""
+        """Give it up, before the task has taken it."""
         direct, self.direct = self.direct, None
         if direct is not None:
             direct.abandon(why)
