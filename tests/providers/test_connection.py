@@ -656,12 +656,12 @@ def test_a_reply_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
     assert feed([data[a:b] for a, b in pairwise(places)]) == feed([data])
 
 
-def serve(arrivals: list[list[bytes]], heads: Heads) -> list[tuple[Any, ...]]:
+def serve(arrivals: list[list[bytes]], heads: Heads, reply_bytes: int = 9999) -> list[tuple[Any, ...]]:
     """What readers get of one reply after the other on one connection, and in which state each of them leaves it."""
 
     async def run() -> list[tuple[Any, ...]]:
         shelf, wire = Shelf(), Wire()
-        connection = Connection(shelf, Limits(keepalive_s=9.0), "upstream.test:80", heads)
+        connection = Connection(shelf, Limits(keepalive_s=9.0, reply_bytes=reply_bytes), "upstream.test:80", heads)
         connection.connection_made(wire)  # type: ignore[arg-type]
         connection._time = lambda: 100.0
         seen: list[tuple[Any, ...]] = []
@@ -702,6 +702,14 @@ REPEATED = [
     b"HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\n{}",
     CHUNKED + b"2\r\nab\r\n0\r\nx-trailer: 1\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 3\r\n\r\n123",
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 12\r\n\r\n123456789012",
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 07\r\n\r\n1234567",
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 7 \r\n\r\n1234567",
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 3\r\n\r\n1234",
+    b"HTTP/1.1 200 OK\r\nserver: x\r\ncontent-length: 4\r\n\r\n123",
+    b"HTTP/1.1 200 OK\r\nserver: y\r\nContent-Length: 3\r\nx: content-length: 3\r\n\r\n123",
+    b"HTTP/1.1 200 OK\r\nserver: y\r\nContent-Length: 4\r\nx: content-length: 3\r\n\r\n1234",
     OK + b"H",
     OK + b"\r",
     OK + b"\r\n",
@@ -729,6 +737,14 @@ def test_a_head_that_is_known_gives_what_parsing_it_would(replies: list[tuple[by
     assert serve(arrivals, heads) == expected
     assert serve(arrivals, heads) == expected  # another connection to the same upstream
     assert all(head.lstrip().startswith(b"HTTP/1.") for head in heads)  # never the second half of one
+
+
+def test_a_body_that_is_longer_than_allowed_is_refused_behind_a_known_head_as_well() -> None:
+    short, long = (b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"x" * size) for size in (4, 2000))
+    arrivals = [[short], [short], [long]]
+    seen = serve(arrivals, Heads(), 1000)
+    assert seen == serve(arrivals, Forgetful(), 1000)
+    assert seen[-3][0] == "too_large"
 
 
 async def test_a_known_reply_is_taken_without_the_parser_and_its_headers_are_the_very_same() -> None:

@@ -60,8 +60,8 @@ def test_a_head_is_remembered_with_what_it_says_and_the_length_of_its_body():
     assert heads == {HEAD: (tuple(FIELDS), 2)}
     assert heads.size == -1
     for more_or_less in (HEAD, HEAD + b"{", HEAD + b"{} ", HEAD[:-1], b"{}", b"", b"x" + HEAD + b"{}"):
-        assert not heads.find(more_or_less)
-    assert heads.find(HEAD + b"[]")
+        assert not heads.find(more_or_less, 9)
+    assert heads.find(HEAD + b"[]", 9)
     assert (heads.head, heads.end, heads.size, heads.fields) == (HEAD, len(HEAD), len(HEAD) + 2, tuple(FIELDS))
 
 
@@ -81,6 +81,61 @@ def test_what_is_more_or_less_than_one_short_head_and_its_body_is_not_remembered
     assert not heads
 
 
+LONGER = b"HTTP/1.1 200 OK\r\nx: y\r\nContent-Length: %b\r\nz: 2\r\n\r\n%b"
+SAID = [(b"x", b"y"), (b"content-length", b"2"), (b"z", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("digits", "body", "is_known"),
+    [
+        (b"2", b"{}", True),
+        (b"0", b"", True),
+        (b"9", b"x" * 9, True),
+        (b"10", b"x" * 10, False),  # more than allowed
+        (b"3", b"{}", False),
+        (b"1", b"{}", False),
+        (b"03", b"{ }", False),
+        (b"+3", b"{ }", False),
+        (b"3 ", b"{ }", False),
+        (b" 3", b"{ }", False),
+        (b"3\r\ncontent-length: 3", b"{ }", False),
+        (b"3, 3", b"{ }", False),
+        (b"", b"", False),
+    ],
+)
+def test_a_head_is_known_whatever_length_it_tells_if_it_is_that_of_the_body(digits, body, is_known):
+    heads = Heads()
+    assert heads.learn(LONGER % (b"2", b"{}"), SAID, 2)
+    data = LONGER % (digits, body)
+    assert heads.find(data, 9) is is_known
+    if is_known:
+        assert heads.fields == (SAID[0], (b"content-length", digits), SAID[2])
+        assert (data[: heads.end], heads.size) == (heads.head, len(data))
+    assert len(heads) == 1
+    assert not heads.find(LONGER.replace(b"z: 2", b"z: 3") % (b"3", b"{ }"), 9)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n2: y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 02\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx-content-length: 2\r\n\r\n",
+    ],
+)
+def test_a_head_that_does_not_plainly_tell_its_length_is_known_with_that_alone(head):
+    heads = Heads()
+    assert heads.learn(LONGER % (b"2", b"{}"), SAID, 2)
+    assert heads.learn(head + b"{}", [(b"content-length", b"2")], 2)
+    assert heads.find(head + b"[]", 9)
+    assert not heads.find(head.replace(b"2", b"3").replace(b"300", b"200") + b"{ }", 9)
+
+
+def test_without_any_head_digits_alone_are_none():
+    assert not Heads().find(b"123" + b"x" * 123, 999)
+
+
 def numbered(number):
     return b"HTTP/1.1 200 OK\r\nx: %d\r\n\r\n" % number
 
@@ -89,7 +144,7 @@ def test_the_memory_is_bounded_and_goes_on_where_it_is_of_use():
     heads = Heads()
     for number in range(2 * MOST_HEADS + 1):
         assert heads.learn(numbered(number), (), 0)
-        assert heads.find(numbered(number))
+        assert heads.find(numbered(number), 9)
         assert heads.size == len(heads.head) == heads.end == len(numbered(number))
         assert heads.learn(numbered(number), (), 0)  # by another connection
     assert len(heads) == 1

@@ -133,7 +133,9 @@ class Connection(Sending, asyncio.Protocol):
         """Parse what has arrived, then finish, feed or refuse the reply; what the short way takes need not be parsed."""
         if self._plain and (reply := self.reply) is not None:
             known = self._known
-            if (len(data) == known.size and data[: known.end] == known.head) or known.find(data):
+            if (len(data) == known.size and data[: known.end] == known.head) or known.find(
+                data, self._limits.reply_bytes
+            ):
                 now = self._time()  # to parse it would tell nothing new
                 reply.status, reply.headers, reply.first_byte_at = OK, known.fields, now
                 reply.whole = reply.rest = data[known.end :]

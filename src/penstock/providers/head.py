@@ -15,6 +15,7 @@ from penstock.providers.exchange import FaultKind, Header
 from penstock.providers.inflate import CODINGS
 
 HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = b"content-length"
 MOST_BYTES: Final = 512
 """Longer heads are not remembered: they are of services that number their replies, so no two of them are the same."""
 MOST_HEADS: Final = 256
@@ -92,10 +93,11 @@ class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
     """Heads of whole replies that left their connections in step: what they say, and how long the body is.
 
     The one that was found last is at hand: its `head` as bytes, their number (`end`), what it says (`fields`), and the `size` of the
-    whole reply, -1 where there is none.
+    whole reply, -1 where there is none. The one that was learned last is known whatever its length is, as long as that is told
+    right: most services say nothing else that differs from one reply to the next of the same second.
     """
 
-    __slots__ = ("_is_useful", "_pause", "end", "fields", "head", "size")
+    __slots__ = ("_before", "_behind", "_is_useful", "_pause", "_place", "_said", "end", "fields", "head", "size")
 
     def __init__(self) -> None:
         self._is_useful = False  # since the last of them were forgotten, one has been found
@@ -104,18 +106,32 @@ class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
 
     def _forget(self) -> None:
         self.head, self.end, self.size = b"", 0, -1
+        self._before = self._behind = b""  # the one learned last, around the digits of its length
+        self._place = 0  # of its length among what it says
         self.fields: tuple[Header, ...] = ()
+        self._said: tuple[Header, ...] = ()
         self.clear()
 
-    def find(self, data: bytes) -> bool:
-        """Tell whether this is a reply whose head was learned, all of it and nothing else; then that is at hand."""
+    def find(self, data: bytes, most: int) -> bool:
+        """Tell whether this is a reply whose head was learned, all of it and nothing else; then that is at hand.
+
+        No body of another length than what was learned may have more than `most` bytes.
+        """
         end = data.find(HEAD_END) + len(HEAD_END)
-        head = data[:end]
+        head, length = data[:end], len(data) - end
         known = self.get(head)
-        if known is None or len(data) != end + known[1]:
-            return False
+        if known is not None:
+            fields, told = known
+            if told != length:
+                return False
+        else:
+            digits = b"%d" % length
+            if not self._behind or length > most or head != self._before + digits + self._behind:
+                return False
+            place, said = self._place, self._said
+            fields = (*said[:place], (_LENGTH, digits), *said[place + 1 :])
         self._is_useful = True
-        self.head, self.end, self.size, self.fields = head, end, len(data), known[0]
+        self.head, self.end, self.size, self.fields = head, end, len(data), fields
         return True
 
     def learn(self, data: bytes, fields: Sequence[Header], length: int) -> bool:
@@ -133,4 +149,15 @@ class Heads(dict[bytes, tuple[tuple[Header, ...], int]]):
                 self._pause = 0 if self._is_useful else PAUSE
                 self._is_useful = False
             self[head] = tuple(fields), length
+            self._take_apart(head, tuple(fields), b"%d" % length)
         return True
+
+    def _take_apart(self, head: bytes, fields: tuple[Header, ...], digits: bytes) -> None:
+        """Have a head at hand whatever its length is, if that is plainly told; else none."""
+        before, line, _ = head.lower().partition(b"\r\n%b: %b\r\n" % (_LENGTH, digits))
+        names = [name for name, _ in fields]
+        self._behind = b""
+        if line and names.count(_LENGTH) == 1:
+            start = len(before) + len(line) - len(digits) - 2
+            self._before, self._behind = head[:start], head[start + len(digits) :]
+            self._place, self._said = names.index(_LENGTH), fields
