@@ -12,7 +12,7 @@ from collections.abc import Callable
 from penstock.ledger.ledger import Ledger
 
 FLUSH_S = 0.05
-FLUSH_ROWS = 96
+FLUSH_ROWS = 128
 """At once: a transaction costs as much as a few rows, and whoever comes meanwhile waits for half a millisecond at most."""
 SOON_S = 0.002
 """Until the next ones, while there are so many."""

@@ -59,6 +59,32 @@ def test_a_batch_is_added_whole_or_not_at_all(opened, make):
     assert opened.add([good]) == 1
 
 
+@pytest.mark.parametrize("calls", [1, sql.TOGETHER - 1, sql.TOGETHER, sql.TOGETHER + 1, 3 * sql.TOGETHER + 5])
+def test_calls_that_one_statement_adds_are_the_same_as_those_added_one_by_one(opened, make, tmp_path, calls):
+    receipts = [make.receipt(status=("ok", "error")[number % 3 == 0], user=f"u{number}") for number in range(calls)]
+    known = [make.receipt(id=one.id, cost_nano_usd=9) for one in receipts[::5]]
+    batch = [row(one) for one in (*receipts, *receipts[::7])]
+    (tmp_path / "single").mkdir()
+    single = Store.open(tmp_path / "single" / FILE)
+    for one in known:
+        assert opened.add([row(one)]) == single.add([row(one)]) == 1
+    assert opened.add(batch) == sum(single.add([one]) for one in batch) == calls - len(known)
+    kept = opened.calls(Filter(EVER), 1000)
+    assert kept == single.calls(Filter(EVER), 1000)
+    assert len(kept) == calls
+    single.close()
+
+
+def test_of_many_that_are_added_together_none_is_there_if_one_cannot_be(opened, make):
+    rows = [row(make.receipt()) for _ in range(2 * sql.TOGETHER)]
+    bad = (*rows[-1][:-1], None)
+    for place in (0, sql.TOGETHER, len(rows)):
+        with pytest.raises(Internal):
+            opened.add([*rows[:place], bad, *rows[place:-1]])
+        assert opened.calls(Filter(EVER), 10) == []
+    assert opened.add(rows) == len(rows)
+
+
 def test_calls_are_listed_newest_first_as_far_as_asked(opened, make):
     receipts = [make.receipt() for _ in range(5)]
     opened.add([row(each) for each in receipts])

@@ -184,7 +184,12 @@ SET_VERSION = "UPDATE meta SET value = ? WHERE name = 'schema'"
 
 # -- calls --
 
-ADD_CALL = "INSERT INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+TOGETHER = 32
+"""Calls that one statement adds: they take a tenth less than each by itself."""
+_CALL = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_ADD, _UNLESS_THERE = "INSERT INTO calls VALUES ", " ON CONFLICT (id) DO NOTHING"
+ADD_CALL = _ADD + _CALL + _UNLESS_THERE
+ADD_CALLS = _ADD + ", ".join([_CALL] * TOGETHER) + _UNLESS_THERE
 
 CALLER_OF = "SELECT id FROM callers WHERE key_id = ? AND team = ? AND feature = ? AND prompt = ?"
 ADD_CALLER = "INSERT INTO callers (key_id, team, feature, prompt) VALUES (?,?,?,?)"
