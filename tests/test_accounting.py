@@ -20,7 +20,6 @@ from penstock.meter import NEVER
 from penstock.receipt import Receipt, Settled, Usage
 from penstock.reply import TextDelta, UsageReported
 from penstock.reservations import Reservations
-from penstock.routing.attempts import Try
 from penstock.routing.router import Plan
 from penstock.settings import BudgetSettings, Config, LedgerSettings, ServerSettings, SharedSettings, TeamSettings
 from penstock.target import Price, Profile, Rates, Target, ceilings, most
@@ -169,7 +168,7 @@ class Reply:
         call = structs.replace(CALL, input_bound=bound)
         self.flight = InFlight("id", 0, 0.0, call, WEB)
         self.flight.ceiling = held
-        self.live = LiveTry(Try(target, "first"), 0.0)
+        self.live = LiveTry(target, "first", 0.0)
         self.flight.tries.append(self.live)
         accounts.again(self.flight)
 
@@ -393,7 +392,7 @@ def test_the_last_of_several_holds_grows_which_is_that_of_the_try_that_answers(a
 
 
 def test_what_was_reported_midway_and_what_passed_since_are_added_up():
-    meter = LiveTry(Try(Target("a/m", "a", "m", "chat"), "first"), 0.0).meter
+    meter = LiveTry(Target("a/m", "a", "m", "chat"), "first", 0.0).meter
     meter.observe((UsageReported(Usage(1000, 3, cached_input_tokens=900)), TextDelta("word" * 50)))
     assert _completed(meter, Usage(7, 50, source="counted")) == Usage(
         1000, 53, cached_input_tokens=900, source="counted"
@@ -403,7 +402,7 @@ def test_what_was_reported_midway_and_what_passed_since_are_added_up():
 
 
 def test_a_report_without_an_input_leaves_that_to_the_count():
-    meter = LiveTry(Try(Target("a/m", "a", "m", "chat"), "first"), 0.0).meter
+    meter = LiveTry(Target("a/m", "a", "m", "chat"), "first", 0.0).meter
     meter.observe((UsageReported(Usage(0, 1)), TextDelta("word")))
     assert _completed(meter, Usage(7, 1, source="estimated")) == Usage(7, 2, source="estimated")
 
@@ -450,7 +449,7 @@ def test_the_calibration_is_shown_the_calls_that_may_teach_it_something(accounts
 
     def book(name, now, written=((), ())):
         flight = InFlight("id", 0, 0.0, CALL, WEB)
-        flight.tries.append(LiveTry(Try(Target(name, "a", "m", "chat"), "first"), 0.0))
+        flight.tries.append(LiveTry(Target(name, "a", "m", "chat"), "first", 0.0))
         flight.settled = Settled("id", "ok", None, 0, 0, lambda _: None, None, Receipt("id", 0, "chat", "m", "ok", 200))
         accounts._book(flight, written, now)
 

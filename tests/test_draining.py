@@ -9,7 +9,6 @@ from penstock.event import Ended, TextDelta
 from penstock.inflight import InFlight
 from penstock.live_try import LiveTry
 from penstock.reply import Chunk
-from penstock.routing.attempts import Try
 from penstock.target import Target
 
 CALL = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()))
@@ -39,7 +38,7 @@ def flight(*pieces, error=None, deadline=1e9):
     one = InFlight("id", 0, 0.0, CALL, Who())
     one.deadline = deadline
     one.error = error or ClientClosed("gone")
-    live = LiveTry(Try(ONE, "first"), 0.0)
+    live = LiveTry(ONE, "first", 0.0)
     live.exchange = Exchange(*pieces)
     one.tries.append(live)
     return one

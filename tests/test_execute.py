@@ -16,6 +16,7 @@ from penstock.errors import (
 )
 from penstock.execute import Driver, Rules
 from penstock.live_try import LiveTry
+from penstock.policy.queue import FairQueue
 from penstock.reply import Chunk, Ended, Failed, Finished, Started, TextDelta
 from penstock.routing.attempts import Patience
 from penstock.routing.health import Health, HealthSettings
@@ -81,7 +82,7 @@ class Asked:
 class NobodyStands:
     """A line that nobody has to stand in."""
 
-    waiting = 0
+    queue = FairQueue(0)
 
 
 def driver(providers, patience=NOW, clock=time.monotonic, again=lambda _: None):

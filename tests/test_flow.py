@@ -12,7 +12,6 @@ from penstock.live_try import LiveTry
 from penstock.meter import NEVER
 from penstock.receipt import Receipt
 from penstock.reply import Chunk, Ended, Failed, Finished, Opening, TextDelta
-from penstock.routing.attempts import Try
 from penstock.target import Target
 
 CALL = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()))
@@ -92,7 +91,7 @@ class Pushed(Played):
 def flowing(first, exchange, line=None):
     line = line or Line()
     flight = InFlight("id", 0, 0.0, CALL, Who())
-    live = LiveTry(Try(TARGET, "first"), 0.0)
+    live = LiveTry(TARGET, "first", 0.0)
     live.exchange = exchange
     live.meter.observe(first.events)
     flight.tries.append(live)

@@ -26,7 +26,6 @@ from penstock.ledger.cache import Stored
 from penstock.live_try import LiveTry
 from penstock.receipt import Usage
 from penstock.reply import Chunk, Finished, Opening, Started, TextDelta, UsageReported, fold
-from penstock.routing.attempts import Try
 from penstock.target import Price, Rates, ServiceTier, Target
 
 DAY = "2026-11-21"
@@ -56,7 +55,7 @@ def begun(began=100.0):
 
 
 def tried(target=PRICED, kind="first", began=100.5, *, reply=None, events=(), first_at=None):
-    live = LiveTry(Try(target, kind), began)
+    live = LiveTry(target, kind, began)
     live.exchange = reply
     live.first_at = first_at
     live.meter.observe(tuple(events))
@@ -505,6 +504,6 @@ def test_a_call_shows_nothing_of_itself():
 
 def test_no_two_calls_share_their_tries_or_holds():
     one, other = begun(), begun()
-    one.tries.append(LiveTry(Try(PRICED, "first"), 0.0))
+    one.tries.append(LiveTry(PRICED, "first", 0.0))
     one.holds.append(object())
     assert (other.tries, other.holds) == ([], [])

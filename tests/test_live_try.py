@@ -1,5 +1,7 @@
 """One try while it lasts: it gives back what it holds once, and says how its target did."""
 
+from functools import partial
+
 import pytest
 
 from penstock.errors import (
@@ -12,8 +14,8 @@ from penstock.errors import (
     UpstreamTimeout,
 )
 from penstock.live_try import SILENT_S, LiveTry, name_target
+from penstock.policy.queue import Claim, FairQueue
 from penstock.reply import Told
-from penstock.routing.attempts import Try
 from penstock.target import Target
 
 TARGET = Target(id="a/one", provider="a", model="one", dialect="chat")
@@ -35,6 +37,15 @@ class Room:
         return False
 
 
+class Line:
+    """A line in which one waits, who notes when he is let go."""
+
+    def __init__(self, freed):
+        self.queue = FairQueue(1)
+        self.queue.push(None, Claim((), ("t", "k")))
+        self.move = partial(freed.append, True)
+
+
 class Held:
     """An exchange that counts how often it is closed."""
 
@@ -46,7 +57,7 @@ class Held:
 
 def trying(began=0.0):
     freed = []
-    live = LiveTry(Try(TARGET, "first"), began, Room(), lambda: freed.append(True))
+    live = LiveTry(TARGET, "first", began, Line(freed), Room())
     live.exchange = Held()
     return live, live._slot, freed
 

@@ -12,7 +12,6 @@ from penstock.ledger.rows import COLUMNS, receipt_of, row_of
 from penstock.live_try import LiveTry
 from penstock.receipt import Usage
 from penstock.reply import Finished, Started, TextDelta, Told, UsageReported
-from penstock.routing.attempts import Try
 from penstock.settlement import KINDS, LONG, Alike, settle
 from penstock.target import Price, Rates, ServiceTier, Target, Tier
 
@@ -51,7 +50,7 @@ def begun(**more):
 
 
 def answered(flight, target=TARGETS[0], *, events=(), began=100.5, first_at=101.0, reply=None):
-    live = LiveTry(Try(target, "first"), began)
+    live = LiveTry(target, "first", began)
     live.exchange, live.first_at = reply or Reply(), first_at
     live.meter.observe(events)
     flight.tries = [live]
@@ -60,7 +59,7 @@ def answered(flight, target=TARGETS[0], *, events=(), began=100.5, first_at=101.
 
 def told(flight, value, target=TARGETS[0], *, began=100.0):
     """Have a call answered in one value, as one is that needed no task."""
-    live = LiveTry(Try(target, "first"), began)
+    live = LiveTry(target, "first", began)
     live.exchange, live.told, live.first_at = Reply(), value, NOW
     flight.tries = [live]
     return flight

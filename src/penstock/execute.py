@@ -25,7 +25,7 @@ from penstock.errors import (
     UpstreamGarbled,
     UpstreamTimeout,
 )
-from penstock.live_try import LiveTry, name_target
+from penstock.live_try import LiveTry, Waiting, name_target
 from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
 from penstock.routing.attempts import Move, Outcome, Patience, Try, Wait, attempts
@@ -83,27 +83,18 @@ class Rules(Struct, frozen=True):
         return cls(health, patience, rng, content_s, frozenset(p.name for p in providers if p.on_disconnect == "drain"))
 
 
-class Standing(Protocol[C_contra]):
+class Standing(Waiting, Protocol[C_contra]):
     """Where calls stand that wait for room at a target."""
-
-    @property
-    def waiting(self) -> int:
-        """How many stand there."""
-        ...
 
     async def stand(self, call: C_contra, targets: tuple[Target, ...]) -> tuple[Target, Slot]:
         """Wait until one of the targets has room for this call, and take it. Raises Overloaded."""
-        ...
-
-    def move(self) -> None:
-        """Let go whoever has room now."""
         ...
 
 
 class Driver(Generic[P]):
     """Makes the tries of calls, at the providers of one configuration."""
 
-    __slots__ = ("_again", "_clock", "_line", "_providers", "_rules")
+    __slots__ = ("_again", "_clock", "_health", "_line", "_providers", "_rules")
 
     def __init__(
         self,
@@ -116,7 +107,7 @@ class Driver(Generic[P]):
         """Prepare; `again` is asked before a further try of a call of which an earlier one may be billed."""
         self._again = again
         self._providers = providers
-        self._rules = rules
+        self._rules, self._health = rules, rules.health
         self._line = line
         self._clock = clock
 
@@ -140,10 +131,15 @@ class Driver(Generic[P]):
 
     def begin(self, call: P, targets: tuple[Target, ...], now: float) -> LiveTry | None:
         """Take the room of a first try, as `run` does where the verdict is "go"; None where it is another one."""
-        slot = self._rules.health.enter_at_once(targets[0], now, call.deadline - now, call.asked_tokens)
-        if slot is None:
-            return None
-        live = LiveTry(Try(targets[0], "first"), now, slot, self._freed)
+        target, health = targets[0], self._health
+        calm = health.enter_calm(target, call.deadline - now)
+        if calm is not None:
+            live = LiveTry(target, "first", now, self._line, None, calm, calm.breaker.began)
+        else:
+            slot = health.enter_at_once(target, now, call.deadline - now, call.asked_tokens)
+            if slot is None:
+                return None
+            live = LiveTry(target, "first", now, self._line, slot)
         call.tries.append(live)
         return live
 
@@ -208,7 +204,7 @@ class Driver(Generic[P]):
         if taken is not None and taken[0] is move.target:
             slot = taken[1]
         else:
-            slot = self._rules.health.enter(move.target, now, call.asked_tokens)
+            slot = self._health.enter(move.target, now, call.asked_tokens)
             if taken is not None:
                 taken[1].leave(now, "cancelled")
         if tries and tries[-1].billed:
@@ -217,7 +213,7 @@ class Driver(Generic[P]):
             except PenstockError as error:
                 slot.leave(now, "cancelled")
                 raise (_verdict(tries) if isinstance(error, BudgetExhausted) else error) from None
-        live = LiveTry(move, now, slot, self._freed)
+        live = LiveTry(move.target, move.kind, now, self._line, slot)
         tries.append(live)
         return live
 
@@ -236,10 +232,6 @@ class Driver(Generic[P]):
             return None
         finally:
             call.call, call.waiting = asked, False
-
-    def _freed(self) -> None:
-        if self._line.waiting:
-            self._line.move()
 
     async def _begin_soon(self, live: LiveTry, pursuit: P, arrived: Arrived | None = None) -> Chunk:
         """Do as `_begin`, but give a target up that only trickles while another one stands ready."""

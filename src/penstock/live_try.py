@@ -5,9 +5,10 @@ writes them down.
 """
 
 import logging
-from collections.abc import Callable
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from penstock.errors import (
     CallerError,
@@ -26,8 +27,8 @@ from penstock.errors import (
 from penstock.meter import Meter
 from penstock.plugins import Exchange
 from penstock.reply import Told
-from penstock.routing.attempts import Try
-from penstock.routing.health import Ending, Slot
+from penstock.routing.attempts import Kind
+from penstock.routing.health import Ending, Known, Slot
 from penstock.target import Target
 
 TryStatus = Literal["open", "ok", "error", "cancelled"]
@@ -39,27 +40,49 @@ SILENT_S = 10.0
 BYTES_PER_TOKEN = 4
 
 
-class LiveTry:
-    """One try while it lasts: what the `Attempt` row of the receipt is made of. Times are the loop's seconds."""
+class Crowd(Protocol):
+    """Those who wait: how many there are."""
 
-    closed = False
-    sent = True
+    size: int
+
+
+class Waiting(Protocol):
+    """Where calls wait for room at a target."""
+
+    @property
+    def queue(self) -> Crowd:
+        """Who waits there."""
+        ...
+
+    def move(self) -> None:
+        """Let go whoever has room now."""
+        ...
+
+
+class LiveTry(Struct, eq=False, dict=True):
+    """One try while it lasts: what the `Attempt` row of the receipt is made of. Times are the loop's seconds.
+
+    Its room at the target is a slot, or one that it took without (`_calm`, as the `_number`-th try there). `_line` is told when
+    that is given back.
+    """
+
+    target: Target
+    kind: Kind
+    began: float
+    _line: Waiting | None = None
+    _slot: Slot | None = None
+    _calm: Known | None = None
+    _number: int = 0
+    status: TryStatus = "open"
+    exchange: Exchange | None = None
+    told: Told | None = None  # the whole reply, where it was one of which nothing is unusual
     first_at: float | None = None
     ended: float | None = None
-    exchange: Exchange | None = None
-    status: TryStatus = "open"
     error: PenstockError | None = None
-    told: Told | None = None  # the whole reply, where it was one of which nothing is unusual
+    closed: bool = False
+    sent: bool = True
 
-    def __init__(
-        self, move: Try, now: float, slot: Slot | None = None, freed: Callable[[], None] | None = None
-    ) -> None:
-        """Begin; `slot` is its room at the target, `freed` is told when it is given back."""
-        self.target: Target = move.target
-        self.kind = move.kind
-        self.began = now
-        self._slot = slot
-        self._freed = freed
+    __repr__ = object.__repr__  # shows no content
 
     @cached_property
     def meter(self) -> Meter:
@@ -69,29 +92,41 @@ class LiveTry:
     def first(self, now: float, *, streamed: bool) -> None:
         """Note that the first content is there; that of a whole reply says nothing of how soon a stream would begin."""
         self.first_at = now
-        if streamed and self._slot is not None:
-            self._slot.first(now)
+        if streamed and (slot := self._taken()) is not None:
+            slot.first(now)
 
     def end(self, status: TryStatus, now: float, error: PenstockError | None = None) -> None:
         """Close the try and whatever it still holds; only the first ending counts."""
         if self.status == "open":
-            self.status, self.ended, self.error = status, now, error
-            if self._slot is not None:
-                self._leave(self._slot, now, error)
+            self.status = status
+            self.ended = now
+            calm, line = self._calm, self._line
+            if calm is None or status != "ok" or not calm.answered(self.began, self._number, now):
+                self._leave(now, error)
+            if line is not None and line.queue.size:
+                line.move()
         if self.exchange is not None and not self.closed:
             self.closed = True
             self.exchange.close()
 
-    def _leave(self, slot: Slot, now: float, error: PenstockError | None) -> None:
+    def _taken(self) -> Slot | None:
+        """Give the slot; a try that began without one has it from now on."""
+        if self._calm is not None:
+            self._slot, self._calm = self._calm.slot(self.began, self._number), None
+        return self._slot
+
+    def _leave(self, now: float, error: PenstockError | None) -> None:
         """Give the room at the target back, and say how the target did."""
+        self.error = error
+        slot = self._taken()
+        if slot is None:
+            return
         usage = self.meter.usage if self.told is None else self.told
         after_s = None if error is None else error.retry_after_s
         out = self.meter.passed // BYTES_PER_TOKEN if usage is None else usage.output_tokens
         used = out if usage is None else out + usage.input_tokens
         if slot.leave(now, "ok" if self.status == "ok" else self._ending(now, error), out, used, after_s):
             log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
-        if self._freed is not None:
-            self._freed()
 
     def _ending(self, now: float, error: PenstockError | None) -> Ending:
         if self.status == "ok" or self.status == "cancelled":  # noqa: PLR1714 - narrower for the types

@@ -55,22 +55,22 @@ class Line(Generic[N, R]):
         self.beside: Line[Any, Any] | None = None
         self._clock = clock
         self._unclaimed = unclaimed
-        self._queue: FairQueue[N, asyncio.Future[R]] = FairQueue(bound)
+        self.queue: FairQueue[N, asyncio.Future[R]] = FairQueue(bound)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return self._queue.size
+        return self.queue.size
 
     def waiting_for(self, need: N) -> int:
         """How many wait for one thing."""
-        return self._queue.waiting_for(need)
+        return self.queue.waiting_for(need)
 
     def ahead(self, need: N, claim: Claim[N]) -> int:
         """How many of those that wait for a thing would be served before a new one."""
-        return self._queue.ahead(need, claim)[0]
+        return self.queue.ahead(need, claim)[0]
 
     async def wait(self, claim: Claim[N], expected_s: float = 0.0) -> R:
         """Wait for one's turn; give what was given.
@@ -82,7 +82,7 @@ class Line(Generic[N, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         beside = 0 if self.beside is None else self.beside.waiting
         try:
-            entry, dropped = self._queue.push(future, claim, beside)
+            entry, dropped = self.queue.push(future, claim, beside)
         except Full:
             raise self._full(expected_s) from None
         if dropped is not None:
@@ -93,7 +93,7 @@ class Line(Generic[N, R]):
         try:
             return await future
         except asyncio.CancelledError:
-            self._queue.remove(entry)
+            self.queue.remove(entry)
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._unclaimed(future.result())
             self._left()
@@ -113,13 +113,13 @@ class Line(Generic[N, R]):
             return True
 
         self._expire()
-        self._queue.serve(hand)
+        self.queue.serve(hand)
         self._arm()
 
     def close(self) -> None:
         """Refuse all that wait."""
-        for entry in self._queue.entries():
-            self._queue.remove(entry)
+        for entry in self.queue.entries():
+            self.queue.remove(entry)
             _refuse(entry, Overloaded("The gateway is shutting down.", hint="Send the call again.", retry_after_s=1.0))
         self._arm()
 
@@ -154,18 +154,18 @@ class Line(Generic[N, R]):
 
     def _full(self, expected_s: float) -> LimitError:
         return Overloaded(
-            f"{self._queue.bound} calls wait already, which is as many as may ([server] queue).",
+            f"{self.queue.bound} calls wait already, which is as many as may ([server] queue).",
             hint="Send the call again later.",
             retry_after_s=max(1.0, expected_s),
         )
 
     def _expire(self) -> None:
-        for entry in self._queue.expire(self._clock()):
+        for entry in self.queue.expire(self._clock()):
             _refuse(entry, self._late(entry.claim, 0.0))
 
     def _arm(self) -> None:
         """Set the timer for what is due first; one that comes earlier sets it again."""
-        at = min(self._queue.next_expiry(), self._due())
+        at = min(self.queue.next_expiry(), self._due())
         if self._timer is not None:
             if self._timer_at <= at < inf:
                 return
@@ -201,7 +201,7 @@ class Lobby(Line[Room, Ticket]):
         if ticket is not None:
             return ticket
         claim = admission.claim(who, model, call, now, min(deadline, now + self._queue_s))
-        return await self.wait(claim, admission.expect(claim, self._queue, now))
+        return await self.wait(claim, admission.expect(claim, self.queue, now))
 
     def leave(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Give the places of a call back, which used so many tokens."""
@@ -215,15 +215,15 @@ class Lobby(Line[Room, Ticket]):
         now = self._clock()
         self._admission = admission
         self._queue_s = settings.queue_s
-        self._queue.bound = settings.queue
-        self._queue.refile(lambda entry: admission.renew(entry.claim, now))
+        self.queue.bound = settings.queue
+        self.queue.refile(lambda entry: admission.renew(entry.claim, now))
         self._look()
 
     def _undo(self, ticket: Ticket) -> None:
         self._admission.undo(ticket, self._clock())
 
     def _late(self, claim: Claim[Room], expected_s: float) -> LimitError:  # noqa: ARG002 - foretold by the rooms
-        return self._admission.refusal(claim, self._queue, self._clock())
+        return self._admission.refusal(claim, self.queue, self._clock())
 
     def _joined(self, claim: Claim[Room]) -> None:
         self._admission.close(claim, self._clock())

@@ -26,7 +26,6 @@ from penstock.providers.exchange import Limits as Bounds
 from penstock.providers.http import HttpProvider, StreamExchange
 from penstock.receipt import Receipt
 from penstock.reply import Chunk, Opening
-from penstock.routing.attempts import Try
 from penstock.server.app import _stream
 from penstock.server.outlet import Outlet
 from penstock.server.request import DEFAULTS
@@ -157,7 +156,7 @@ class Course:
         """Let the first piece be read, the others pushed; the loop turns before those of `pauses`."""
         self.connection.data_received(pieces[0])
         flight = InFlight[Any]("id", 0, 0.0, CALL, Who())
-        live = LiveTry(Try(TARGET, "first"), 0.0)
+        live = LiveTry(TARGET, "first", 0.0)
         self.meter: Meter = live.meter
         live.exchange = self.exchange
         flight.tries.append(live)

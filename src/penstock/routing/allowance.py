@@ -31,11 +31,11 @@ class Allowance:
     """What one provider may still be asked for, by all of its targets together.
 
     It `is_rated` where requests or tokens per minute are limited; it `is_plain` where it makes no difference how much an answer
-    used nor how slowly it came, so that its end says no more than that it came. `held_s` is how long a try holds its place.
+    used nor how slowly it came, so that its end says no more than that it came, and is calm where it is not rated either. `held_s` is how long a try holds its place.
     """
 
     __slots__ = (
-        *("concurrency", "held_s", "in_flight", "is_plain", "is_rated"),
+        *("concurrency", "held_s", "in_flight", "is_calm", "is_plain", "is_rated"),
         *("probe_s", "requests", "slow_s", "tokens"),
     )
 
@@ -55,6 +55,7 @@ class Allowance:
         self.tokens = _changed(self.tokens, settings.tpm, now)
         self.is_rated = not (self.requests is None and self.tokens is None)
         self.is_plain = settings.slow_s is None and self.tokens is None
+        self.is_calm = self.is_plain and not self.is_rated
 
     def take(self, tokens: int) -> None:
         """Take one request and so many tokens of the rates, whether they are there or not."""

@@ -27,12 +27,14 @@ from penstock.errors import PenstockError
 from penstock.routing.health import Verdict
 from penstock.target import Target
 
+Kind = Literal["first", "retry", "fallback"]
+
 
 class Try(Struct, frozen=True, gc=False):
     """Call `target`; `kind` says why. `probe`: it tries whether the target works again."""
 
     target: Target
-    kind: Literal["first", "retry", "fallback"]
+    kind: Kind
     probe: bool = False
 
 

@@ -33,7 +33,7 @@ class Breaker:
 
     __slots__ = (
         *("began", "next_probe_at", "opened_at", "openings"),
-        *("_answered", "_changed_at", "_failed", "_neutral", "_outcomes", "_probes", "_row"),
+        *("answered", "changed_at", "_failed", "_neutral", "outcomes", "_probes", "row"),
     )
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class Breaker:
         self.opened_at: float | None = None
         self.openings = 0
         self.began = 0
-        self._changed_at = 0  # as many had begun when it last opened or closed
-        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=WINDOW)  # when, and whether it failed
-        self._row = 0  # failures since the last answer
-        self._answered = self._failed = self._neutral = 0  # since the last change
+        self.changed_at = 0  # as many had begun when it last opened or closed
+        self.outcomes: deque[tuple[float, bool]] = deque(maxlen=WINDOW)  # when, and whether it failed
+        self.row = 0  # failures since the last answer
+        self.answered = self._failed = self._neutral = 0  # since the last change
         self._probes = 0  # in flight
 
     def state(self, now: float) -> BreakerState:
@@ -69,39 +69,39 @@ class Breaker:
 
     def end_probe(self, number: int) -> None:
         """Note that a probe is over, however it ended."""
-        if number > self._changed_at:
+        if number > self.changed_at:
             self._probes -= 1
 
     def answer(self, now: float, number: int) -> None:
         """Note that a try was answered: its first content came, or another sign that the target works."""
-        if number <= self._changed_at or self.opened_at is not None:
-            if number <= self._changed_at:
+        if number <= self.changed_at or self.opened_at is not None:
+            if number <= self.changed_at:
                 return
             self.opened_at = None
-            self._outcomes.clear()
+            self.outcomes.clear()
             self._change()
-        self._row = 0
-        self._answered += 1
-        self._outcomes.append((now, False))
+        self.row = 0
+        self.answered += 1
+        self.outcomes.append((now, False))
 
     def pass_over(self, number: int) -> None:
         """Note that a try ended in a way that says nothing of the target's health."""
-        if number > self._changed_at:
+        if number > self.changed_at:
             self._neutral += 1
 
     def fail(self, now: float, number: int, probe_s: float, *, answered: bool = False) -> None:
         """Note that a try failed; `answered` tells that it had been noted as answered before."""
-        if number <= self._changed_at or self.opened_at is not None:
+        if number <= self.changed_at or self.opened_at is not None:
             return  # an open one stays open until its next probe
         if answered:
             self._take_back()
-        self._row += 1
+        self.row += 1
         self._failed += 1
-        self._outcomes.append((now, True))
+        self.outcomes.append((now, True))
         failures, calls = self.window(now)
-        if self._row < IN_A_ROW and (calls < FEWEST or failures * 2 < calls):
+        if self.row < IN_A_ROW and (calls < FEWEST or failures * 2 < calls):
             return
-        if self._answered < WINDOW and self._failed * 3 < number - self._changed_at - self._neutral:
+        if self.answered < WINDOW and self._failed * 3 < number - self.changed_at - self._neutral:
             return
         self.opened_at = now
         self.next_probe_at = now + probe_s
@@ -110,20 +110,20 @@ class Breaker:
 
     def window(self, now: float) -> tuple[int, int]:
         """Give how many of the outcomes that count now are failures, and how many there are."""
-        recent = [failed for at, failed in self._outcomes if now - at <= WINDOW_S]
+        recent = [failed for at, failed in self.outcomes if now - at <= WINDOW_S]
         return sum(recent), len(recent)
 
     def _take_back(self) -> None:
         """Forget one answer, of a try that broke off."""
-        outcomes = self._outcomes
-        self._answered -= 1
+        outcomes = self.outcomes
+        self.answered -= 1
         for place in range(len(outcomes) - 1, -1, -1):
             if not outcomes[place][1]:
                 del outcomes[place]
                 return
 
     def _change(self) -> None:
-        self._changed_at = self.began
-        self._answered = self._failed = self._neutral = 0
+        self.changed_at = self.began
+        self.answered = self._failed = self._neutral = 0
         self._probes = 0
-        self._row = 0
+        self.row = 0

@@ -21,7 +21,7 @@ from penstock.routing.latency import Latency
 from penstock.routing.retry_budget import CAPACITY, RetryBudget
 from penstock.target import Target
 
-__all__ = ("Ending", "Health", "HealthSettings", "Slot", "TargetState", "Verdict")
+__all__ = ("Ending", "Health", "HealthSettings", "Known", "Slot", "TargetState", "Verdict")
 
 MOST_TARGETS: Final = 2000
 COOLING_S: Final = 60.0
@@ -71,10 +71,19 @@ class TargetState(Struct, frozen=True):
     ttft_p95_s: float | None
 
 
-class _Known:
-    """What is known of one target. `used` is set by every try and taken back by whoever looks for room."""
+class Known:
+    """What is known of one target. `seen` is how many tries had begun when somebody last looked for room here.
 
-    __slots__ = ("breaker", "budget", "cooling_until", "held_s", "latency", "limit", "provider", "target", "used")
+    It is calm while nothing but room has to be thought of: its breaker is closed and the last try was answered, nobody is kept
+    away, the budget and the limit are as large as they can be, and its provider limits nothing but calls at once. Then a call
+    with more than `needs_s` seconds left may begin a try without a slot, and one that was answered is counted by `answered`.
+    Whatever else happens ends the calm; the next try that begins looks whether it is there again.
+    """
+
+    __slots__ = (
+        *("breaker", "budget", "cooling_until", "held_s", "is_calm", "latency", "limit", "needs_s"),
+        *("provider", "seen", "target"),
+    )
 
     def __init__(self, target: Target, provider: Allowance) -> None:
         self.target = target
@@ -85,7 +94,9 @@ class _Known:
         self.latency = Latency()
         self.cooling_until = -inf
         self.held_s = HELD_S
-        self.used = True
+        self.is_calm = False
+        self.needs_s = -inf
+        self.seen = -1
 
     def verdict(self, now: float, left_s: float) -> Verdict:
         """Say whether it may be called now by a call that has `left_s` seconds left."""
@@ -112,7 +123,6 @@ class _Known:
     def enter(self, now: float, tokens: int) -> "Slot":
         """Take the room of one try, whether there is any or not."""
         provider, breaker, budget = self.provider, self.breaker, self.budget
-        self.used = True
         self.limit.in_flight += 1
         provider.in_flight += 1
         if budget.tenths < CAPACITY:
@@ -121,7 +131,36 @@ class _Known:
             provider.take(tokens)
         number = breaker.begin()
         is_probe = breaker.opened_at is not None and breaker.begin_probe(now, provider.probe_s)
+        self.is_calm = (
+            provider.is_calm
+            and breaker.opened_at is None
+            and breaker.row == 0
+            and now >= self.cooling_until
+            and budget.tenths >= CAPACITY
+            and self.limit.most >= provider.concurrency
+        )
         return Slot(self, now, tokens, number, is_probe)
+
+    def slot(self, began: float, number: int) -> "Slot":
+        """Give the slot of a try that began without one: there is more to say of it than that it was answered."""
+        return Slot(self, began, 0, number, False)
+
+    def answered(self, began: float, number: int, now: float) -> bool:
+        """Take back the room of a try that began without a slot and was answered, as `Slot.leave` would.
+
+        False, and nothing is done, where it is not calm any more, or the try is older than the last change of the breaker.
+        """
+        provider, breaker = self.provider, self.breaker
+        if not self.is_calm or number <= breaker.changed_at:
+            return False
+        breaker.answered += 1
+        breaker.outcomes.append((now, False))
+        self.limit.in_flight -= 1
+        provider.in_flight -= 1
+        held_s = now - began
+        self.held_s += _WEIGHT * (held_s - self.held_s)
+        provider.held_s += _WEIGHT * (held_s - provider.held_s)
+        return True
 
     def round_trip_s(self) -> float:
         """Give how long it takes until the target shows how it takes a try."""
@@ -132,7 +171,7 @@ class _Known:
 class Slot(Struct, eq=False):
     """The room of one try at its target, until it is given back. `probe` tells whether it tries an open breaker."""
 
-    _known: _Known
+    _known: Known
     _began: float
     _tokens: int
     _number: int
@@ -149,12 +188,14 @@ class Slot(Struct, eq=False):
         known = self._known
         ttft_s, slow_s = now - self._began, known.provider.slow_s
         known.latency.add(ttft_s, now)
+        known.needs_s = known.latency.median_s or -inf
         if slow_s is not None and ttft_s > slow_s:
             self._slow = True
             known.breaker.fail(now, self._number, known.provider.probe_s)
         else:
             known.breaker.answer(now, self._number)
             if known.latency.has_surged():
+                known.is_calm = False
                 known.limit.back_off(now, known.round_trip_s(), known.provider.concurrency)
             else:
                 known.limit.grow(known.provider.concurrency)
@@ -189,7 +230,7 @@ class Slot(Struct, eq=False):
         """Note what an ending says of the target, whatever it is, before the room is given back. Give as `leave` does."""
         known = self._known
         provider, breaker = known.provider, known.breaker
-        openings = breaker.openings
+        openings, known.is_calm = breaker.openings, False
         if ending != "ok":
             self._badly(now, ending, retry_after_s)
         elif provider.slow_s is not None and self._trickled(now, provider.slow_s, output_tokens):
@@ -237,7 +278,7 @@ class Health:
     def __init__(self, providers: Mapping[str, HealthSettings], now: float, before: "Health | None" = None) -> None:
         """Begin; `before` is what this takes the place of, whose tries in flight go on counting."""
         old: dict[str, Allowance] = {}
-        known: dict[str, _Known] = {}
+        known: dict[str, Known] = {}
         if before is not None:
             old, known = before._providers, before._known  # noqa: SLF001 - another one of this class
         self._providers: dict[str, Allowance] = {}
@@ -247,29 +288,34 @@ class Health:
                 self._providers[name] = old[name]
             else:
                 self._providers[name] = Allowance(settings, now)
-        self._known: dict[str, _Known] = {name: one for name, one in known.items() if one.target.provider in providers}
+        self._known: dict[str, Known] = {name: one for name, one in known.items() if one.target.provider in providers}
+        for one in self._known.values():
+            one.is_calm = False  # other settings, other limits
 
     def verdict(self, target: Target, now: float, left_s: float) -> Verdict:
         """Say whether a target may be called now by a call that has `left_s` seconds left."""
         return (self._known.get(target.id) or self._add(target)).verdict(now, left_s)
 
-    def enter_at_once(self, target: Target, now: float, left_s: float, tokens: int) -> Slot | None:
-        """Take the room of one try where the verdict is "go", as it nearly always is; None where it is another one.
+    def enter_calm(self, target: Target, left_s: float) -> Known | None:
+        """Take the room of one try where nothing but room matters, as nearly always; None where more has to be thought of.
 
-        Where nothing but room matters, which is nearly always as well, it does what `verdict` and `enter` would, in one go.
+        There it does what `enter_at_once` does, but for the slot. The try is the target's number `breaker.began`.
         """
-        known = self._known.get(target.id) or self._add(target)
-        provider, limit, breaker, expected_s = known.provider, known.limit, known.breaker, known.latency.median_s
-        is_calm = breaker.opened_at is None and now >= known.cooling_until and known.budget.tenths >= CAPACITY
-        if not is_calm or provider.is_rated or (expected_s is not None and expected_s > left_s):
-            return known.enter(now, tokens) if known.verdict(now, left_s) == "go" else None
-        if limit.in_flight + 1 > limit.most or provider.in_flight >= provider.concurrency:
+        known = self._known.get(target.id)
+        if known is None or not known.is_calm or left_s < known.needs_s:
             return None
-        known.used = True
-        limit.in_flight += 1
+        provider = known.provider
+        if provider.in_flight >= provider.concurrency:
+            return None
         provider.in_flight += 1
-        breaker.began = number = breaker.began + 1
-        return Slot(known, now, tokens, number, False)
+        known.limit.in_flight += 1
+        known.breaker.began += 1
+        return known
+
+    def enter_at_once(self, target: Target, now: float, left_s: float, tokens: int) -> Slot | None:
+        """Take the room of one try where the verdict is "go"; None where it is another one."""
+        known = self._known.get(target.id) or self._add(target)
+        return known.enter(now, tokens) if known.verdict(now, left_s) == "go" else None
 
     def is_full(self, target: Target, now: float) -> bool:
         """Tell whether a target has no room, whatever else may be said of it; quicker than `verdict`."""
@@ -282,7 +328,9 @@ class Health:
 
     def may_retry(self, target: Target, now: float) -> bool:  # noqa: ARG002 - the budget of today knows no time
         """Take one token of the target's retry budget; False if there is none."""
-        return (self._known.get(target.id) or self._add(target)).budget.spend()
+        known = self._known.get(target.id) or self._add(target)
+        known.is_calm = False
+        return known.budget.spend()
 
     def cooling_s(self, target: Target, now: float) -> float:
         """Give the seconds for which the target asked to be left alone."""
@@ -316,12 +364,12 @@ class Health:
         """Give how every target is that was tried so far."""
         return tuple(_state(known, now) for known in self._known.values())
 
-    def _add(self, target: Target) -> _Known:
+    def _add(self, target: Target) -> Known:
         """Begin to remember a target, and forget another one if there are too many."""
         known = self._known
         if len(known) >= MOST_TARGETS:
             self._forget()
-        added = known[target.id] = _Known(target, self._providers[target.provider])
+        added = known[target.id] = Known(target, self._providers[target.provider])
         return added
 
     def _forget(self) -> None:
@@ -330,14 +378,14 @@ class Health:
         for _ in range(_LOOKS):
             name = next(iter(known))
             one = known.pop(name)
-            if not (one.used or one.limit.in_flight or one.breaker.opened_at is not None):
+            if one.seen == one.breaker.began and not one.limit.in_flight and one.breaker.opened_at is None:
                 return
-            one.used = False
+            one.seen = one.breaker.began
             known[name] = one
         del known[next(iter(known))]
 
 
-def _state(known: _Known, now: float) -> TargetState:
+def _state(known: Known, now: float) -> TargetState:
     breaker, latency = known.breaker, known.latency.quantiles_s()
     failures, calls = breaker.window(now)
     opened_at = breaker.opened_at
