@@ -212,6 +212,10 @@ class Direct(Struct, eq=False):
         self.asker.handed_over(self)
 
 
+Prepare = Callable[[Call, Target], Prepared | None]
+"""Readies a call at a target, if it can be sent this moment: see `plugins.Prepares`."""
+
+
 class Common(Struct, frozen=True, eq=False):
     """What calls have in common that say the same but for their messages: who pays, where they go, and how much they may say.
 
@@ -227,7 +231,7 @@ class Common(Struct, frozen=True, eq=False):
     model: str
     who: Who
     plan: Plan
-    prepare: Callable[[Call, Target], Prepared | None]
+    prepare: Prepare
     fits: int
     within_s: float
     first_s: float
@@ -322,24 +326,27 @@ class Directs:
 
         It is remembered, unless the call says itself who pays for it, has what some targets cannot honour, or is changed here.
         """
-        asked, owner, known, says_more = call, who, standing.common, _says_more(call)
-        if (
-            known is not None
-            and known.of is who
-            and known.by is self._mark
-            and known.model == call.model
-            and not says_more
-        ):
-            who, plan = known.who, known.plan
+        known, mark, says_more = standing.common, self._mark, _says_more(call)
+        said = call.sampling if _is_small(call.sampling) else _TOO_LARGE
+        if known is None or known.of is not who or known.by is not mark or known.model != call.model or says_more:
+            asked, caller = call, standing.caller
+            call, payer, plan = self._line.planned(call, who, caller)
+            options, targets = plan.options, plan.targets
+            may_be_kept = options.cache_s is not None or options.stale_s is not None
+            prepare: Prepare = _never if may_be_kept else self._prepare.get(targets[0].provider, _never)
+            within_s, first_s = caller.within(self._within_s), self._tries.until(targets, 0.0, inf)
+            says_more = says_more or call is not asked
         else:
-            call, who, plan = self._line.planned(call, who, standing.caller)
-        options, targets, within_s = plan.options, plan.targets, standing.caller.within(self._within_s)
-        may_be_kept = options.cache_s is not None or options.stale_s is not None
-        prepare = _never if may_be_kept else self._prepare.get(targets[0].provider, _never)
-        fits, first_s = plan.most_input(call), self._tries.until(targets, 0.0, inf)
-        said = asked.sampling if _is_small(asked.sampling) else _TOO_LARGE
-        common = Common(owner, self._mark, said, asked.model, who, plan, prepare, fits, within_s, first_s)
-        if call is asked and not says_more:
+            payer, plan, prepare, within_s, first_s = (
+                known.who,
+                known.plan,
+                known.prepare,
+                known.within_s,
+                known.first_s,
+            )
+        fits = plan.most_input(call)
+        common = Common(who, mark, said, call.model, payer, plan, prepare, fits, within_s, first_s)
+        if not says_more:
             standing.common = common
         return call, common
 

@@ -36,6 +36,9 @@ from penstock.wire.registry import dialect
 
 TEXT: Final = (b"content-type", b"text/plain")
 
+PATIENCE: Final = 7
+"""To remember what a call has in common with others pays only where others follow."""
+
 _LISTS: Final = frozenset({"/v1/models", "/v1beta/models", "/api/tags"})
 _SHOW: Final = "/api/show"
 _STATES: Final = frozenset({"/healthz", "/readyz"})
@@ -62,22 +65,25 @@ class Route(Struct, frozen=True):
     standing: "Place"
 
     def read(self, body: bytes) -> Call:
-        """Read a body that is not like the last one, and remember what it has in common with those that are like it."""
+        """Read a body that is not like those before it, and remember now and then what is common to those that are like it."""
         call, place = self.speaks.read_request(body, self.asked), self.standing
-        if place.frames is not None:
-            place.frame = place.frames(call)
+        if place.patience:
+            place.patience -= 1
+        elif place.frames is not None:
+            place.frame, place.patience = place.frames(call), PATIENCE
         return call
 
 
 class Place(Standing):
-    """What the calls of a head and a peer have in common: what stands around their messages as well, in the last one."""
+    """What the calls of a head and a peer have in common: what stands around the messages of one of them as well."""
 
-    __slots__ = ("frame", "frames")
+    __slots__ = ("frame", "frames", "patience")
 
     def __init__(self, caller: Caller, frames: Frames | None) -> None:
         super().__init__(caller)
         self.frames = frames  # None where its dialect knows no such thing
         self.frame: Frame | None = None
+        self.patience = 0  # so many more that are not like it are read before another one is remembered
 
 
 class App:
