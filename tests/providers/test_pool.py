@@ -780,6 +780,59 @@ async def test_beside_others_a_request_leaves_at_the_end_of_the_turn(number: int
                 assert (reply.status, reply.unsent) == (200, False)
 
 
+class Told:
+    """Who waits for a reply without a task."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def done(self) -> bool:
+        return self.told > 0
+
+    cancelled = done
+
+    def set_result(self, *_: bool) -> None:
+        self.told += 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_so_it_does_without_a_task_and_each_is_told_once(number: int) -> None:
+    async with upstream(serve_slowly) as up:
+        with closing(up.pool()) as pool:
+            request = b"POST / HTTP/1.1\r\nhost: upstream.test\r\ncontent-length: 2\r\n\r\n{}"
+            now = asyncio.get_running_loop().time
+            await asyncio.gather(*[pool.send(request, deadline=now() + 5) for _ in range(2)])
+            waiters = [Told() for _ in range(number)]
+            replies = [pool.begin(request, now() + 5, waiter) for waiter in waiters]
+            pending = [
+                reply is not None and reply.connection is not None and reply.connection.pending for reply in replies
+            ]
+            assert pending == [b"", request][:number]
+            assert pool.idle == 2 - number
+            await until(lambda: all(waiter.told for waiter in waiters))
+            assert [reply and (reply.status, reply.unsent, reply.connection) for reply in replies] == [
+                (200, False, None)
+            ] * number
+            assert (pool.idle, [waiter.told for waiter in waiters]) == (2, [1] * number)
+            assert pool.begin(request, now() - 1, Told()) is None
+
+
+async def test_a_connection_that_ends_before_its_request_leaves_says_that_it_has_not() -> None:
+    async with upstream(serve_slowly) as up:
+        with closing(up.pool()) as pool:
+            request = b"POST / HTTP/1.1\r\nhost: upstream.test\r\ncontent-length: 2\r\n\r\n{}"
+            deadline = asyncio.get_running_loop().time() + 5
+            await asyncio.gather(*[pool.send(request, deadline=deadline) for _ in range(2)])
+            waiter = Told()
+            first, second = pool.begin(request, deadline, Told()), pool.begin(request, deadline, waiter)
+            assert first is not None
+            assert second is not None
+            assert second.connection is not None
+            second.connection.fail("closed", "it ended")
+            assert (first.unsent, second.unsent, waiter.told) == (False, True, 1)
+            await until(lambda: pool.busy == 0)
+
+
 async def test_a_call_that_is_cancelled_before_its_request_leaves_says_so_and_sends_nothing() -> None:
     asked = []
 

@@ -110,9 +110,10 @@ class Connection(Sending, asyncio.Protocol):
 
     def fail(self, kind: FaultKind, detail: str) -> None:
         """End the connection, and the exchange on it with a fault."""
-        reply = self.reply
+        reply, is_unsent = self.reply, bool(self.pending)
         self.drop()
         if reply is not None:
+            reply.unsent = reply.unsent or is_unsent
             reused = self._used and kind in {"closed", "reset"} and not reply.first_byte_at and not self._interim
             reply.fault = Fault(kind, detail, sent=True, reused=reused)
             if reply.streamed:

@@ -6,6 +6,10 @@ clients ask at once, and a probe of the server's health never waits behind them.
 longer than `Limits.line_s` there is more work than can be done: who comes then is turned away, before anything of the
 request but its head is looked at, and not too many of them in one turn either.
 
+A call whose head is known, which is nearly every one, begins at the end of the turn that brought it, unless it is alone. So a
+turn does one kind of work after another, answers first: that keeps the processor's caches warm, and a place that an answer has
+made free can be taken at once.
+
 Ending has two steps: `notice` goes on serving while every reply says that it is the connection's last, so that whoever
 watches the readiness of this server can go elsewhere; `drain` listens no more and lets what has begun come to its end.
 Knows no socket and no HTTP; `http11` has both.
