@@ -118,7 +118,8 @@ class Sessions:
             return False
         self._begun += 1
         if not self._is_scheduled:
-            self._schedule(monotonic() - self._spent)
+            self._since, self._is_scheduled = monotonic() - self._spent, True
+            self.loop.call_soon(self._turn)
         return True
 
     def _arrive_first(self, session: Session) -> None:
