@@ -435,6 +435,19 @@ def test_no_bytes_are_read_otherwise_where_heads_are_known(talk, reads, turns):
     asyncio.run(both(talk, reads, turns, Limits(body_bytes=200, header_bytes=600)))
 
 
+@pytest.mark.parametrize("first", [0, 7, 10, 99, 1000, 12_345])
+def test_every_length_of_a_body_is_found_and_no_other(first):
+    heads = Heads()
+    head = learned(heads, post(b"x" * first), b"x" * first)
+    for length in [*range(120), *range(990, 1012), *range(9_990, 10_010), 99_999, 100_000]:
+        body = b"y" * length
+        assert head.body(post(body)) == body
+        for wrong in (length - 1, length + 1, -length - 1):
+            assert head.body(post(body, length=b"%d" % wrong)) is None
+    for short in (b"", b"P", head.before, head.before + head.behind, head.whole[:-1]):
+        assert head.body(short) is None
+
+
 lengths_at_first = st.sampled_from([b"hello", b"", b"x" * 120])
 later = st.one_of(
     st.builds(post, st.sampled_from([b"hello", b"", b"x" * 120, b"x" * 12])),

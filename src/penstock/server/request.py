@@ -90,6 +90,10 @@ class Head(msgspec.Struct, eq=False, weakref=True):
 
     def body(self, data: bytes) -> bytes | None:
         """Return the body, if `data` is this head again, whatever its length is, the body, and nothing behind; else None."""
+        length = len(data) - self.end
+        digits = b"%d" % length
+        if len(digits) == len(self.digits) and data[: self.end] == self.before + digits + self.behind:  # most likely
+            return data[self.end :] if 0 <= length <= self.limits.body_bytes else None
         start, behind = self.start, self.behind
         end = data.find(b"\r", start, start + DIGITS + 1)
         digits = data[start:end]
