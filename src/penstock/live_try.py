@@ -28,7 +28,7 @@ from penstock.meter import Meter
 from penstock.plugins import Exchange
 from penstock.reply import Told
 from penstock.routing.attempts import Kind
-from penstock.routing.health import Ending, Known, Slot
+from penstock.routing.known import Ending, Known, Slot
 from penstock.target import Target
 
 TryStatus = Literal["open", "ok", "error", "cancelled"]
@@ -73,7 +73,7 @@ class LiveTry(Struct, eq=False, dict=True):
     _slot: Slot | None = None
     _calm: Known | None = None
     _number: int = 0
-    status: TryStatus = "open"
+    _ending: TryStatus = "ok"
     exchange: Exchange | None = None
     told: Told | None = None  # the whole reply, where it was one of which nothing is unusual
     first_at: float | None = None
@@ -89,6 +89,11 @@ class LiveTry(Struct, eq=False, dict=True):
         """What has been seen of the reply; of one that `told` all of itself it is made once somebody asks."""
         return Meter.of(self.told)
 
+    @property
+    def status(self) -> TryStatus:
+        """How it ended, if it has."""
+        return "open" if self.ended is None else self._ending
+
     def first(self, now: float, *, streamed: bool) -> None:
         """Note that the first content is there; that of a whole reply says nothing of how soon a stream would begin."""
         self.first_at = now
@@ -97,11 +102,11 @@ class LiveTry(Struct, eq=False, dict=True):
 
     def end(self, status: TryStatus, now: float, error: PenstockError | None = None) -> None:
         """Close the try and whatever it still holds; only the first ending counts."""
-        if self.status == "open":
-            self.status = status
+        if self.ended is None:
             self.ended = now
             calm, line = self._calm, self._line
             if calm is None or status != "ok" or not calm.answered(self.began, self._number, now):
+                self._ending = status
                 self._leave(now, error)
             if line is not None and line.queue.size:
                 line.move()
@@ -125,12 +130,13 @@ class LiveTry(Struct, eq=False, dict=True):
         after_s = None if error is None else error.retry_after_s
         out = self.meter.passed // BYTES_PER_TOKEN if usage is None else usage.output_tokens
         used = out if usage is None else out + usage.input_tokens
-        if slot.leave(now, "ok" if self.status == "ok" else self._ending(now, error), out, used, after_s):
+        if slot.leave(now, self._says(now, error), out, used, after_s):
             log.warning("%s is left alone for now, its breaker is open: %s", self.target.id, error or "it is slow")
 
-    def _ending(self, now: float, error: PenstockError | None) -> Ending:
-        if self.status == "ok" or self.status == "cancelled":  # noqa: PLR1714 - narrower for the types
-            return self.status
+    def _says(self, now: float, error: PenstockError | None) -> Ending:
+        ending = self._ending
+        if ending == "ok" or ending == "cancelled":  # noqa: PLR1714 - narrower for the types
+            return ending
         if isinstance(error, DeadlineExceeded):
             silent = self.first_at is None and now - self.began >= SILENT_S
             return "timeout" if silent else "cancelled"

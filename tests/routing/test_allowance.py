@@ -28,11 +28,12 @@ def test_what_has_to_be_looked_at_follows_from_the_settings_at_first_and_at_a_re
 
 def test_what_is_in_flight_and_used_stays_so_when_the_limits_change():
     one = Allowance(HealthSettings(rpm=600, tpm=600), 0.0)
-    one.in_flight, one.held_s = 7, 3.0
+    one.in_flight = 7
+    one.held.add(3.0)
     one.take(600)
     assert one.rate_wait_s(0.0) > 0.0
     one.change(HealthSettings(concurrency=2, rpm=600, tpm=600), 0.0)
-    assert (one.concurrency, one.in_flight, one.held_s) == (2, 7, 3.0)
+    assert (one.concurrency, one.in_flight, one.held.mean_s()) == (2, 7, 1.2)
     assert one.rate_wait_s(0.0) > 0.0
     one.change(HealthSettings(), 0.0)
     assert one.rate_wait_s(0.0) == 0.0

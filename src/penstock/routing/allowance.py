@@ -3,14 +3,10 @@
 A reload changes the limits and keeps what is taken. Pure: time is passed in. Place in the line: one per provider in `health.py`.
 """
 
-from typing import Final
-
 from msgspec import Struct
 
+from penstock.routing.held import HeldTime
 from penstock.routing.rate import Rate
-
-HELD_S: Final = 1.0
-"""How long a try is taken to hold its place, until one has shown it."""
 
 
 class HealthSettings(Struct, frozen=True):
@@ -31,17 +27,18 @@ class Allowance:
     """What one provider may still be asked for, by all of its targets together.
 
     It `is_rated` where requests or tokens per minute are limited; it `is_plain` where it makes no difference how much an answer
-    used nor how slowly it came, so that its end says no more than that it came, and is calm where it is not rated either. `held_s` is how long a try holds its place.
+    used nor how slowly it came, so that its end says no more than that it came; it `is_calm` where it is plain and not rated.
+    `held` is how long a try holds its place.
     """
 
     __slots__ = (
-        *("concurrency", "held_s", "in_flight", "is_calm", "is_plain", "is_rated"),
+        *("concurrency", "held", "in_flight", "is_calm", "is_plain", "is_rated"),
         *("probe_s", "requests", "slow_s", "tokens"),
     )
 
     def __init__(self, settings: HealthSettings, now: float) -> None:
         self.in_flight = 0
-        self.held_s = HELD_S
+        self.held = HeldTime()
         self.requests: Rate | None = None
         self.tokens: Rate | None = None
         self.change(settings, now)
