@@ -10,6 +10,8 @@ Place in the line: `accounting.py` books what comes of it. It reads no clock, an
 from typing import Any, Final
 
 from penstock.inflight import NOT_STARTED, Estimate, InFlight, LiveTry
+from penstock.ledger import brief
+from penstock.ledger.brief import Common, common_of
 from penstock.ledger.rows import CALLER, COLUMNS, COMMON, KIND, MAX_BITS, Row, has_more, receipt_of
 from penstock.receipt import Lane, Settled, Usage, UsageSource
 from penstock.reply import Told
@@ -40,9 +42,9 @@ class Alike:
 
     def __init__(self, config_hash: str) -> None:
         self.config_hash = config_hash
-        self.known: dict[tuple[Any, ...], tuple[Row, Labels, Plain | None]] = {}
+        self.known: dict[tuple[Any, ...], tuple[Common, Labels, Plain | None]] = {}
 
-    def learn(self, of: tuple[Any, ...], target: Target) -> tuple[Row, Labels, Plain | None] | None:
+    def learn(self, of: tuple[Any, ...], target: Target) -> tuple[Common, Labels, Plain | None] | None:
         """Work it out for calls of which all of this is the same (see `ordinary`), and remember it.
 
         None where a text is empty that might not be there at all: in a row it would be read as that.
@@ -52,13 +54,16 @@ class Alike:
         if "" in {fingerprint, tier}:
             return None
         price = cost(Usage(source=source), target, day, tier)
-        common = (
+        values = (
             *(key or "", team or "", feature or "", ""),
             *(dialect, model, target.id, "ok", _ANSWERED, 1 if stream else 0, "", "", finish or "", source),
             *(price.status, lane, cache, self.config_hash, price.price_version, named, fingerprint or "", tier or ""),
         )
+        common = common_of(values)
+        if common is None:
+            return None
         found = common, (team or "", model, target.id, "ok"), plain(target, day, tier)
-        if sum([len(text) for text in common if isinstance(text, str)]) <= LONG:
+        if sum([len(text) for text in values if isinstance(text, str)]) <= LONG:
             if len(self.known) >= KINDS:
                 self.known.clear()
             self.known[of] = found
@@ -130,13 +135,12 @@ def ordinary(
         started, ttft, try_ttft, took, bits = _times(began, live)
     if (into | out | cached | reasoning | all_us | bits | (nano or 0)) >> MAX_BITS:
         return None
-    first = (bytearray.fromhex(flight.id.replace("-", "")), flight.started_ns)
-    own = (
+    row = (
+        bytearray.fromhex(flight.id.replace("-", "")), flight.started_ns, common,
         who.user or "", who.session or "", into, cached, out, reasoning, nano, ttft, all_us, 0, 0, started, try_ttft,
         took, told.id, "", "",
     )  # fmt: skip
-    row = first + common + own
-    flight.settled = Settled(flight.id, "ok", None, nano, into + out, receipt_of, row)
+    flight.settled = Settled(flight.id, "ok", None, nano, into + out, brief.receipt, row)
     return row, (labels, into, out, nano, all_us, ttft)
 
 

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from penstock.ledger import sql
+from penstock.ledger.brief import Common, is_brief, wide
 from penstock.ledger.rows import CALLER, COMMON, Row
 
 MOST: Final = 65_536
 """Callers, or kinds, or pairs of both, that are remembered; then remembering begins anew."""
+MOST_ALIKE: Final = 2048
+"""What brief rows have in common, likewise."""
 
 
 class Found(Protocol):
@@ -36,21 +39,41 @@ class Execute(Protocol):
 class Interning:
     """The numbers that one connection knows."""
 
-    __slots__ = ("_callers", "_execute", "_kinds", "_pairs")
+    __slots__ = ("_alike", "_callers", "_execute", "_kinds", "_pairs", "_seen")
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
         self._callers: dict[Row, int] = {}
         self._kinds: dict[Row, int] = {}
         self._pairs: dict[Row, Row] = {}
+        self._alike: dict[int, Row] = {}  # of brief rows, by the identity of what they have in common
+        self._seen: list[Common] = []  # which therefore has to stay
 
     def pack(self, rows: Sequence[Row]) -> list[Row]:
         """Put numbers in place of what is common, within a transaction that writes; `forget` if that fails."""
-        known, pair, first, own = self._pairs.get, self._pair, COMMON.start, COMMON.stop
-        return [row[:first] + (known(row[COMMON]) or pair(row[COMMON])) + row[own:] for row in rows]
+        alike, place = self._alike.get, COMMON.start
+        return [
+            row[:place] + found + row[place + 1 :] if (found := alike(id(row[place]))) else self._packed(row)
+            for row in rows
+        ]
+
+    def _packed(self, row: Row) -> Row:
+        """Do as `pack` for a row that is not brief, or the first of its kind."""
+        all_of_it, place = wide(row), COMMON.start
+        common = all_of_it[COMMON]
+        pair = self._pairs.get(common) or self._pair(common)
+        if is_brief(row):
+            if len(self._seen) >= MOST_ALIKE:
+                self._alike.clear()
+                self._seen.clear()
+            self._alike[id(row[place])] = pair
+            self._seen.append(row[place])
+        return all_of_it[:place] + pair + all_of_it[COMMON.stop :]
 
     def forget(self) -> None:
         """Forget all numbers: some may be of a transaction that came to nothing."""
+        self._alike.clear()
+        self._seen.clear()
         self._pairs.clear()
         self._callers.clear()
         self._kinds.clear()

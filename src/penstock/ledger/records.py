@@ -13,15 +13,17 @@ is one, what lies between is corrupt and counted; if there is none, it is the to
 
 import struct
 import zlib
-from collections.abc import Collection, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from penstock.ledger import brief
+from penstock.ledger.brief import packed
 from penstock.ledger.ids import ID_BYTES, id_bytes
-from penstock.ledger.rows import COLUMNS, Row, adapted, clip, receipt_of, row_of
+from penstock.ledger.rows import COLUMNS, Row, adapted, clip, row_of
 from penstock.receipt import Receipt
 
 SCHEMA = 1
@@ -83,6 +85,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 _MONSTROUS = (OverflowError, UnicodeEncodeError)
+_Value = TypeVar("_Value")
 _GARBLED = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
@@ -96,24 +99,28 @@ def pack_head() -> bytes:
 
 def pack_intents(intents: Collection[Intent]) -> list[bytes]:
     """Give the payloads of intents, each clipped if it is monstrous."""
-    return _pack(map(astuple, intents)) or [pack_intent(intent) for intent in intents]
+    return _pack(_intents, intents) or [pack_intent(intent) for intent in intents]
 
 
 def pack_intent(intent: Intent) -> bytes:
     """Give the payload of one."""
-    (payload,) = _pack((astuple(intent),)) or (_encode(astuple(clip(intent, Intent))),)
+    (payload,) = _pack(_intents, (intent,)) or _intents((clip(intent, Intent),))
     return payload
+
+
+def _intents(intents: Iterable[Intent]) -> list[bytes]:
+    return [*map(_encode, map(astuple, intents))]
 
 
 def pack_receipts(rows: list[Row]) -> list[bytes]:
     """Give the payloads of receipts that are rows; what is monstrous is clipped, in `rows` as well."""
-    payloads = _pack(rows)
+    payloads = _pack(packed, rows)
     if payloads is None:
         payloads = []
         for place, row in enumerate(rows):
-            if (alone := _pack((row,))) is None:
-                rows[place] = row_of(clip(receipt_of(row), Receipt))
-                alone = [_encode(rows[place])]
+            if (alone := _pack(packed, (row,))) is None:
+                rows[place] = row_of(clip(brief.receipt(row), Receipt))
+                alone = packed((rows[place],))
             payloads += alone
     return payloads
 
@@ -133,10 +140,10 @@ def row_for(receipt: Receipt) -> Row:
         return row_of(clip(receipt, Receipt))
 
 
-def _pack(values: Iterable[Row]) -> list[bytes] | None:
+def _pack(by: Callable[[Iterable[_Value]], list[bytes]], values: Iterable[_Value]) -> list[bytes] | None:
     """Give the payloads of values; None where one of them is monstrous."""
     try:
-        payloads = [*map(_encode, values)]
+        payloads = by(values)
     except _MONSTROUS:
         return None
     return payloads if not payloads or len(max(payloads, key=len)) <= _CLIP_ABOVE else None
