@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from penstock.flushing import FLUSH_ROWS, FLUSH_S, Flusher
+from penstock.flushing import FLUSH_ROWS, FLUSH_S, SOON_S, Flusher
 
 
 class Ledger:
@@ -48,13 +48,48 @@ async def test_a_store_that_is_stuck_is_not_asked_all_the_time(rows):
     flusher.close()
 
 
-async def test_figures_are_added_up_on_the_way():
-    added = []
-    ledger = Ledger(2 * FLUSH_ROWS)
-    flusher = Flusher(ledger, lambda: added.append(ledger.backlog))
+async def test_figures_are_added_up_first_some_at_a_time():
+    waiting, ledger, moved = [700], Ledger(2 * FLUSH_ROWS), []
+
+    def add_up():
+        moved.append(len(ledger.flushed))
+        waiting[0] = max(0, waiting[0] - 100)
+        return waiting[0]
+
+    flusher = Flusher(ledger, add_up)
     flusher.soon()
-    await asyncio.sleep(FLUSH_S * 3)
-    assert added == [2 * FLUSH_ROWS, FLUSH_ROWS]
+    await asyncio.sleep(FLUSH_S * 4)
+    assert waiting == [0]
+    assert moved == [0] * 7 + [1]
+    assert len(ledger.flushed) == 2
+    assert flusher.timer is None
+
+
+async def test_the_more_there_are_the_more_often_they_are_moved_and_about_as_many_each_time(monkeypatch):
+    """On a clock of its own, so that it takes no time."""
+    loop, ledger = asyncio.get_running_loop(), Ledger(0)
+    flusher, waits = Flusher(ledger, int), []
+    monkeypatch.setattr(loop, "call_later", lambda wait_s, _: waits.append(wait_s))
+
+    def turns(rate, count):
+        sizes = []
+        for _ in range(count):
+            before = ledger.backlog = ledger.backlog + round(rate * waits[-1])
+            flusher._flush()
+            sizes.append(before - ledger.backlog)
+            if not ledger.backlog:
+                flusher.timer = None
+                flusher.soon()
+        return sizes[count // 2 :]
+
+    flusher.soon()
+    assert waits == [FLUSH_S]
+    assert turns(100, 40) == [5] * 20, "nobody waits longer than that"
+    sizes = turns(20_000, 200)
+    assert sum(sizes) / len(sizes) > FLUSH_ROWS * 2 / 3
+    assert ledger.backlog < 8 * FLUSH_ROWS
+    assert turns(100, 40)[-5:] == [5] * 5
+    assert all(SOON_S <= wait_s <= FLUSH_S for wait_s in waits)
 
 
 async def test_it_begins_again_with_the_next_receipt():

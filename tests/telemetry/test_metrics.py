@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.receipt import Attempt, Receipt, Usage
 from penstock.telemetry.alerts import Standing
-from penstock.telemetry.metrics import SECONDS, SERIES, Budgets, Metrics
+from penstock.telemetry.metrics import AT_ONCE, SECONDS, SERIES, Budgets, Metrics
 
 
 def receipt(**changes):
@@ -303,7 +303,7 @@ def figures(one):
     return labels, one.usage.input_tokens, one.usage.output_tokens, one.cost_nano_usd, one.total_us, one.ttft_us
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 99, 700])
+@pytest.mark.parametrize("calls", [0, 1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE + 7])
 def test_calls_that_are_added_up_together_make_the_same_metrics_as_one_by_one(calls):
     rng, together, single = random.Random(calls), Metrics(), Metrics()
     edges = [round(seconds * 1e6) + by for seconds in SECONDS for by in (-1, 0, 1)]
@@ -325,15 +325,14 @@ def test_calls_that_are_added_up_together_make_the_same_metrics_as_one_by_one(ca
     assert together.exposition() == single.exposition()
 
 
-def test_nothing_waits_once_it_is_added_up():
+def test_what_waits_is_added_up_some_at_a_time():
     metrics = Metrics()
-    for _ in range(7):
+    for _ in range(2 * AT_ONCE + 7):
         metrics.count(figures(receipt()))
-    metrics.add_up()
-    assert metrics._waiting == []
+    assert [metrics.add_up() for _ in range(4)] == [AT_ONCE + 7, 7, 0, 0]
     metrics.count(figures(receipt()))
     _, samples = read(metrics)
-    assert samples["penstock_calls_total", *of()] == 8
+    assert samples["penstock_calls_total", *of()] == 2 * AT_ONCE + 8
 
 
 def test_labels_beyond_the_bound_are_counted_together_in_the_order_in_which_they_came():

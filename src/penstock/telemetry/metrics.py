@@ -33,6 +33,8 @@ Labels = tuple[str, str, str, str]
 Counted = tuple[Labels, int, int, int | None, int, int | None]
 """Of a call: its labels (team, model, target and status), the tokens that went in and came out, its cost in nano-dollars
 or None, how long it took, and how long its first content, in microseconds or None."""
+AT_ONCE = 256
+"""Calls that are added up together."""
 _TOTAL_US, _TTFT_US = itemgetter(4), itemgetter(5)
 
 
@@ -178,15 +180,20 @@ class Metrics(Collector):
         target, usage = receipt.target, receipt.usage
         # A model that was refused may be any name that somebody invents: it gets no label.
         labels = (receipt.team or "", "" if target is None else receipt.model, target or "", receipt.status)
-        self.add_up()
+        self._catch_up()
         figures = (labels, usage.input_tokens, usage.output_tokens, receipt.cost_nano_usd)
         self._add([(*figures, receipt.total_us, receipt.ttft_us)], len(receipt.tries))
 
-    def add_up(self) -> None:
-        """Add up what waits for it, in the order in which labels came."""
-        if self._waiting:
-            self._add(self._waiting)
-            self._waiting.clear()
+    def add_up(self) -> int:
+        """Add up some of what waits for it, in the order in which labels came; give how much is left."""
+        waiting = self._waiting
+        self._add(waiting[:AT_ONCE])
+        del waiting[:AT_ONCE]
+        return len(waiting)
+
+    def _catch_up(self) -> None:
+        while self._waiting:
+            self.add_up()
 
     def _add(self, calls: list[Counted], tries: int = 1) -> None:
         """Add up calls that had so many tries each."""
@@ -222,7 +229,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give the metrics as the Prometheus library's values."""
-        self.add_up()
+        self._catch_up()
         names = ["team", "model", "target", "status"]
         families = [
             (
