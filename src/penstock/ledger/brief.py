@@ -23,14 +23,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
-def _head(values: int) -> bytes:
-    """Give what MessagePack has before so many values, sixteen at least."""
-    return b"\xdc" + values.to_bytes(2)
-
-
-_HEAD: Final = len(_head(0))
-_OF_COMMON: Final = _head(COMMON.stop - COMMON.start)
-_OF_ROW: Final = _head(_WIDTH)
+_HEAD: Final = 3
+"""Bytes that MessagePack has before the values of an array of sixteen at least."""
+_OF_COMMON: Final = b"\xdc" + (COMMON.stop - COMMON.start).to_bytes(2)
+_OF_ROW: Final = b"\xdc" + _WIDTH.to_bytes(2)
 
 
 def common_of(values: Row) -> Common | None:
