@@ -43,6 +43,9 @@ KNOWN = 4096
 Rooms = dict[str | None, Room]
 """By name; nothing is ever called None, so that whoever has no team finds no room."""
 
+Found = tuple[Limits | None, tuple[Room, ...], Room | None]
+"""The limits of a key, the rooms that its calls have to enter, and the only one of them, if there is only one."""
+
 UNLIMITED = Limits()
 FREE = Ticket()
 """For a call that no limit applies to."""
@@ -59,7 +62,7 @@ class Admission:
         self.models: Rooms = _rooms("model", config.models, {} if before is None else before.models)
         self.keys: dict[str, Room] = {} if before is None else before.keys
         self._most_keys = KEY_ROOMS
-        self._known: dict[tuple[str | None, ...], tuple[Limits | None, tuple[Room, ...]]] = {}
+        self._known: dict[tuple[str | None, ...], Found] = {}
         self._sharers = config.server.sharers
         self._team_priority: dict[str | None, Priority] = {one.name: one.priority for one in config.teams}
         self._feature_priority: dict[str | None, Priority] = {
@@ -72,10 +75,11 @@ class Admission:
     def try_enter(self, who: Who, model: str, call: Call, now: float) -> Ticket | None:
         """Take a place wherever a limit applies; None where it has to wait. Raises RateLimited where nobody may wait."""
         known = self._known.get((who.key_id, who.team, who.feature, model))
-        rooms = known[1] if known is not None and known[0] is who.limits else self._rooms_of(who, model, now)
-        if len(rooms) == 1:
-            room = rooms[0]
-            ticket = room.try_enter(estimate(call) if room.most_tokens else 0, now)
+        if known is None or known[0] is not who.limits:
+            known = self._found(who, model, now)
+        _, rooms, alone = known
+        if alone is not None:
+            ticket = alone.try_enter(estimate(call) if alone.most_tokens else 0, now)
             if ticket is not None:
                 return ticket
         if not rooms:
@@ -161,18 +165,22 @@ class Admission:
         return self._feature_priority.get(who.feature) or self._team_priority.get(who.team, "normal")
 
     def _rooms_of(self, who: Who, model: str, now: float) -> tuple[Room, ...]:
-        """Give the rooms that a call has to enter; they are remembered, until a key changes or is forgotten."""
+        """Give the rooms that a call has to enter."""
+        return self._found(who, model, now)[1]
+
+    def _found(self, who: Who, model: str, now: float) -> Found:
+        """Find the rooms that a call has to enter; they are remembered, until a key changes or is forgotten."""
         limits, name = who.limits, (who.key_id, who.team, who.feature, model)
         known = self._known.get(name)
         if known is not None and known[0] is limits:
-            return known[1]
+            return known
         key = None if limits is None or not limits.rates else self._key(who.key_id or "", limits, now)
         found = (key, self.teams.get(who.team), self.features.get(who.feature), self.models.get(model))
         rooms = tuple([room for room in found if room is not None])
         if len(self._known) >= KNOWN:  # a client may ask for any model
             self._known.clear()
-        self._known[name] = limits, rooms
-        return rooms
+        self._known[name] = limits, rooms, rooms[0] if len(rooms) == 1 else None
+        return self._known[name]
 
     def _key(self, key_id: str, limits: Limits, now: float) -> Room:
         if self._sharers > 1:

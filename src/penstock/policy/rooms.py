@@ -119,7 +119,7 @@ class Room:
         """Give a place back, and those that the call has elsewhere; it used so many tokens. Give whether somebody waits for one."""
         self.calls += 1
         self.mean_s += (SHARE if self.calls >= FEW else 1 / self.calls) * (now - ticket.entered - self.mean_s)
-        if ticket.tokens and self.most_tokens:
+        if ticket.tokens:
             taken, more = ticket.taken, tokens - ticket.tokens
             if more > 0 or now >= self._until or taken.amount + more < 0:
                 self._correct(taken, more, now)
@@ -127,8 +127,9 @@ class Room:
                 taken.amount += more
                 if taken is not self._open:
                     self._was -= more
-        also = ticket.also
-        return self.contested if also is None else also.room.leave(also, tokens, now) or self.contested
+        if ticket.also is None:
+            return self.contested
+        return ticket.also.room.leave(ticket.also, tokens, now) or self.contested
 
     def undo(self, ticket: Ticket, now: float) -> None:
         """Take back that somebody entered."""
@@ -139,6 +140,8 @@ class Room:
 
     def _correct(self, taken: Slice, more: int, now: float) -> None:
         """Count `more` tokens than a place took, or less, whatever that changes."""
+        if not self.most_tokens:
+            return
         last, amount = self._open, self._open.amount + more
         if more > 0 and amount <= self._bar and last.at <= now < self._until:  # as `Window.correct` has it
             last.amount = amount
