@@ -17,7 +17,7 @@ from penstock.wire.splice import Outline
 from wire.chat_cases import body
 from wire.test_openai_chat_request import MESSAGES, any_usual, damaged
 
-CHAT = OpenAIChat()
+CHAT, SILENT = OpenAIChat(), OpenAIChat(ask_usage=False)
 MODELS = ("gpt-4o", "m", 'a "name"', "ünï", "gpt-4o")
 
 
@@ -32,6 +32,9 @@ def same_as_any(call: Call) -> None:
     assert told(call) == told(known)
     for model in MODELS:
         assert CHAT.splice(call, model) == splice_request(known, model, ask_usage=True)
+        assert SILENT.splice(call, model) == splice_request(known, model, ask_usage=False)
+        mute = structs.replace(call, stream_usage=True)
+        assert CHAT.splice(mute, model) == splice_request(known, model, ask_usage=False)
     assert CHAT.write_request(call, "m") == CHAT.write_request(known, "m")
 
 
@@ -111,10 +114,8 @@ def test_what_is_not_like_it_or_not_right_is_for_the_reader(other: bytes) -> Non
 @pytest.mark.parametrize(
     "members",
     [
-        {"stream": True},
         {"user": "ann"},
         {"user": None},
-        {"stream_options": None},
         {"tools": []},
         {"metadata": {"feature": "a"}},
         {"mystery": 1},
@@ -124,6 +125,20 @@ def test_what_is_not_like_it_or_not_right_is_for_the_reader(other: bytes) -> Non
 )
 def test_what_says_more_or_is_long_is_not_remembered(members: dict[str, object]) -> None:
     assert frame(read_request(body(**members))) is None
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stream_options": None}, {"stream_options": {"include_usage": False, "x": 1}}]
+)
+def test_a_stream_is_asked_for_usage_as_any_other(options: dict[str, object]) -> None:
+    known = frame(read_request(body(stream=True, **options)))
+    assert known is not None
+    call = known.read(body(stream=True, messages=[{"role": "user", "content": "Once more"}], **options))
+    assert call is not None
+    assert call.stream
+    for _ in range(2):
+        same_as_any(call)
+    assert b'"include_usage":true' in (CHAT.splice(call, "m") or b"")
 
 
 def test_a_call_that_was_read_by_a_frame_gives_none() -> None:
@@ -138,9 +153,7 @@ def test_a_call_that_says_more_than_its_body_is_spliced_as_any_other() -> None:
     call = known.read(body())
     assert call is not None
     pinned = structs.replace(call, sampling=structs.replace(call.sampling, seed=7), changed=("seed",))
-    streamed = structs.replace(call, stream=True)
-    for one in (pinned, streamed, structs.replace(call, raw=b"")):
+    for one in (pinned, structs.replace(call, raw=b"")):
         assert CHAT.splice(one, "m") == splice_request(one, "m", ask_usage=True)
     assert b'"seed":7' in (CHAT.splice(pinned, "m") or b"")
-    assert b"include_usage" in (CHAT.splice(streamed, "m") or b"")
     assert CHAT.splice(structs.replace(call, raw=b""), "m") is None

@@ -68,7 +68,7 @@ class OpenAIChat(Struct, frozen=True):
     def splice(self, call: Call, model: str) -> bytes | None:
         """Edit model, changed options and the question for usage into the client's own bytes; None if that cannot be."""
         reading = call.read
-        if isinstance(reading, Framed) and (body := reading.put(call, model)) is not None:
+        if isinstance(reading, Framed) and (body := reading.put(call, model, ask_usage=self.ask_usage)) is not None:
             return body
         return openai_chat_body.splice_request(call, model, ask_usage=self.ask_usage)
 

@@ -10,10 +10,11 @@ Place in the line: behind `openai_chat.py`, on the client's side, and on the pro
 from typing import Annotated, Final
 
 from msgspec import DecodeError, Meta, Struct
-from msgspec.json import Decoder, encode
+from msgspec.json import Decoder
 
-from penstock.call import Call, Content, Sampling
+from penstock.call import Call, Content
 from penstock.wire import openai_chat_request_types as wire
+from penstock.wire.openai_chat_body import splice_request
 from penstock.wire.openai_chat_content import Reading
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.splice import Outline
@@ -31,42 +32,39 @@ class Framed(Struct, frozen=True, eq=False, gc=False):
         """Read everything but the options."""
         return Reading(Outline(self.raw))()
 
-    def put(self, call: Call, model: str) -> bytes | None:
-        """Give the body with another model in it; None if the call says more by now than its body does."""
-        raw, frame = self.raw, self.frame
-        if raw is not call.raw or call.changed or call.stream:
+    def put(self, call: Call, model: str, *, ask_usage: bool) -> bytes | None:
+        """Do as `splice_request`; None if the call says more by now than its body does."""
+        raw, frame, asks = self.raw, self.frame, call.stream and ask_usage and not call.stream_usage
+        if raw is not call.raw or call.changed:
             return None
-        if model != frame.named:
-            frame.rename(model)
+        if model != frame.named or asks is not frame.asks:
+            frame.edit(model, asks=asks)
         return frame.sent_before + raw[frame.start : frame.sent_end] + frame.sent_behind
 
 
 class Frame:
     """What stands before and behind the messages of a request, and what it says.
 
-    `sent_before` and `sent_behind` are the same with the model `named`, the last one that somebody wanted there; what lies
-    between them ends at `sent_end`, None where all that follows stays as it is.
+    `sent_before` and `sent_behind` are the same with the model `named`, and with the question for usage if it `asks`, as somebody
+    wanted them last; what lies between them ends at `sent_end`, None where all that follows stays as it is.
     """
 
     __slots__ = (
-        "_before",
-        "_behind",
-        "_end",
-        "_model",
-        "_sampling",
-        "named",
-        "sent_before",
-        "sent_behind",
-        "sent_end",
-        "start",
+        *("_before", "_behind", "_end", "_model", "_sampling", "_stream", "_usage"),
+        *("asks", "named", "sent_before", "sent_behind", "sent_end", "start"),
     )
 
-    def __init__(self, before: bytes, behind: bytes, model: str, sampling: Sampling) -> None:
-        """`before` ends where the messages begin; `model` and `sampling` are what both texts say."""
+    def __init__(self, before: bytes, behind: bytes, call: Call) -> None:
+        """`before` ends where the messages begin; `call` is what was read of them and both texts."""
         self._before, self._behind = before, behind
-        self._model, self._sampling = model, sampling
+        self._model, self._sampling, self._stream, self._usage = (
+            call.model,
+            call.sampling,
+            call.stream,
+            call.stream_usage,
+        )
         self.start, self._end = len(before), -len(behind)
-        self.named, self.sent_before, self.sent_behind = "", b"", b""
+        self.named, self.asks, self.sent_before, self.sent_behind = "", False, b"", b""
         self.sent_end: int | None = None
 
     def read(self, body: bytes) -> Call | None:
@@ -78,13 +76,22 @@ class Frame:
             _MESSAGES.decode(body[start:end])
         except (DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        reading, size = Framed(body, self), len(body)
-        return Call(NAME, self._model, self._sampling, reading, False, False, body, None, None, None, (), size)
+        reading, stream, usage, size = Framed(body, self), self._stream, self._usage, len(body)
+        return Call(NAME, self._model, self._sampling, reading, stream, usage, body, None, None, None, (), size)
 
-    def rename(self, model: str) -> None:
-        """Put a model in, for every request that is read here."""
-        whole = Outline(self._before + b"[]" + self._behind).put("model", encode(model))
-        _, start, end = Outline(whole).span("messages")
-        self.named, self.sent_before, self.sent_behind, self.sent_end = model, whole[:start], whole[end:], self._end
+    def edit(self, model: str, *, asks: bool) -> None:
+        """Put a model in, and the question for usage, for every request that is read here."""
+        raw = self._before + b"[]" + self._behind
+        empty = Call(NAME, self._model, self._sampling, Reading(Outline(raw)), self._stream, not asks, raw)
+        sent = splice_request(empty, model, ask_usage=True)
+        assert sent is not None, "what says no more than its body can be spliced"
+        _, start, end = Outline(sent).span("messages")
+        self.named, self.asks, self.sent_before, self.sent_behind, self.sent_end = (
+            model,
+            asks,
+            sent[:start],
+            sent[end:],
+            self._end,
+        )
         if self.sent_behind == self._behind:
             self.sent_behind, self.sent_end = b"", None

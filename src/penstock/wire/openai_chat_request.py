@@ -56,7 +56,7 @@ _USUAL: Final = frozenset(
     }
 )
 """Members that mean nothing for one another, but for the two limits, and of which none is nested but `stream_options`."""
-_FRAMING: Final = _USUAL - {"stream_options", "user"}
+_FRAMING: Final = _USUAL - {"user"}
 """Those of them that are remembered from one call to the next."""
 _USAGE_ASKED: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
 
@@ -119,11 +119,11 @@ def read_request(body: bytes) -> Call:
 def frame(call: Call) -> Frame | None:
     """Give what stands around the messages of a call just read; None where that is long, or says more than how to answer."""
     reading = call.read
-    if call.stream or not isinstance(reading, Reading) or not _FRAMING.issuperset(reading.outline.members):
+    if not isinstance(reading, Reading) or not _FRAMING.issuperset(reading.outline.members):
         return None
     raw, (_, start, end) = call.raw, reading.outline.span("messages")
     is_short = len(raw) - (end - start) <= LONGEST_FRAME
-    return Frame(raw[:start], raw[end:], call.model, call.sampling) if is_short else None
+    return Frame(raw[:start], raw[end:], call) if is_short else None
 
 
 def _read_any(outline: Outline) -> Call:
