@@ -108,7 +108,7 @@ class Receipt(Struct, frozen=True):
         return last if last is not None and last.status == "ok" and last.target == self.target else None
 
 
-class Settled(Struct, eq=False):
+class Settled(Struct, eq=False, gc=False):
     """What an answer tells of how its call ended; the whole `receipt` is made once somebody asks for it.
 
     `error` is its code, `tokens` are those that went in and came out; `make` makes the receipt of `row`.

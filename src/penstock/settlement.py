@@ -7,6 +7,7 @@ Both ways give the same row.
 Place in the line: `accounting.py` books what comes of it. It reads no clock, and asks nobody but the one who estimates.
 """
 
+from binascii import a2b_hex
 from typing import Any, Final
 
 from penstock.inflight import NOT_STARTED, Estimate, InFlight, LiveTry
@@ -113,30 +114,37 @@ def ordinary(
         way, told.model, told.finish, told.fingerprint, told.service_tier, target.id, who.key_id, who.team, who.feature,
         call.dialect, call.model, day, flight.cache,
     )  # fmt: skip
+    ttft: int | None
+    try_ttft: int | None
     known = alike.known.get(of) or alike.learn(of, target)
-    if known is None or (usage is not None and has_more(usage)):
+    if known is None:
         return None
     common, labels, rates = known
     into, out, cached, reasoning, nano = told.input_tokens, told.output_tokens, 0, 0, None
+    all_us = int((now - began) * 1e6)
+    started, ttft, try_ttft, took = 0, all_us, all_us, all_us
+    bits = into | out | all_us
     if usage is not None:
+        if has_more(usage):
+            return None
         cached, reasoning = usage.cached_input_tokens, usage.reasoning_tokens
+        bits |= cached | reasoning
     if rates is not None:
         of_input, of_output, of_cached, of_reasoning, most, half, whole = rates
-        total = into * of_input + out * of_output + cached * of_cached + reasoning * of_reasoning
+        total = into * of_input + out * of_output
+        if cached or reasoning:
+            total += cached * of_cached + reasoning * of_reasoning
         if total < 0 or into > most:
             return None
         nano = (total + half) // whole
-    ttft: int | None
-    try_ttft: int | None
-    all_us = int((now - began) * 1e6)
-    if began == tried and live.first_at == now == live.ended:  # as it is where no task was needed
-        started, ttft, try_ttft, took, bits = 0, all_us, all_us, all_us, 0
-    else:
-        started, ttft, try_ttft, took, bits = _times(began, live)
-    if (into | out | cached | reasoning | all_us | bits | (nano or 0)) >> MAX_BITS:
+        bits |= nano
+    if began != tried or live.first_at != now or live.ended != now:  # else no task was needed
+        started, ttft, try_ttft, took, more = _times(began, live)
+        bits |= more
+    if bits >> MAX_BITS:
         return None
     row = (
-        bytearray.fromhex(flight.id.replace("-", "")), flight.started_ns, common,
+        bytearray(a2b_hex(flight.id.replace("-", ""))), flight.started_ns, common,
         who.user or "", who.session or "", into, cached, out, reasoning, nano, ttft, all_us, 0, 0, started, try_ttft,
         took, told.id, "", "",
     )  # fmt: skip
