@@ -181,13 +181,23 @@ class Wallet:
 
         Where there is much more room than that, more is taken, which is free for the calls that follow.
         """
-        room = min([wall - period.spent - period.held for period, wall in self._walls], default=ENDLESS)
-        if room < nano_usd:
-            return False
-        ahead = 0 if self.is_told or room < nano_usd * ROOMY else nano_usd * AHEAD
-        self.add(nano_usd + ahead)
-        self.free += ahead
+        for period, wall in self._walls:
+            if period.spent + period.held + nano_usd > wall:
+                return False
+        if self.is_told:
+            self.add(nano_usd)
+        else:
+            ahead = self._ahead(nano_usd)
+            self.add(nano_usd + ahead)
+            self.free += ahead
         return True
+
+    def _ahead(self, nano_usd: int) -> int:
+        """Give how much to take in advance: nothing where a wall is near."""
+        for period, wall in self._walls:
+            if period.spent + period.held + nano_usd * ROOMY > wall:
+                return 0
+        return nano_usd * AHEAD
 
     def add(self, nano_usd: int) -> None:
         """Have the periods hold so much more, for one call more."""
