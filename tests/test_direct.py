@@ -458,6 +458,17 @@ async def test_an_answer_that_cannot_be_settled_is_not_given_out(tmp_path, monke
         one.check()
 
 
+@jumping
+async def test_a_try_that_had_ended_otherwise_is_not_written_down_as_an_answer(tmp_path):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        direct = Asker(one).begin()
+        direct.flight.tries[0].end("cancelled", direct.clock())
+        provider.sent[0].come(told=TOLD)
+        assert [each.status for each in one.receipt.tries] == ["cancelled"]
+        one.check()
+
+
 class Broken:
     def settle_told(self, *_):
         raise ZeroDivisionError("secret")

@@ -244,7 +244,8 @@ class Accounting:
         """Do as `settle` for a call whose only try told all of its answer, this moment."""
         now, ns, written = self._clock(), flight.started_ns, None
         live.first_at = now  # nobody saw any of it before
-        if flight.error is None and (flight.baseline is None or flight.baseline is live.target):
+        baseline = flight.baseline
+        if flight.error is None and live.ended is None and (baseline is None or baseline is live.target):
             live.end("ok", now)
             day = self._day if self._begins_ns <= ns < self._ends_ns else self._today(ns)
             written = ordinary(flight, told, WHOLE, now, day, self._alike)

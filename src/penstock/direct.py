@@ -180,7 +180,8 @@ class Direct(Struct, eq=False):
             self._hand_over(live)
         else:
             self.over = True
-            self.asker.answered(self, *answer)
+            exchange, body, settled = answer
+            self.asker.answered(self, exchange, body, settled)
 
     def _answer(self, live: LiveTry) -> tuple[Exchange, bytes | None, Settled] | None:
         """Read an answer of which more is to be said than a provider tells; None where none has come."""

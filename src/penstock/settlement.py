@@ -109,7 +109,7 @@ def ordinary(
 ) -> tuple[Row, Counted] | None:
     """Do as `settle` for a call whose only try answered, and has ended; None where its row cannot say all of it."""
     live, who, call = flight.tries[0], flight.who, flight.call
-    target, usage, began, tried = live.target, told.detailed, flight.began, live.began
+    target, usage, began = live.target, told.detailed, flight.began
     of = (
         way, told.model, told.finish, told.fingerprint, told.service_tier, target.id, who.key_id, who.team, who.feature,
         call.dialect, call.model, day, flight.cache,
@@ -120,9 +120,9 @@ def ordinary(
     if known is None:
         return None
     common, labels, rates = known
-    into, out, cached, reasoning, nano = told.input_tokens, told.output_tokens, 0, 0, None
-    all_us = int((now - began) * 1e6)
-    started, ttft, try_ttft, took = 0, all_us, all_us, all_us
+    into, out, nano = told.input_tokens, told.output_tokens, None
+    cached = reasoning = started = 0
+    all_us = ttft = try_ttft = took = int((now - began) * 1e6)
     bits = into | out | all_us
     if usage is not None:
         if has_more(usage):
@@ -138,7 +138,7 @@ def ordinary(
             return None
         nano = (total + half) // whole
         bits |= nano
-    if began != tried or live.first_at != now or live.ended != now:  # else no task was needed
+    if began != live.began or live.first_at != now or live.ended != now:  # else no task was needed
         started, ttft, try_ttft, took, more = _times(began, live)
         bits |= more
     if bits >> MAX_BITS:

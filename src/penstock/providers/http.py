@@ -129,9 +129,9 @@ class HttpProvider:
         if route is None or not route.own:
             return None
         body = route.speaks.splice(call, target.model)
-        return (
-            None if body is None else Prepared(self, self._pool, call, target, route.tell, _request(route, call, body))
-        )
+        if body is None:
+            return None
+        return Prepared(self, self._pool, call, target, route.tell, _request(route, call, body))
 
     def whole(self, reply: Reply, call: Call, target: Target) -> "WholeExchange | None":
         """Give the answer to what was `prepare`d, where that is what has come, all of it."""

@@ -67,11 +67,11 @@ class Prepared(Struct, eq=False):
     def tell(self) -> Told | None:
         """Give the answer in one value, where it has come, is whole, and nothing is unusual in it."""
         reply = self.reply
-        if reply is None or reply.whole is None or reply.status != 200:
+        if reply is None or (body := reply.whole) is None or reply.status != 200:
             return None
         if reply.headers is not self.provider.silent:
             self.headers = self.provider.pass_on(reply.headers)
-        return self.say(reply.whole)
+        return self.say(body)
 
     def answer(self) -> WholeExchange | None:
         """Give the answer, where it has come and is whole; None for whatever else there is."""
