@@ -146,6 +146,26 @@ async def test_a_client_that_is_turned_away_and_wanted_to_close_or_has_asked_on_
         assert client.transport.closed
 
 
+async def test_a_crowd_that_has_left_keeps_nobody_away(make_server, memory, clock):
+    crowd = Crowd(make_server, memory, TURN + 9, Limits(line_s=0.5))
+    crowd.ask()
+    assert crowd.server.waiting == 9
+    for client in crowd.clients[:-1]:
+        client.connection_lost(None)
+    clock.now = 0.4
+    crowd.client(memory).data_received(GET)  # behind the last of them, who has not left
+    assert crowd.server.waiting == 2
+    clock.now = 0.6
+    late = crowd.client(memory)
+    late.data_received(GET)
+    assert crowd.server.shed == 1
+    crowd.clients[-1].connection_lost(None)
+    crowd.client(memory).data_received(GET)
+    assert (crowd.server.shed, crowd.server.waiting) == (1, 2)
+    await turns(4)
+    assert late.transport.written[0].startswith(b"HTTP/1.1 503 ")
+
+
 async def test_a_client_that_leaves_while_it_stands_in_line_is_forgotten(make_server, memory, clock):
     crowd = Crowd(make_server, memory, TURN + 3, Limits(line_s=0.5))
     crowd.ask()

@@ -67,6 +67,11 @@ class Direct(Reading):
     _begun: Begun | None
     _server: Host
 
+    @property
+    def stands(self) -> bool:
+        """Whether a request stands in line, from when it comes until it is taken up: its client may leave meanwhile."""
+        return self._held is not None or (self._asked is not None and self._parked is None)
+
     def begin(self) -> None:
         """Take up the request that stood in line, if its client is still there."""
         head = self._asked

@@ -47,6 +47,10 @@ class Session(Protocol):
 
     transport: asyncio.Transport
 
+    @property
+    def stands(self) -> bool:
+        """Whether a request stands in line: its client may have left meanwhile."""
+
     def begin(self) -> None:
         """Take up the request that stood in line, if its client is still there."""
 
@@ -132,6 +136,8 @@ class Sessions:
     def stand_in_line(self, session: Session) -> None:
         """Have `session.begin` called when it is its turn, or `session.turn_away` where there is too much to do."""
         line, now = self._line, monotonic()
+        while line and not line[0][1].stands:  # a crowd that has left keeps nobody away
+            line.popleft()
         if line and now - line[0][0] > self.limits.line_s:
             self.shed += 1
             self._away.append(session)
