@@ -118,7 +118,7 @@ def held(one):
         return one.mean_s()
     if isinstance(one, dict):
         return {name: held(value) for name, value in one.items()}
-    return tuple(one) if isinstance(one, deque) else one
+    return [(type(each), each) for each in one] if isinstance(one, deque) else one
 
 
 TRIES = st.lists(

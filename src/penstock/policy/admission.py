@@ -79,7 +79,11 @@ class Admission:
             known = self._found(who, model, now)
         _, rooms, alone = known
         if alone is not None:
-            ticket = alone.try_enter(estimate(call) if alone.most_tokens else 0, now)
+            tokens, bound, sampling = 0, call.input_bound, call.sampling
+            if alone.most_tokens:  # as `estimate` has it
+                asked = (sampling.max_tokens or 0) * (sampling.n or 1)
+                tokens = estimate(call) if bound is None else bound // BYTES_PER_TOKEN + asked or 1
+            ticket = alone.try_enter(tokens, now)
             if ticket is not None:
                 return ticket
         if not rooms:

@@ -24,6 +24,10 @@ FEWEST: Final = 10
 BreakerState = Literal["closed", "open", "half_open"]
 
 
+class Failed(float):
+    """When a try failed, among the times when others were answered."""
+
+
 class Breaker:
     """The breaker of one target.
 
@@ -43,7 +47,7 @@ class Breaker:
         self.openings = 0
         self.began = 0
         self.changed_at = 0  # as many had begun when it last opened or closed
-        self.outcomes: deque[tuple[float, bool]] = deque(maxlen=WINDOW)  # when, and whether it failed
+        self.outcomes: deque[float] = deque(maxlen=WINDOW)  # when; those that failed as `Failed`
         self.row = 0  # failures since the last answer
         self.answered = self._failed = self._neutral = 0  # since the last change
         self._probes = 0  # in flight
@@ -82,7 +86,7 @@ class Breaker:
             self._change()
         self.row = 0
         self.answered += 1
-        self.outcomes.append((now, False))
+        self.outcomes.append(now)
 
     def pass_over(self, number: int) -> None:
         """Note that a try ended in a way that says nothing of the target's health."""
@@ -97,7 +101,7 @@ class Breaker:
             self._take_back()
         self.row += 1
         self._failed += 1
-        self.outcomes.append((now, True))
+        self.outcomes.append(Failed(now))
         failures, calls = self.window(now)
         if self.row < IN_A_ROW and (calls < FEWEST or failures * 2 < calls):
             return
@@ -110,7 +114,7 @@ class Breaker:
 
     def window(self, now: float) -> tuple[int, int]:
         """Give how many of the outcomes that count now are failures, and how many there are."""
-        recent = [failed for at, failed in self.outcomes if now - at <= WINDOW_S]
+        recent = [type(at) is Failed for at in self.outcomes if now - at <= WINDOW_S]
         return sum(recent), len(recent)
 
     def _take_back(self) -> None:
@@ -118,7 +122,7 @@ class Breaker:
         outcomes = self.outcomes
         self.answered -= 1
         for place in range(len(outcomes) - 1, -1, -1):
-            if not outcomes[place][1]:
+            if type(outcomes[place]) is not Failed:
                 del outcomes[place]
                 return
 

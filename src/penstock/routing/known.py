@@ -146,7 +146,7 @@ class Known:
         if not self.is_calm or number <= breaker.changed_at:
             return False
         breaker.answered += 1
-        breaker.outcomes.append((now, False))
+        breaker.outcomes.append(now)
         self.limit.in_flight -= 1
         provider.in_flight -= 1
         held_s = now - began
