@@ -115,6 +115,7 @@ def test_a_reply_that_told_all_of_itself_is_read_there_and_by_a_meter_alike():
     live.told = Told(b"{}", "1", "m", "stop", 10, 5)
     live.end("ok", 1.0)
     assert "meter" not in vars(live), "nobody asked for it"
+    assert live.exchange.closed == 0, "it holds nothing any more"
     other, its_room, _ = trying()
     other.meter.observe(live.told.events)
     other.end("ok", 1.0)

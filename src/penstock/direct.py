@@ -170,7 +170,7 @@ class Direct(Struct, eq=False):
             if told is None:
                 answer = self._answer(live)
             else:
-                live.exchange, live.closed = prepared, True
+                live.exchange = prepared
                 answer = prepared, told.raw, self.line.settle_told(flight, live, told)
         except BaseException as error:
             self.defect = error
@@ -209,7 +209,7 @@ class Direct(Struct, eq=False):
             self.line.break_off(flight, why)
 
     def _hand_over(self, live: LiveTry) -> None:
-        live.exchange, live.first_at, live.told, live.closed, live.meter = None, None, None, False, Meter()
+        live.exchange, live.first_at, live.told, live.meter = None, None, None, Meter()
         self.asker.handed_over(self)
 
 

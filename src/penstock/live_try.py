@@ -110,7 +110,7 @@ class LiveTry(Struct, eq=False, dict=True):
                 self._leave(now, error)
             if line is not None and line.queue.size:
                 line.move()
-        if self.exchange is not None and not self.closed:
+        if self.told is None and self.exchange is not None and not self.closed:  # who told all holds nothing any more
             self.closed = True
             self.exchange.close()
 
