@@ -162,6 +162,17 @@ def test_what_is_told_in_one_value_is_written_down_as_what_a_meter_saw(flights):
     assert row_of(flight.settled.receipt) == of_receipt(flight)
 
 
+@pytest.mark.parametrize("parts", [{}, {"cached_input_tokens": 2**52}, {"reasoning_tokens": 2**53}])
+@pytest.mark.parametrize("into", [5, 2**50, 2**53])
+def test_a_figure_too_large_for_a_row_is_left_to_the_receipt_whichever_it_is(into, parts):
+    """The cost of 2**50 tokens is, though they are not."""
+    value = Told(b"{}", "1", "m", "stop", into, 5, detailed=Usage(into, 5, **parts) if parts else None)
+    flight = told(begun(), value)
+    made = settled(flight)
+    assert (made is None) is (into > 5 or bool(parts))
+    assert row_of(flight.settled.receipt) == of_receipt(flight)
+
+
 def test_what_was_told_needs_no_meter():
     flight = told(begun(), Told(b"{}", "1", "m", "stop", 10, 5))
     row, counted = settled(flight)
