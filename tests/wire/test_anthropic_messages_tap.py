@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from penstock.errors import UpstreamGarbled
 from penstock.reply import Failed, Finished, TextDelta, UsageReported, fold
 from penstock.wire.anthropic_messages_reply import read_reply, write_reply
-from penstock.wire.anthropic_messages_tap import tap_reply
+from penstock.wire.anthropic_messages_tap import tap_reply, tell
 from wire.generated import Can, any_reply
 
 GOLDEN = Path(__file__).parent / "golden" / "messages"
@@ -36,6 +36,7 @@ def test_a_plain_reply_is_not_read_whole() -> None:
     events = tap_reply((GOLDEN / "cached.json").read_bytes())
     assert not any(isinstance(event, TextDelta) for event in events)
     assert Finished("stop", "end_turn") in events
+    assert tell((GOLDEN / "cached.json").read_bytes()).events == events
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ def test_a_plain_reply_is_not_read_whole() -> None:
     ],
 )
 def test_what_is_no_message_is_garbled(body: bytes) -> None:
+    assert tell(body) is None
     with pytest.raises(UpstreamGarbled):
         tap_reply(body)
 

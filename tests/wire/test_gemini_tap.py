@@ -7,7 +7,7 @@ from penstock.errors import UpstreamGarbled
 from penstock.receipt import Usage
 from penstock.reply import Ended, Finished, Started, UsageReported, fold
 from penstock.wire.gemini_reply import read_reply
-from penstock.wire.gemini_tap import tap_reply
+from penstock.wire.gemini_tap import tap_reply, tell
 
 USAGE = {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}
 
@@ -20,6 +20,7 @@ def body(**members: object) -> bytes:
 
 def test_a_plain_reply_is_tapped_without_its_text() -> None:
     assert tap_reply(body()) == (Started("r", "m"), Finished("stop", "STOP"), UsageReported(Usage(5, 2)), Ended())
+    assert tell(body()).events == tap_reply(body())
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,7 @@ def test_a_plain_reply_is_tapped_without_its_text() -> None:
 )
 def test_the_full_reader_has_the_word_on_anything_unusual(raw: bytes) -> None:
     tapped, whole = fold(tap_reply(raw)), fold(read_reply(raw))
+    assert tell(raw) is None
     assert (tapped.usage, tapped.id, str(tapped.error)) == (whole.usage, whole.id, str(whole.error))
     assert [choice.finish for choice in tapped.choices] == [choice.finish for choice in whole.choices]
 

@@ -35,7 +35,7 @@ from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
-from penstock.wire.dialect import Dialect, StreamReader, Tell
+from penstock.wire.dialect import Dialect, StreamReader, Tell, told_nothing
 from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 from penstock.wire.sse_template import Say
@@ -192,7 +192,7 @@ class HttpProvider:
             self._routes.clear()
         head = b"POST " + where.encode() + b" HTTP/1.1\r\n" + self._fixed
         own, passes = own_dialect == speaks.name, own_dialect == self.dialect
-        tell: Tell = getattr(speaks, "tell", _tells_nothing)
+        tell: Tell = getattr(speaks, "tell", told_nothing)
         route = _Route(speaks, where, head, own, passes, stream and not self._settings.stream_usage, tell)
         self._routes[asked] = route
         return route
@@ -360,10 +360,6 @@ class StreamExchange(Struct, eq=False):
             self.reply.leave()
         else:
             self.reply.close()
-
-
-def _tells_nothing(_body: bytes) -> None:
-    """Stand for a dialect that has no value for a whole reply."""
 
 
 def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> bytes:

@@ -32,7 +32,7 @@ from penstock.wire import (
 from penstock.wire.anthropic_messages_errors import GARBLED, garbled
 from penstock.wire.anthropic_messages_request_types import NAME
 from penstock.wire.anthropic_messages_stream import MessagesStreamReader
-from penstock.wire.anthropic_messages_tap import tap_reply
+from penstock.wire.anthropic_messages_tap import tap_reply, tell
 from penstock.wire.anthropic_messages_writer import MessagesStreamWriter
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
 from penstock.wire.provider_error import may_be_shown, read_said
@@ -92,6 +92,8 @@ class AnthropicMessages(Struct, frozen=True):
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read start, end and usage of a whole reply; more where it is unusual. Raises UpstreamGarbled."""
         return tap_reply(body)
+
+    tell = staticmethod(tell)
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write a whole reply."""

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from penstock.reply import Ended, Event, Finished, Started, UsageReported
+from penstock.reply import Event, Told
 from penstock.wire.anthropic_messages_errors import GARBLED
 from penstock.wire.anthropic_messages_reply import finish_of, read_reply
 from penstock.wire.anthropic_messages_usage import WireUsage, neutral_usage, tier_of
@@ -33,16 +33,22 @@ class _Reply(Struct):
 _REPLY: Final = Decoder(_Reply)
 
 
-def tap_reply(body: bytes) -> tuple[Event, ...]:
-    """Give start, end, usage and end mark of a whole reply; all of its events where it is unusual. Raises UpstreamGarbled."""
+def tell(body: bytes) -> Told | None:
+    """Say in one value what a whole reply says of which nothing is unusual; None of any other."""
     try:
         reply = _REPLY.decode(body)
     except GARBLED:
-        return read_reply(body)
+        return None
     if reply.error or not body.isascii() or memoryview(reply.content)[0] != ord("["):
-        return read_reply(body)  # which also checks that it is UTF-8
+        return None  # the full reader also checks that it is UTF-8
     usage, native = neutral_usage(reply.usage), reply.stop_reason
-    if usage is None:
-        return read_reply(body)
-    started = Started(reply.id, reply.model, None, None, tier_of(reply.usage))
-    return started, Finished(finish_of(native), native), UsageReported(usage), Ended()
+    if usage is None or not native:
+        return None
+    into, out, tier = usage.input_tokens, usage.output_tokens, tier_of(reply.usage)
+    return Told(body, reply.id, reply.model, finish_of(native), into, out, None, tier, None, usage, native)
+
+
+def tap_reply(body: bytes) -> tuple[Event, ...]:
+    """Give start, end, usage and end mark of a whole reply; all of its events where it is unusual. Raises UpstreamGarbled."""
+    told = tell(body)
+    return read_reply(body) if told is None else told.events

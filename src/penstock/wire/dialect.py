@@ -14,7 +14,18 @@ from penstock.call import NOTHING_ASKED, Asked, Call
 from penstock.errors import PenstockError, UpstreamError
 from penstock.reply import Event, Reply, Told
 
-__all__ = ("NOTHING_ASKED", "Asked", "Dialect", "Frame", "Frames", "ModelRow", "StreamReader", "StreamWriter", "Tell")
+__all__ = (
+    "NOTHING_ASKED",
+    "Asked",
+    "Dialect",
+    "Frame",
+    "Frames",
+    "ModelRow",
+    "StreamReader",
+    "StreamWriter",
+    "Tell",
+    "told_nothing",
+)
 
 
 class ModelRow(Struct, frozen=True):
@@ -150,3 +161,9 @@ where it has one: it reads a request quicker that is like the one before it."""
 Tell = Callable[[bytes], Told | None]
 """Says in one value what `tap_reply` does of a whole reply of which nothing is unusual, else None. It is a dialect's `tell`, where
 it has one."""
+
+
+def told_nothing(body: bytes) -> Told | None:
+    """Stand for the `tell` of a dialect that has none."""
+    del body
+    return None

@@ -25,7 +25,7 @@ from penstock.reply import Event, Reply
 from penstock.wire import gemini_body, gemini_errors, gemini_reply, gemini_request
 from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
 from penstock.wire.gemini_stream import SSE_TYPE, GeminiStreamReader, GeminiStreamWriter
-from penstock.wire.gemini_tap import tap_reply
+from penstock.wire.gemini_tap import tap_reply, tell
 from penstock.wire.gemini_types import NAME
 
 ANSWERS: Final = ("generateContent", "countTokens")
@@ -69,6 +69,8 @@ class Gemini(Struct, frozen=True):
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read start, end and usage of a whole reply; more where it is unusual. Raises UpstreamGarbled."""
         return tap_reply(body)
+
+    tell = staticmethod(tell)
 
     def write_reply(self, reply: Reply, call: Call) -> bytes:
         """Write a whole reply."""

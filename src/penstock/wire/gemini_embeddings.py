@@ -16,7 +16,7 @@ from penstock.call import Call, Content, Embed, Members, Sampling
 from penstock.errors import InvalidRequest, UpstreamGarbled
 from penstock.reply import Embedded, Ended, Event, Failed, Reply, Started
 from penstock.wire import gemini_errors
-from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
+from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow, told_nothing
 from penstock.wire.gemini import Gemini, model_object
 from penstock.wire.gemini_content import turns_of
 from penstock.wire.gemini_members import ITEMS, Object, given, rest
@@ -155,6 +155,8 @@ class GeminiEmbeddings(Gemini, frozen=True):
             raise UpstreamGarbled("The provider's reply has no embeddings.")
         events = [Embedded(index, tuple(vector.values)) for index, vector in enumerate(vectors)]
         return Started(), *events, Ended()
+
+    tell = staticmethod(told_nothing)
 
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read the reply: there is no usage in it that could be read alone. Raises UpstreamGarbled."""

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
-from penstock.reply import Ended, Event, Finish, Finished, Started, UsageReported
+from penstock.reply import Event, Finish, Told
 from penstock.wire.gemini_details import read_usage
 from penstock.wire.gemini_reply import read_reply
 
@@ -35,20 +35,25 @@ _REPLY: Final = Decoder(_Reply)
 _ENDINGS: Final[Mapping[str, Finish]] = MappingProxyType({"STOP": "stop", "MAX_TOKENS": "length"})
 
 
-def tap_reply(body: bytes) -> tuple[Event, ...]:
-    """Give start, end, usage and end mark of a whole reply; all of its events where it is unusual. Raises UpstreamGarbled."""
+def tell(body: bytes) -> Told | None:
+    """Say in one value what a whole reply says of which nothing is unusual; None of any other."""
     if b'"functionCall"' in body or b'"trafficType"' in body or not body.isascii():
-        return read_reply(body)
+        return None
     try:
         reply = _REPLY.decode(body)
     except (DecodeError, RecursionError):
-        return read_reply(body)
+        return None
     if len(reply.candidates) != 1 or reply.error or reply.prompt_feedback or reply.candidates[0].index:
-        return read_reply(body)
+        return None
     native = reply.candidates[0].finish_reason
-    reason = _ENDINGS.get(native)
-    usage = read_usage(reply.usage_metadata)
+    reason, usage = _ENDINGS.get(native), read_usage(reply.usage_metadata)
     if reason is None or usage is None:
-        return read_reply(body)
-    started = Started(reply.response_id, reply.model_version)
-    return started, Finished(reason, native), UsageReported(usage), Ended()
+        return None
+    into, out = usage.input_tokens, usage.output_tokens
+    return Told(body, reply.response_id, reply.model_version, reason, into, out, None, None, None, usage, native)
+
+
+def tap_reply(body: bytes) -> tuple[Event, ...]:
+    """Give start, end, usage and end mark of a whole reply; all of its events where it is unusual. Raises UpstreamGarbled."""
+    told = tell(body)
+    return read_reply(body) if told is None else told.events

@@ -116,7 +116,8 @@ def tell(body: bytes) -> Told | None:
     if into + out != usage.total_tokens:
         return None
     given, made = usage.prompt_tokens_details, usage.completion_tokens_details
-    if given or made or usage.cached_tokens or usage.prompt_cache_hit_tokens:
+    cached = usage.cached_tokens or usage.prompt_cache_hit_tokens
+    if cached or (given and given != _NONE_GIVEN) or (made and made != _NONE_MADE):
         detailed = _detailed(usage)
         if detailed is None:
             return None

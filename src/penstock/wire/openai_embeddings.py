@@ -19,6 +19,7 @@ from penstock.errors import InvalidRequest, UpstreamGarbled
 from penstock.event import Embedded, Ended, Event, Failed, Started, UsageReported
 from penstock.receipt import Usage
 from penstock.reply import Reply
+from penstock.wire.dialect import told_nothing
 from penstock.wire.openai_chat import OpenAIChat
 from penstock.wire.openai_chat_reply import check_utf8, read_in_band
 from penstock.wire.openai_chat_request_types import NAME
@@ -153,6 +154,8 @@ class OpenAIEmbeddings(OpenAIChat, frozen=True):
         except (DecodeError, UnicodeDecodeError, RecursionError, BadBase64, struct.error) as error:
             raise _garbled(error) from None
         return Started(model=reply.model or ""), *vectors, *_used(reply.usage), Ended()
+
+    tell = staticmethod(told_nothing)
 
     def tap_reply(self, body: bytes) -> tuple[Event, ...]:
         """Read who answered and the usage; more where it is unusual. Raises UpstreamGarbled."""
