@@ -74,7 +74,7 @@ async def test_the_more_there_are_the_more_often_they_are_moved_and_about_as_man
     def turns(rate, count):
         sizes = []
         for _ in range(count):
-            before = ledger.backlog = ledger.backlog + round(rate * waits[-1])
+            before = ledger.backlog = ledger.backlog + max(1, round(rate * waits[-1]))
             flusher._flush()
             sizes.append(before - ledger.backlog)
             if not ledger.backlog:

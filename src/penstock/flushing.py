@@ -15,8 +15,8 @@ FLUSH_S = 0.05
 """How long a receipt waits where there are few."""
 SOON_S = 0.002
 """How long at the least."""
-FLUSH_ROWS = 128
-"""At once: a transaction costs as much as some twenty rows, and so many keep the loop for about half a millisecond."""
+FLUSH_ROWS = 96
+"""At once: a transaction costs as much as some twenty rows, and so many keep the loop for less than half a millisecond."""
 
 
 class Flusher:

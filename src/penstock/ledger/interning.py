@@ -10,12 +10,14 @@ from typing import Any, Final, Protocol
 
 from penstock.ledger import sql
 from penstock.ledger.brief import Common, is_brief, wide
-from penstock.ledger.rows import CALLER, COMMON, Row
+from penstock.ledger.rows import CALLER, COMMON, OWN, Row
 
 MOST: Final = 65_536
 """Callers, or kinds, or pairs of both, that are remembered; then remembering begins anew."""
 MOST_ALIKE: Final = 2048
 """What brief rows have in common, likewise."""
+_FROM_BEHIND: Final = slice(-len(OWN) - 1, -len(OWN))
+"""Where in a brief row that stands last the common value is."""
 
 
 class Found(Protocol):
@@ -49,16 +51,24 @@ class Interning:
         self._alike: dict[int, Row] = {}  # of brief rows, by the identity of what they have in common
         self._seen: list[Common] = []  # which therefore has to stay
 
-    def pack(self, rows: Sequence[Row]) -> list[Row]:
-        """Put numbers in place of what is common, within a transaction that writes; `forget` if that fails."""
+    def pack(self, rows: Sequence[Row]) -> list[Any]:
+        """Give the values of rows one after the other, with numbers in place of what is common.
+
+        Within a transaction that writes; `forget` if that fails.
+        """
+        values: list[Any] = []
         alike, place = self._alike.get, COMMON.start
-        return [
-            row[:place] + found + row[place + 1 :] if (found := alike(id(row[place]))) else self._packed(row)
-            for row in rows
-        ]
+        for row in rows:
+            pair = alike(id(row[place]))
+            if pair is None:
+                values += self._packed(row)
+            else:
+                values += row
+                values[_FROM_BEHIND] = pair
+        return values
 
     def _packed(self, row: Row) -> Row:
-        """Do as `pack` for a row that is not brief, or the first of its kind."""
+        """Do as `pack` for one row that is not brief, or the first of its kind."""
         all_of_it, place = wide(row), COMMON.start
         common = all_of_it[COMMON]
         pair = self._pairs.get(common) or self._pair(common)

@@ -8,7 +8,6 @@ Knows rows and statements; never what a budget is, nor how a report looks. A `St
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +149,10 @@ class Store(Database):
     def _insert(self, rows: Sequence[Row]) -> int:
         """Add calls, and take back what was summed of their time: another process may have done that already."""
         try:
-            packed = self._interning.pack(rows)
-            rest = len(packed) % sql.TOGETHER
-            added = self._db.executemany(sql.ADD_CALL, packed[:rest]).rowcount if rest else 0
-            for at in range(rest, len(packed), sql.TOGETHER):
-                values = list(chain.from_iterable(packed[at : at + sql.TOGETHER]))
-                added += self._execute(sql.ADD_CALLS, values).rowcount
+            pack, rest = self._interning.pack, len(rows) % sql.TOGETHER
+            added = self._db.executemany(sql.ADD_CALL, [pack((row,)) for row in rows[:rest]]).rowcount if rest else 0
+            for at in range(rest, len(rows), sql.TOGETHER):
+                added += self._execute(sql.ADD_CALLS, pack(rows[at : at + sql.TOGETHER])).rowcount
             for quarter in {row[1] // QUARTER_NS for row in rows} if added else ():
                 self._execute(summing.UNROLL, (1, quarter))
                 self._execute(summing.UNROLL, (DAY, quarter // DAY * DAY))
