@@ -38,7 +38,7 @@ Queued = tuple["asyncio.Future[Connection | Fault | None]", float]
 
 
 class Pool:
-    """Connections to one upstream, for one event loop."""
+    """Connections to one upstream, for one event loop. On those that are `ready` a request goes out as it is."""
 
     __slots__ = (
         *("_closed", "_connections", "_dialer", "_dialing", "_idle", "_known", "_sweep", "_time", "_waiters"),
@@ -57,9 +57,7 @@ class Pool:
         self._dialer = Dialer(address, limits.connect_s, proxy, tls)
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []  # the last one was used last
-        self.ready: Sequence[Connection] = (
-            self._idle if self._dialer.forward is None else ()
-        )  # a request goes out as it is
+        self.ready: Sequence[Connection] = self._idle if self._dialer.forward is None else ()
         self.release: Callable[[Connection], None] = self._idle.append  # or `_give`, while somebody waits for one
         self._waiters: deque[Queued] = deque()
         self._known = Heads()
