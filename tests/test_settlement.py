@@ -13,7 +13,8 @@ from penstock.ledger.rows import COLUMNS, receipt_of, row_of
 from penstock.live_try import LiveTry
 from penstock.receipt import Usage
 from penstock.reply import Finished, Started, TextDelta, Told, UsageReported
-from penstock.settlement import KINDS, LONG, Alike, settle
+from penstock.settlement import KINDS, LONG, WHOLE, Alike, settle
+from penstock.settlement import ordinary as ordinary_row
 from penstock.target import Price, Rates, ServiceTier, Target, Tier
 
 DAY, NOW = "2026-11-21", 103.0
@@ -242,6 +243,54 @@ def test_what_is_remembered_of_a_call_is_not_taken_for_another(what):
     made = settled(flight, alike)
     assert made is not None
     assert wide(made[0]) == of_receipt(flight)
+
+
+ALIKE_BUT_FOR = {
+    "model": Told(b"", "r", "m-2", "stop", 10, 5, "fp", "default"),
+    "finish": Told(b"", "r", "m-1", "length", 10, 5, "fp", "default"),
+    "fingerprint": Told(b"", "r", "m-1", "stop", 10, 5, "other", "default"),
+    "none": Told(b"", "r", "m-1", "stop", 10, 5, None, "default"),
+    "tier": Told(b"", "r", "m-1", "stop", 10, 5, "fp", "flex"),
+    "empty": Told(b"", "r", "m-1", "stop", 10, 5, "", "default"),
+    "nothing": Told(b"", "r", "m-1", "stop", 10, 5, "fp", "default"),
+}
+
+
+def of_kin(value, kin, alike, target=TARGETS[1], day=DAY):
+    """Settle a call that was told as one of its kin; give what is made of it without any, too."""
+    made = []
+    for own, memory in ((kin, alike), (None, Alike("c0ffee"))):
+        flight = told(begun(), value, target)
+        flight.tries[0].end("ok", NOW)
+        near = memory.nearer.get((own, day, value.model, value.finish, value.fingerprint, value.service_tier))
+        found = near or memory.find(flight, value, WHOLE, day, own)
+        made.append(None if found is None else ordinary_row(flight, value, found, NOW))
+    return made
+
+
+@pytest.mark.parametrize("what", ALIKE_BUT_FOR)
+def test_of_what_is_remembered_for_its_kin_a_call_is_given_what_is_its_own(what):
+    alike, kin = Alike("c0ffee"), object()
+    of_kin(ALIKE_BUT_FOR["nothing"], kin, alike)
+    for day in (DAY, "2025-06-01", DAY):
+        made, alone = of_kin(ALIKE_BUT_FOR[what], kin, alike, day=day)
+        assert made == alone or (wide(made[0]), made[1]) == (wide(alone[0]), alone[1])
+
+
+def test_calls_of_two_kins_that_have_all_in_common_share_it():
+    alike, value = Alike("c0ffee"), ALIKE_BUT_FOR["nothing"]
+    rows = [of_kin(value, kin, alike)[0][0] for kin in (1, 2, 1)]
+    assert len(alike.nearer) == 2
+    assert len({id(row[2]) for row in rows}) == len(alike.known) == 1
+
+
+def test_what_is_remembered_for_kins_is_bounded_and_goes_with_what_is_known():
+    alike, value = Alike("c0ffee"), ALIKE_BUT_FOR["nothing"]
+    for kin in range(KINDS + 10):
+        of_kin(value, kin, alike)
+    assert 0 < len(alike.nearer) <= KINDS
+    assert of_kin(Told(b"", "r", "m" * LONG, "stop", 10, 5), 0, alike)[0] is not None
+    assert all(found in alike.known.values() for found in alike.nearer.values())
 
 
 def test_a_price_of_another_day_is_not_taken_for_that_of_today():

@@ -45,7 +45,8 @@ class World:
         return await self.lobby.enter(who, model, CALL, deadline)
 
     def leave(self, ticket, tokens=10):
-        self.lobby.leave(ticket, tokens, clock())
+        if self.admission.leave(ticket, tokens, clock()):
+            self.lobby.left()
 
 
 def web(**limits):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct, structs
 
 from penstock.calibrating import Calibration
-from penstock.call import Call, Ticket
+from penstock.call import Call
 from penstock.counting import estimate
 from penstock.deadlines import Deadlines
 from penstock.errors import BudgetExhausted, DeadlineExceeded, LimitError, PenstockError
@@ -73,14 +73,15 @@ class Priced(Protocol):
 
 
 class Books(Struct, frozen=True):
-    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them.
+    """Where calls are booked: the ledger behind its flusher, the budgets, and who counts them.
 
-    `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`.
+    `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`. `left` is told where there may be
+    room again for somebody who waits.
     """
 
     flusher: Flusher
     reservations: Reservations
-    leave: Callable[[Ticket, int, float], None]
+    left: Callable[[], None]
     observe: Callable[[Receipt], None]
     count: Callable[[Counted], None]
     calibration: Calibration
@@ -240,15 +241,20 @@ class Accounting:
             raise
         return self._book(flight, written, now)
 
-    def settle_told(self, flight: InFlight[Hold], live: LiveTry, told: Told) -> Settled:
-        """Do as `settle` for a call whose only try told all of its answer, this moment."""
-        now, ns, written = self._clock(), flight.started_ns, None
-        live.first_at = now  # nobody saw any of it before
+    def settle_told(self, flight: InFlight[Hold], live: LiveTry, told: Told, kin: object) -> Settled:
+        """Do as `settle` for a call whose only try told all of its answer, this moment; for its `kin` see `Alike`."""
+        clock, ns, written = self._clock, flight.started_ns, None
+        live.first_at = now = clock()  # nobody saw any of it before
         baseline = flight.baseline
         if flight.error is None and live.ended is None and (baseline is None or baseline is live.target):
             live.end("ok", now)
             day = self._day if self._begins_ns <= ns < self._ends_ns else self._today(ns)
-            written = ordinary(flight, told, WHOLE, now, day, self._alike)
+            alike, fingerprint, tier = self._alike, told.fingerprint, told.service_tier
+            found = alike.nearer.get((kin, day, told.model, told.finish, fingerprint, tier))
+            if found is None:
+                found = alike.find(flight, told, WHOLE, day, kin)
+            if found is not None:
+                written = ordinary(flight, told, found, now)
         return self.settle(flight) if written is None else self._book(flight, written, now)
 
     def _name(self, flight: InFlight[Hold], error: PenstockError) -> None:
@@ -264,29 +270,30 @@ class Accounting:
 
     def _book(self, flight: InFlight[Any], written: tuple[Row, Counted] | None, now: float) -> Settled:
         """Write down how a call ended, and give back what was reserved."""
-        books, settled, holds = self._books, flight.settled, flight.holds
+        books, settled, holds, ticket, closed = self._books, flight.settled, flight.holds, flight.ticket, self._closed
         assert settled is not None, "a call is booked once it is settled"
         cost = settled.cost_nano_usd or 0
         if written is None:
             self._ledger.settle(settled.receipt)
             books.observe(settled.receipt)
         else:
-            self._ledger.settle_row(settled.id, written[0])
-            books.count(written[1])
+            settle_row, count = self._ledger.settle_row, books.count
+            settle_row(settled.id, written[0])
+            count(written[1])
         if len(holds) == 1:
             self._reservations.budgets.settle(holds[0], cost)
         else:
             self._reservations.settle(holds, cost)
         if cost > (flight.ceiling or 0):
             self._note(flight, settled.receipt, cost)
-        if flight.ticket is not None:
-            books.leave(flight.ticket, settled.tokens, now)
+        if ticket is not None and ticket.room is not None and ticket.room.leave(ticket, settled.tokens, now):
+            books.left()
         self._deadlines.forget(flight)
         if written is None or now >= self._learns_at.get(flight.tries[0].target.id, now):
             self._learn(flight, now)
         if books.flusher.timer is None:
             books.flusher.soon()
-        self._closed()
+        closed()
         return settled
 
     def _learn(self, flight: InFlight[Any], now: float) -> None:

@@ -59,8 +59,8 @@ class Line(Protocol):
         """Close the call, once, and say how it ended."""
         ...
 
-    def settle_told(self, flight: InFlight[Any], live: LiveTry, told: Told) -> Settled:
-        """Do the same for one whose only try told all of its answer."""
+    def settle_told(self, flight: InFlight[Any], live: LiveTry, told: Told, kin: object) -> Settled:
+        """Do the same for one whose only try told all of its answer; `kin` is the same for those that are like it."""
         ...
 
     def break_off(self, flight: InFlight[Any], error: BaseException) -> None:
@@ -138,7 +138,8 @@ class Steps(Struct, frozen=True):
 class Direct(Struct, eq=False):
     """One call; a provider takes it for the future that waits for its reply.
 
-    `over` once it is answered, given up or gone on with elsewhere; `defect` is what should not have been raised.
+    `kin` is the same for those of which the same is known (see `Common`). `over` once it is answered, given up or gone on with
+    elsewhere; `defect` is what should not have been raised.
     """
 
     line: Line
@@ -147,6 +148,7 @@ class Direct(Struct, eq=False):
     flight: InFlight[Any]
     prepared: Prepared
     asker: Asker
+    kin: object
     over: bool = False
     defect: BaseException | None = None
 
@@ -171,7 +173,7 @@ class Direct(Struct, eq=False):
                 answer = self._answer(live)
             else:
                 live.exchange = prepared
-                answer = prepared, told.raw, self.line.settle_told(flight, live, told)
+                answer = prepared, told.raw, self.line.settle_told(flight, live, told, self.kin)
         except BaseException as error:
             self.defect = error
             self._hand_over(live)
@@ -223,7 +225,7 @@ class Common(Struct, frozen=True, eq=False):
     It holds for calls of one caller, the owner of the key as it was (`of`), under one configuration (`by` is its mark), with
     the very same `sampling`, and of the same `model`. `prepare` is None where such a call needs more than its provider.
     `fits` is the largest bound of its input with which it surely has room at every target; it may take `within_s` seconds, and
-    its first try `first_s`.
+    its first try `first_s`. `kin` stands for the caller, who pays, the model and the plan, whatever the options.
     """
 
     of: Who
@@ -236,6 +238,7 @@ class Common(Struct, frozen=True, eq=False):
     fits: int
     within_s: float
     first_s: float
+    kin: object
 
 
 class Standing:
@@ -309,7 +312,7 @@ class Directs:
         try:
             if accounts.reserve(flight, plan) and self._tries.begin(flight, targets, now) is not None:
                 accounts.intend(flight, targets[0], soon=prepared.by_outbox)
-                direct = Direct(line, self._clock, plan, flight, prepared, asker)
+                direct = Direct(line, self._clock, plan, flight, prepared, asker, common.kin)
                 if prepared.leave(deadline if latest > deadline else latest, direct):  # noqa: FURB136 - quicker than min()
                     return direct
                 accounts.intend(flight, targets[0])  # now, since its request goes another way
@@ -336,17 +339,12 @@ class Directs:
             may_be_kept = options.cache_s is not None or options.stale_s is not None
             prepare: Prepare = _never if may_be_kept else self._prepare.get(targets[0].provider, _never)
             within_s, first_s = caller.within(self._within_s), self._tries.until(targets, 0.0, inf)
-            says_more = says_more or call is not asked
+            says_more, kin = says_more or call is not asked, object()
         else:
-            payer, plan, prepare, within_s, first_s = (
-                known.who,
-                known.plan,
-                known.prepare,
-                known.within_s,
-                known.first_s,
-            )
+            payer, plan, prepare = known.who, known.plan, known.prepare
+            within_s, first_s, kin = known.within_s, known.first_s, known.kin
         fits = plan.most_input(call)
-        common = Common(who, mark, said, call.model, payer, plan, prepare, fits, within_s, first_s)
+        common = Common(who, mark, said, call.model, payer, plan, prepare, fits, within_s, first_s, kin)
         if not says_more:
             standing.common = common
         return call, common

@@ -108,7 +108,7 @@ class Gateway:
         self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
         learnt, told, flusher = process.calibration, self.metrics, process.flusher
-        books = Books(flusher, self.reservations, self.lobby.leave, told.observe, told.count, learnt, config.hash)
+        books = Books(flusher, self.reservations, self.lobby.left, told.observe, told.count, learnt, config.hash)
         self._learnt, accounts = learnt, Accounting(books, self._deadlines, process.clock, self.closed)
         self._accounts, self.settle, self.grow = accounts, accounts.settle, accounts.grow
         self.settle_told = accounts.settle_told

@@ -36,17 +36,40 @@ Counted = tuple[Labels, int, int, int | None, int, int | None]
 """What is counted of a call; see `Metrics.count`."""
 
 
-class Alike:
-    """What the ordinary calls of one configuration have in common: a part of their rows, their labels and their rates."""
+Found = tuple[Common, Labels, Plain | None]
 
-    __slots__ = ("config_hash", "known")
+
+class Alike:
+    """What the ordinary calls of one configuration have in common: a part of their rows, their labels and their rates.
+
+    It is `known` by all that it depends on. Calls without a task have their `kin`, a value that is the same for those of one
+    caller and dialect to one model and target: by that, the day and what the answer says it is `nearer`.
+    """
+
+    __slots__ = ("config_hash", "known", "nearer")
 
     def __init__(self, config_hash: str) -> None:
         self.config_hash = config_hash
-        self.known: dict[tuple[Any, ...], tuple[Common, Labels, Plain | None]] = {}
+        self.known: dict[tuple[Any, ...], Found] = {}
+        self.nearer: dict[tuple[object, str, str, str | None, str | None, str | None], Found] = {}
 
-    def learn(self, of: tuple[Any, ...], target: Target) -> tuple[Common, Labels, Plain | None] | None:
-        """Work it out for calls of which all of this is the same (see `ordinary`), and remember it.
+    def find(self, flight: InFlight[Any], told: Told, way: Way, day: str, kin: object) -> Found | None:
+        """Find it for a call, whose `kin` is None where it has none."""
+        who, call, target = flight.who, flight.call, flight.tries[0].target
+        model, finish, fingerprint, tier = told.model, told.finish, told.fingerprint, told.service_tier
+        of = (
+            way, model, finish, fingerprint, tier, target.id, who.key_id, who.team, who.feature,
+            call.dialect, call.model, day, flight.cache,
+        )  # fmt: skip
+        found = self.known.get(of) or self._learn(of, target)
+        if found is not None and kin is not None and of in self.known:
+            if len(self.nearer) >= KINDS:
+                self.nearer.clear()
+            self.nearer[kin, day, model, finish, fingerprint, tier] = found
+        return found
+
+    def _learn(self, of: tuple[Any, ...], target: Target) -> Found | None:
+        """Work it out for calls of which all of this is the same, and remember it.
 
         None where a text is empty that might not be there at all: in a row it would be read as that.
         """
@@ -67,6 +90,7 @@ class Alike:
         if sum([len(text) for text in values if isinstance(text, str)]) <= LONG:
             if len(self.known) >= KINDS:
                 self.known.clear()
+                self.nearer.clear()
             self.known[of] = found
         return found
 
@@ -81,7 +105,8 @@ def settle(flight: InFlight[Any], now: float, day: str, estimate: Estimate, alik
         live = tries[0]
         live.end("ok", now, None)
         seen = _seen(flight, live) if live.told is None else (live.told, WHOLE)
-        written = None if seen is None or live.status != "ok" else ordinary(flight, *seen, now, day, alike)
+        found = None if seen is None or live.status != "ok" else alike.find(flight, *seen, day, None)
+        written = None if seen is None or found is None else ordinary(flight, seen[0], found, now)
         if written is not None:
             return written
     receipt = flight.close(now, day, estimate, alike.config_hash)
@@ -104,22 +129,15 @@ def _seen(flight: InFlight[Any], live: LiveTry) -> tuple[Told, Way] | None:
     return told, (flight.call.stream, exchange.lane, usage.source)
 
 
-def ordinary(
-    flight: InFlight[Any], told: Told, way: Way, now: float, day: str, alike: Alike
-) -> tuple[Row, Counted] | None:
-    """Do as `settle` for a call whose only try answered, and has ended; None where its row cannot say all of it."""
-    live, who, call = flight.tries[0], flight.who, flight.call
-    target, usage, began = live.target, told.detailed, flight.began
-    of = (
-        way, told.model, told.finish, told.fingerprint, told.service_tier, target.id, who.key_id, who.team, who.feature,
-        call.dialect, call.model, day, flight.cache,
-    )  # fmt: skip
+def ordinary(flight: InFlight[Any], told: Told, found: Found, now: float) -> tuple[Row, Counted] | None:
+    """Do as `settle` for a call whose only try answered, and has ended; None where its row cannot say all of it.
+
+    `found` is what it has in common with others.
+    """
+    live, who, usage, began = flight.tries[0], flight.who, told.detailed, flight.began
     ttft: int | None
     try_ttft: int | None
-    known = alike.known.get(of) or alike.learn(of, target)
-    if known is None:
-        return None
-    common, labels, rates = known
+    common, labels, rates = found
     into, out, nano = told.input_tokens, told.output_tokens, None
     cached = reasoning = started = 0
     all_us = ttft = try_ttft = took = int((now - began) * 1e6)

@@ -2,7 +2,8 @@
 
     lobby = Lobby(admission, config.server, clock)
     ticket = await lobby.enter(who, model, call, deadline)     raises RateLimited or Overloaded, with a Retry-After
-    lobby.leave(ticket, tokens, now)                           when the call is over; wakes whoever waits for its places
+    if admission.leave(ticket, tokens, now):                   when the call is over;
+        lobby.left()                                           wakes whoever waits for its places
     lobby.reload(admission, settings)                          Admission(config, now, before=...); those that wait stay
     lobby.waiting                                              how many wait
     lobby.close()                                              nobody waits any longer
@@ -87,7 +88,7 @@ class Line(Generic[N, R]):
             raise self._full(expected_s) from None
         if dropped is not None:
             _refuse(dropped, self._full(expected_s))
-            self._left()
+            self.left()
         self._joined(claim)
         self._arm()
         try:
@@ -96,7 +97,7 @@ class Line(Generic[N, R]):
             self.queue.remove(entry)
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._unclaimed(future.result())
-            self._left()
+            self.left()
             raise
 
     def wake(self, give: Callable[[Entry[N, Any]], R | None]) -> None:
@@ -137,7 +138,7 @@ class Line(Generic[N, R]):
     def _joined(self, claim: Claim[N]) -> None:
         """Somebody waits."""
 
-    def _left(self) -> None:
+    def left(self) -> None:
         """Somebody has left the line unserved."""
         self._arm()
 
@@ -203,12 +204,6 @@ class Lobby(Line[Room, Ticket]):
         claim = admission.claim(who, model, call, now, min(deadline, now + self._queue_s))
         return await self.wait(claim, admission.expect(claim, self.queue, now))
 
-    def leave(self, ticket: Ticket, tokens: int, now: float) -> None:
-        """Give the places of a call back, which used so many tokens."""
-        room: Room | None = ticket.room
-        if room is not None and room.leave(ticket, tokens, now):
-            self._left()
-
     def reload(self, admission: Admission, settings: ServerSettings) -> None:
         """Go on with another admission, which was made of this one; those that wait go on waiting."""
         self._expire()
@@ -228,7 +223,7 @@ class Lobby(Line[Room, Ticket]):
     def _joined(self, claim: Claim[Room]) -> None:
         self._admission.close(claim, self._clock())
 
-    def _left(self) -> None:
+    def left(self) -> None:
         """Look soon, once however many leave in the meantime: what they had may let others in."""
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_soon(self._look)
