@@ -288,7 +288,8 @@ class Accounting:
             self._note(flight, settled.receipt, cost)
         if ticket is not None and ticket.room is not None and ticket.room.leave(ticket, settled.tokens, now):
             books.left()
-        self._deadlines.forget(flight)
+        forget = self._deadlines.forget
+        forget(flight)
         if written is None or now >= self._learns_at.get(flight.tries[0].target.id, now):
             self._learn(flight, now)
         if books.flusher.timer is None:

@@ -173,7 +173,8 @@ class Direct(Struct, eq=False):
                 answer = self._answer(live)
             else:
                 live.exchange = prepared
-                answer = prepared, told.raw, self.line.settle_told(flight, live, told, self.kin)
+                settle_told = self.line.settle_told
+                answer = prepared, told.raw, settle_told(flight, live, told, self.kin)
         except BaseException as error:
             self.defect = error
             self._hand_over(live)
@@ -273,7 +274,7 @@ class Directs:
         """`within_s` seconds are the time for a call that has none of its own."""
         self._line, self._mark = line, object()
         self._doors, self._accounts, self._tries = steps.doors, steps.accounts, steps.tries
-        self._clock, self._wall_ns, self._new_id = steps.clocks.clock, steps.clocks.wall_ns, steps.clocks.ledger.new_id
+        self._clocks = steps.clocks.clock, steps.clocks.wall_ns, steps.clocks.ledger.new_id
         self._within_s = within_s
         able = {name: one for name, one in steps.providers.items() if isinstance(one, Prepares)}
         self._prepare = {name: one.prepare for name, one in able.items() if name not in steps.sheltered}
@@ -283,8 +284,8 @@ class Directs:
 
         The steps and their order are those of `Gateway.begin`; what one of them raises it will raise there as well.
         """
-        line, accounts, common = self._line, self._accounts, standing.common
-        now_ns, now = self._wall_ns(), self._clock()
+        line, accounts, common, (clock, wall_ns, new_id) = self._line, self._accounts, standing.common, self._clocks
+        now_ns, now = wall_ns(), clock()
         if (
             common is None
             or common.sampling is not call.sampling
@@ -299,11 +300,12 @@ class Directs:
         if not (plan.surely_serves(call) if bound is None else bound <= common.fits):
             return None
         targets = plan.targets
-        prepared = common.prepare(call, targets[0])
+        prepare = common.prepare
+        prepared = prepare(call, targets[0])
         ticket = None if prepared is None else self._doors.try_enter(common.who, plan.model, call, now)
         if prepared is None or ticket is None:
             return None
-        call_id, deadline, latest = self._new_id(now_ns), now + common.within_s, now + common.first_s
+        call_id, deadline, latest = new_id(now_ns), now + common.within_s, now + common.first_s
         flight: InFlight[Any] = InFlight(
             call_id, now_ns, now, call, common.who, deadline, ticket, targets, plan.baseline
         )
@@ -312,7 +314,7 @@ class Directs:
         try:
             if accounts.reserve(flight, plan) and self._tries.begin(flight, targets, now) is not None:
                 accounts.intend(flight, targets[0], soon=prepared.by_outbox)
-                direct = Direct(line, self._clock, plan, flight, prepared, asker, common.kin)
+                direct = Direct(line, clock, plan, flight, prepared, asker, common.kin)
                 if prepared.leave(deadline if latest > deadline else latest, direct):  # noqa: FURB136 - quicker than min()
                     return direct
                 accounts.intend(flight, targets[0])  # now, since its request goes another way

@@ -32,11 +32,12 @@ class Identity:
 
         It is the same value each time, until a key changes.
         """
-        now = self._clock()
+        clock, keys = self._clock, self.keys
+        now = clock()
         if now - self._seen > KEYS_S:
             self._seen = now
-            self.keys.refresh()
-        who = self.keys.lasting.get(digest)
+            keys.refresh()
+        who = keys.lasting.get(digest)
         return self._look_up(caller, digest) if who is None else who
 
     def _look_up(self, caller: Caller, digest: bytes | None) -> Who:

@@ -4,12 +4,13 @@ import pytest
 
 from penstock.reply import Opening
 from penstock.server.answer_head import (
-    COSTS,
+    BEGINNING,
     JSON,
-    LINES,
     LONGEST_NAME,
     MOST_NAMES,
+    REMEMBERED,
     Costs,
+    Targets,
     cost_of,
     headers_of,
     lines_of,
@@ -26,15 +27,22 @@ def test_the_lines_are_the_headers(cost, own):
     if cost is not None:
         headers.append(cost_of(cost))
         assert headers[-1] == (b"x-penstock-cost-usd", usd(cost).encode())
-    lines = LINES % (CALL.encode(), TARGET.encode(), lines_of(own), Costs()[cost])
-    assert lines == b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    lines = b"".join((BEGINNING, CALL.encode(), Targets()[TARGET], lines_of(own), Costs()[cost]))
+    assert lines == b"HTTP/1.1 200 OK\r\n" + b"".join(name + b": " + value + b"\r\n" for name, value in headers)
 
 
 def test_amounts_are_remembered_but_not_without_end():
     costs = Costs()
-    for nano_usd in range(3 * COSTS):
+    for nano_usd in range(3 * REMEMBERED):
         assert costs[nano_usd] is costs[nano_usd]
-        assert len(costs) <= COSTS
+        assert len(costs) <= REMEMBERED
+
+
+def test_targets_are_remembered_but_not_without_end():
+    targets = Targets()
+    for name in map(str, range(3 * REMEMBERED)):
+        assert targets[name] is targets[name]
+        assert len(targets) <= REMEMBERED
 
 
 def test_what_is_rare_is_told():

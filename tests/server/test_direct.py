@@ -46,7 +46,7 @@ class Begun:
         self.given_up.append(why.args)
 
     def answer(self):
-        self.client.reply(b"content-type: text/plain\r\n", b"at once")
+        self.client.reply(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 7\r\n\r\nat once")
 
     def hand_over(self):
         self.client.go_on(self)

@@ -233,7 +233,7 @@ class Known(Crowd):
 
     def answer_all(self):
         while self.taken:
-            self.taken.pop().reply(b"", b"ok")
+            self.taken.pop().reply(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
 
 async def test_alone_a_call_begins_at_once_and_others_begin_at_the_end_of_the_turn_in_their_order(

@@ -133,11 +133,11 @@ class Connection(Sending, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, then finish, feed or refuse the reply; what the short way takes need not be parsed."""
         if self._plain and (reply := self.reply) is not None:
-            known = self._known
+            known, time = self._known, self._time
             if (len(data) == known.size and data[: known.end] == known.head) or known.find(
                 data, self._limits.reply_bytes
             ):
-                now = self._time()  # to parse it would tell nothing new
+                now = time()  # to parse it would tell nothing new
                 reply.status, reply.headers, reply.first_byte_at = OK, known.fields, now
                 reply.whole = reply.rest = data[known.end :]
                 self._settle(reply, now)
@@ -357,7 +357,8 @@ class Connection(Sending, asyncio.Protocol):
             self.drop()
             return
         self.due, self.deadline, self._used = now + self._keepalive_s, inf, True
-        self._owner.release(self)
+        release = self._owner.release
+        release(self)
 
     def _hang_up(self, kind: FaultKind, how: str) -> None:
         """Judge an end of the connection: the end of a body, a cut, or nothing that concerns anybody."""

@@ -40,6 +40,7 @@ from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 from penstock.wire.sse_template import Say
 
+_LENGTH = b"content-length: %d\r\n\r\n"
 REMEMBERED = 1000
 """Paths of models that are remembered."""
 
@@ -122,7 +123,7 @@ class HttpProvider:
 
     def prepare(self, call: Call, target: Target) -> "Prepared | None":
         """Give a call that can be sent this moment, on the verbatim lane, without waiting for anything; None for any other."""
-        if self._authority is not None or call.stream or not call.raw or not self._pool.ready:
+        if self._authority is not None or call.stream or call.headers or not call.raw or not self._pool.ready:
             return None
         asked = (target.model, call.operation, False, call.form, call.dialect)
         route = self._routes.get(asked) or self._route(asked)
@@ -131,7 +132,8 @@ class HttpProvider:
         body = route.speaks.splice(call, target.model)
         if body is None:
             return None
-        return Prepared(self, self._pool, call, target, route.tell, _request(route, call, body))
+        request = b"".join((route.head, _LENGTH % len(body), body))
+        return Prepared(self, self._pool, call, target, route.tell, request)
 
     def whole(self, reply: Reply, call: Call, target: Target) -> "WholeExchange | None":
         """Give the answer to what was `prepare`d, where that is what has come, all of it."""
@@ -366,7 +368,7 @@ def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> byte
     """Write a request; `lines` of its head are for it alone."""
     if call.headers and route.passes:
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in call.headers]) + lines
-    return b"%b%bcontent-length: %d\r\n\r\n%b" % (route.head, lines, len(body), body)
+    return b"".join((route.head, lines, _LENGTH % len(body), body))
 
 
 def _speaks(settings: ProviderSettings, name: str) -> dict[Operation, Dialect]:

@@ -81,13 +81,13 @@ class Pool:
 
     def begin(self, request: bytes, deadline: float, waiter: Waiter | None = None) -> Reply | None:
         """Send on a connection that is `ready`, and give the reply before it begins; None, and nothing is sent, without one."""
-        if not self.ready or (now := self._time()) >= deadline:
+        if not self.ready or (now := (sweep := self._sweep).time()) >= deadline:
             return None
         if waiter is None:
             return self._start(self._idle.pop(), request, deadline, now)
-        if self._sweep.slow:
-            self._sweep.hurry()
-        outbox = None if len(self._connections) == len(self._idle) else self._sweep.outbox  # alone it need not wait
+        if sweep.slow:
+            sweep.hurry()
+        outbox = None if len(self._connections) == len(self._idle) else sweep.outbox  # alone it need not wait
         return self._idle.pop().ask(request, deadline, now, waiter, outbox)
 
     async def send(self, request: bytes, *, deadline: float) -> Reply:

@@ -53,7 +53,7 @@ class Prepared(Struct, eq=False):
     request: bytes
     reply: Reply | None = None
     headers: tuple[Header, ...] = ()
-    by_outbox: ClassVar[bool] = True
+    by_outbox: bool = True
     lane: ClassVar[Lane] = "verbatim"
     dropped: ClassVar[tuple[str, ...]] = ()
     status: ClassVar[int] = 200
@@ -61,17 +61,18 @@ class Prepared(Struct, eq=False):
 
     def leave(self, deadline: float, waiter: Waiter) -> bool:
         """Send it, and have `waiter` told when its reply has come, or a part of it, or a fault; False: nothing was sent."""
-        self.reply = self.pool.begin(self.request, deadline, waiter)
-        return self.reply is not None
+        self.reply = reply = self.pool.begin(self.request, deadline, waiter)
+        return reply is not None
 
     def tell(self) -> Told | None:
         """Give the answer in one value, where it has come, is whole, and nothing is unusual in it."""
         reply = self.reply
         if reply is None or (body := reply.whole) is None or reply.status != 200:
             return None
+        say = self.say
         if reply.headers is not self.provider.silent:
             self.headers = self.provider.pass_on(reply.headers)
-        return self.say(body)
+        return say(body)
 
     def answer(self) -> WholeExchange | None:
         """Give the answer, where it has come and is whole; None for whatever else there is."""

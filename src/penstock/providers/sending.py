@@ -52,9 +52,9 @@ class Sending:
         if outbox is None and not (outbox := Outbox.of(self.loop)).due:
             self.send(request)
         else:
-            self.pending = request
+            self.pending, add = request, outbox.add
             self.intent, outbox.intent = outbox.intent, ""
-            outbox.add(self)
+            add(self)
         return reply
 
     def refuse(self, why: PenstockError) -> None:

@@ -1,6 +1,6 @@
 """What the head of an answer to a call says: what comes, who answered, in which lane, after how many tries, at what cost.
 
-Pure. As headers for any answer, or as the very lines for one that needs no task.
+Pure. As headers for any answer, or in the pieces of the very text for one that needs no task.
 Place in the line: beside `app.py`, which sends them.
 """
 
@@ -16,17 +16,14 @@ JSON: Final = (b"content-type", b"application/json")
 
 LONGEST_NAME, MOST_NAMES = 64, 40
 """Of what a target could not express, no more is listed in a header."""
-COSTS: Final = 1024
-"""Amounts of which the line is remembered; then remembering begins anew."""
+REMEMBERED: Final = 1024
+"""Amounts, and targets, of which the lines are remembered; then remembering begins anew."""
 
 _ONE_TRY: Final = (b"x-penstock-tries", b"1")
 _UNFIT: Final = re.compile(r"[^\x21-\x2b\x2d-\x7e]+")
-LINES: Final = (
-    b"content-type: application/json\r\nx-penstock-call: %b\r\nx-penstock-target: %b\r\n"
-    b"x-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n%b%b"
-)
-"""What `headers_of` and `cost_of` say of a whole answer of the first try, on the verbatim lane: the ids of call and target are to
-be put in, the provider's own headers and the line of the cost."""
+BEGINNING: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-penstock-call: "
+"""How a whole answer of the first try begins, on the verbatim lane. Behind it stand the id of the call, the line of the target
+(`Targets`), the provider's own headers, the line of the cost (`Costs`) and that of the length: as `headers_of` has them."""
 
 
 def headers_of(kind: Header, opening: Opening) -> list[Header]:
@@ -50,9 +47,20 @@ class Costs(dict[int | None, bytes]):
 
     def __missing__(self, nano_usd: int | None) -> bytes:
         line = b"" if nano_usd is None else b"%b: %b\r\n" % cost_of(nano_usd)
-        if len(self) >= COSTS:
+        if len(self) >= REMEMBERED:
             self.clear()
         self[nano_usd] = line
+        return line
+
+
+class Targets(dict[str, bytes]):
+    """What stands behind the id of the call, by the target that answered."""
+
+    def __missing__(self, target: str) -> bytes:
+        line = b"\r\nx-penstock-target: %b\r\nx-penstock-tries: 1\r\nx-penstock-lane: verbatim\r\n" % target.encode()
+        if len(self) >= REMEMBERED:
+            self.clear()
+        self[target] = line
         return line
 
 

@@ -21,7 +21,7 @@ from penstock.plugins import Exchange
 from penstock.receipt import Settled
 from penstock.reply import Chunk, Failed, Opening, fold
 from penstock.routing.router import Plan
-from penstock.server.answer_head import JSON, LINES, Costs, cost_of, headers_of, lines_of
+from penstock.server.answer_head import BEGINNING, JSON, Costs, Targets, cost_of, headers_of, lines_of
 from penstock.server.asgi import Application, call_asgi
 from penstock.server.caller import RARE, passed_on, read_caller, read_name, wants_strictness
 from penstock.server.direct import Client
@@ -98,7 +98,7 @@ class App:
         self.gateway = gateway
         self._control = control
         self.once = idempotency
-        self.costs = Costs()
+        self.costs, self.targets = Costs(), Targets()
 
     async def __call__(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
@@ -127,14 +127,15 @@ class App:
         if route is None or not route.plain:
             return None
         gateway, place = self.gateway, route.standing
+        identify, direct = gateway.identify, gateway.direct
         try:
-            who = gateway.identify(route.caller, route.digest)
+            who = identify(route.caller, route.digest)
             if who is OPEN_DOOR:
                 _stay_at_home(head)
             frame = place.frame
             call = (None if frame is None else frame.read(body)) or route.read(body)
             asked = _Asked(self, gateway, client, route, who, call)
-            begun = None if call.stream else gateway.direct(call, who, place, asked)
+            begun = None if call.stream else direct(call, who, place, asked)
         except PenstockError:
             return None  # it will be raised again, where it is answered
         if begun is None:  # so that nothing of it is read a second time
@@ -266,9 +267,10 @@ class _Asked(Struct, eq=False):
     def answered(self, call: Direct, exchange: Exchange, body: bytes | None, settled: Settled) -> None:
         """Send the whole answer."""
         assert body is not None, "on the verbatim lane there are the provider's bytes"
-        headers, target = exchange.headers, call.flight.tries[0].target.id
-        own, cost = lines_of(headers) if headers else b"", self.app.costs[settled.cost_nano_usd]
-        self.client.reply(LINES % (settled.id.encode(), target.encode(), own, cost), body)
+        app, headers = self.app, exchange.headers
+        target, cost = app.targets[call.flight.tries[0].target.id], app.costs[settled.cost_nano_usd]
+        own, length = lines_of(headers) if headers else b"", b"content-length: %d\r\n\r\n" % len(body)
+        self.client.reply(b"".join((BEGINNING, settled.id.encode(), target, own, cost, length, body)))
 
     def handed_over(self, call: Direct) -> None:
         """Have the connection's task go on."""

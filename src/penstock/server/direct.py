@@ -19,8 +19,8 @@ from penstock.server.request import Head, Refused, Request
 class Client(Protocol):
     """The connection of such a request."""
 
-    def reply(self, lines: bytes, body: bytes) -> None:
-        """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
+    def reply(self, answer: bytes) -> None:
+        """Send the whole answer: a head that says how long its body is, and that. Once."""
 
     def go_on(self, begun: "Begun | None") -> None:
         """Have the task handle the request, which was `begun`, or read at the least. Once, instead of `reply`."""
@@ -94,16 +94,16 @@ class Direct(Reading):
         else:
             self._begun = begun
 
-    def reply(self, lines: bytes, body: bytes) -> None:
-        """Answer with status 200: `lines` of the head (each with its line end), then the body. Once."""
+    def reply(self, answer: bytes) -> None:
+        """Send the whole answer: a head that says how long its body is, and that. Once."""
         server, outlet = self._server, self._outlet
-        ending = b"connection: close\r\n" if outlet.draining else b""
-        data = b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b" % (lines, ending, len(body), body)
+        if outlet.draining:
+            answer = answer.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
         if server.in_flight > 1 and not (outlet.pending or outlet.gone):  # as `write` has it
-            outlet.pending = data
-            server.outbox.add(outlet)
+            outlet.pending, add = answer, server.outbox.add
+            add(outlet)
         else:
-            outlet.write(data)
+            outlet.write(answer)
         self._next, self._parked, self._begun = self._parked, None, None
         self._asked, self._body_asked = None, b""
         server.in_flight -= 1
