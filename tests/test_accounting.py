@@ -2,6 +2,7 @@
 
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def accounts_of(reservations):
         Calibration(list, lambda _: None),
         "hash",
     )
-    return Accounting(books, None, lambda: 0.0, lambda: None)
+    return Accounting(books, None, lambda: 0.0, SimpleNamespace(in_flight=0, idle=lambda: None))
 
 
 @pytest.fixture

@@ -72,6 +72,16 @@ class Priced(Protocol):
         ...
 
 
+class Calls(Protocol):
+    """Whose calls are booked; `in_flight` counts those that have not ended."""
+
+    in_flight: int
+
+    def idle(self) -> None:
+        """Hear that there is none any more."""
+        ...
+
+
 class Books(Struct, frozen=True):
     """Where calls are booked: the ledger behind its flusher, the budgets, and who counts them.
 
@@ -89,20 +99,20 @@ class Books(Struct, frozen=True):
 
 
 class Accounting:
-    """The accounts of one configuration's calls. `clock` gives the loop's seconds, `closed` is told of each call's end."""
+    """The accounts of one configuration's calls. `clock` gives the loop's seconds, in `calls` they are counted."""
 
     def __init__(
         self,
         books: Books,
         deadlines: Deadlines[InFlight[Hold]],
         clock: Callable[[], float],
-        closed: Callable[[], None],
+        calls: Calls,
     ) -> None:
         self._books = books
         self._ledger, self._reservations = books.flusher.ledger, books.reservations
         self._deadlines = deadlines
         self._clock = clock
-        self._closed = closed
+        self._calls = calls
         self._alike = Alike(books.config_hash)
         self._day, self._begins_ns, self._ends_ns = "", 0, 0
         self._terms: dict[Asked, tuple[int, int]] = {}  # of that day: what a token of the input may cost, and all else
@@ -270,7 +280,7 @@ class Accounting:
 
     def _book(self, flight: InFlight[Any], written: tuple[Row, Counted] | None, now: float) -> Settled:
         """Write down how a call ended, and give back what was reserved."""
-        books, settled, holds, ticket, closed = self._books, flight.settled, flight.holds, flight.ticket, self._closed
+        books, settled, holds, ticket, calls = self._books, flight.settled, flight.holds, flight.ticket, self._calls
         assert settled is not None, "a call is booked once it is settled"
         cost = settled.cost_nano_usd or 0
         if written is None:
@@ -294,7 +304,9 @@ class Accounting:
             self._learn(flight, now)
         if books.flusher.timer is None:
             books.flusher.soon()
-        closed()
+        calls.in_flight -= 1
+        if not calls.in_flight:
+            calls.idle()
         return settled
 
     def _learn(self, flight: InFlight[Any], now: float) -> None:

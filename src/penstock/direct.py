@@ -67,8 +67,8 @@ class Line(Protocol):
         """Settle a call that something ended; what is to be raised instead of that is raised here."""
         ...
 
-    def closed(self) -> None:
-        """Hear that a call has ended."""
+    def idle(self) -> None:
+        """Hear that there is none any more."""
         ...
 
 
@@ -172,8 +172,7 @@ class Direct(Struct, eq=False):
             if told is None:
                 answer = self._answer(live)
             else:
-                live.exchange = prepared
-                settle_told = self.line.settle_told
+                live.exchange, settle_told = prepared, self.line.settle_told
                 answer = prepared, told.raw, settle_told(flight, live, told, self.kin)
         except BaseException as error:
             self.defect = error
@@ -358,4 +357,7 @@ class Directs:
         self._accounts.give_back(flight)
         if flight.ticket is not None:
             self._doors.undo(flight.ticket, now)
-        self._line.closed()
+        line = self._line
+        line.in_flight -= 1
+        if not line.in_flight:
+            line.idle()

@@ -109,7 +109,7 @@ class Gateway:
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
         learnt, told, flusher = process.calibration, self.metrics, process.flusher
         books = Books(flusher, self.reservations, self.lobby.left, told.observe, told.count, learnt, config.hash)
-        self._learnt, accounts = learnt, Accounting(books, self._deadlines, process.clock, self.closed)
+        self._learnt, accounts = learnt, Accounting(books, self._deadlines, process.clock, self)
         self._accounts, self.settle, self.grow = accounts, accounts.settle, accounts.grow
         self.settle_told = accounts.settle_told
         rules, again = Rules.of(config.providers, self.health, process.rng), self._accounts.again
@@ -319,11 +319,9 @@ class Gateway:
         elif flight.task is not None:
             flight.task.cancel()
 
-    def closed(self) -> None:
-        """Hear that a call has ended."""
-        self.in_flight -= 1
-        if not self.in_flight:
-            self._idle.set()
+    def idle(self) -> None:
+        """Hear that no call is in flight any more."""
+        self._idle.set()
 
     # -- from one configuration to the next --
 

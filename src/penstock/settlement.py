@@ -156,7 +156,7 @@ def ordinary(flight: InFlight[Any], told: Told, found: Found, now: float) -> tup
             return None
         nano = (total + half) // whole
         bits |= nano
-    if began != live.began or live.first_at != now or live.ended != now:  # else no task was needed
+    if live.began is not began or live.first_at is not now or live.ended is not now:  # else no task was needed
         started, ttft, try_ttft, took, more = _times(began, live)
         bits |= more
     if bits >> MAX_BITS:
