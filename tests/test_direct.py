@@ -226,6 +226,31 @@ async def test_whatever_is_told_leaves_the_receipt_that_its_events_leave(tmp_pat
         one.check()
 
 
+@jumping
+async def test_what_calls_of_one_caller_have_in_common_is_remembered_for_no_other_and_no_other_answer(tmp_path):
+    """Each of many calls in turn, by two callers to two models, leaves what itself was answered."""
+    provider, callers = Ready(), (WEB, Who(team="web", feature="chat", key_id="key_9"))
+    differing = ({}, {"model": "other"}, {"finish": "length"}, {"fingerprint": None}, {"service_tier": "flex"})
+    async with world(tmp_path, config=COMPARED, a=provider) as one:
+        standings = {}
+        for _ in range(2):
+            for change in differing:
+                for who in callers:
+                    for model in ("solo", "fast"):
+                        told, asker = structs.replace(TOLD, **change), Asker(one)
+                        standing = standings.setdefault((who.key_id, model), Standing(Caller()))
+                        direct = asker.begin(ask(model, stream=False), who, standing)
+                        provider.sent[-1].come(told=told)
+                        receipt, row = one.receipts()[-1], one.receipts()[-1].tries[0]
+                        assert receipt.id == direct.flight.id
+                        assert (receipt.key_id, receipt.feature, receipt.model) == (who.key_id, who.feature, model)
+                        said = (row.response_model, receipt.finish_reason, row.fingerprint, row.service_tier)
+                        assert said == (told.model, told.finish, told.fingerprint, told.service_tier)
+                        assert row.target == provider.sent[-1].target.id
+        assert len(one.gateway._accounts._alike.nearer) == len(differing) * len(standings)
+        one.check()
+
+
 SHARED = CONFIG + '[models.kept]\ntargets = ["a/one"]\ncache_s = 60\n[models.old]\ntargets = ["a/one"]\nstale_s = 60\n'
 
 

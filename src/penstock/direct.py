@@ -242,7 +242,7 @@ class Common(Struct, frozen=True, eq=False):
 
 
 class Standing:
-    """A caller, and what its last call has in common with those that are like it."""
+    """A caller, who speaks one dialect, and what its last call has in common with those that are like it."""
 
     __slots__ = ("caller", "common")
 
