@@ -118,8 +118,8 @@ class Outbox:
             for sender in left:
                 data = sender.pending
                 if data:
-                    sender.pending = b""
-                    sender.send(data)
+                    sender.pending, send = b"", sender.send
+                    send(data)
         except BaseException:
             self._last[:0] = last
             self._senders[:0] = left

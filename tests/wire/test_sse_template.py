@@ -330,10 +330,25 @@ def test_events_that_are_chunks_are_told_and_taken_as_they_are() -> None:
     assert told == list(zip(("y", "y", "é" * 900), chunks, strict=True))
 
 
+def test_chunks_of_any_length_are_told_each_at_its_own_size() -> None:
+    told, (plain, _) = short_ways()
+    for length in (*range(1, 600), *range(4_000, 4_200), *range(65_400, 65_600)):
+        chunk = in_chunk(SAID.replace(b"y", b"z" * length))
+        for _ in range(2):
+            told.clear()
+            assert (plain(chunk), told) == (False, [("z" * length, chunk)])
+        told.clear()
+        for size in (len(chunk) - 1, len(chunk) - 5, len(chunk) - 7, 1, 1 << 24):
+            other = b"%x\r\n%b" % (size, chunk.split(b"\r\n", 1)[1])
+            assert other == chunk or (plain(other), told) == (None, []), size
+
+
 @pytest.mark.parametrize(
     "other",
     [
         b"",
+        b"x",
+        b"x" + in_chunk(SAID)[1:],
         b"\r\n",
         *(event for event in (SAID, FILLED)),
         *(in_chunk(b""), in_chunk(SAID * 2), in_chunk(FILLED * 2)),

@@ -142,9 +142,10 @@ class Connection(Sending, asyncio.Protocol):
                 reply.whole = reply.rest = data[known.end :]
                 self._settle(reply, now)
                 return
-        elif self.short is not None:
-            if (is_full := self.short(data)) is not None:
-                self.due = self._time() + self._idle_s
+        elif (short := self.short) is not None:
+            if (is_full := short(data)) is not None:
+                time = self._time  # what a slot holds is called at less cost once it is at hand
+                self.due = time() + self._idle_s
                 if is_full:
                     self._fill()
                 return

@@ -74,7 +74,8 @@ class Outlet:
         elif not self.gone:
             if self._clock.in_flight > 1 or self._outbox.due:
                 self.pending = data
-                self._outbox.add(self)
+                add = self._outbox.add  # what a slot holds is called at less cost once it is at hand
+                add(self)
             else:
                 self.send(data)
 

@@ -32,6 +32,18 @@ Place = tuple[int, int]
 """Where a string stands in the data of a frame, without its quotes."""
 
 
+def _number(size: int) -> bytes:
+    """Give the size, with its line end, of a chunk that has so many bytes in all; more than they are where no chunk has so many."""
+    digits = (size - 5).bit_length() + 3 >> 2
+    number = b"%x\r\n" % (size - digits - 4)
+    return number if len(number) == digits + 2 else bytes(size + 1)
+
+
+_USUAL: Final = 1_024
+_NUMBERS: Final = tuple(map(_number, range(_USUAL)))
+"""Those of the chunks that carry words: to compare one costs less than to write it."""
+
+
 class TextTemplate:
     """Reads events that are `head`, a text and `tail`: from the first byte to the blank line, the quotes included."""
 
@@ -62,20 +74,22 @@ class TextTemplate:
         It gives what `say` gives, who is told the text of them all; None, and tells nobody, for any other bytes.
         """
         head, tail, start, stop = self._head, self._tail + _CRLF, self._start, self._stop - len(_CRLF)
-        decode = self._decoder()
+        decode, begin, ending = self._decoder(), len(head), -len(tail)
 
         def read(data: bytes) -> bool | None:
-            at = data.find(_CRLF, 0, _SIZE_BYTES) + 2
-            if data.startswith(head, at) and data.endswith(tail):
-                try:
-                    if data.startswith(b"%x\r\n" % (len(data) - at - 2)):
-                        text = decode(data[at + start : stop])
-                    else:
-                        text = "".join(map(decode, said(data)))
-                except (DecodeError, ValueError):
+            size = len(data)
+            number = _NUMBERS[size] if size < _USUAL else _number(size)
+            at = len(number)
+            try:
+                if data[:at] == number and data[at : at + begin] == head and data[ending:] == tail:
+                    text = decode(data[at + start : stop])
+                elif data.endswith(tail):
+                    text = "".join(map(decode, said(data)))
+                else:
                     return None
-                return say(text, data)
-            return None
+            except (DecodeError, ValueError):
+                return None
+            return say(text, data)
 
         def said(data: bytes) -> list[bytes]:
             """Give what each of several chunks says, with its quotes. Raises ValueError where one of them is no such chunk."""
