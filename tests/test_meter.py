@@ -256,6 +256,19 @@ def test_no_more_can_have_come_out_than_was_reported_and_the_most_for_each_byte_
     assert metered(TextDelta("abc"), UsageReported(Usage(9, 1)), TextDelta("é")).most_tokens(ANY) == 1 + 2
 
 
+@given(st.lists(st.tuples(st.integers(0, 700), st.sampled_from(("a", " word", "日本"))), max_size=5))
+def test_pieces_that_were_counted_are_not_looked_at_again_and_the_count_is_the_same(steps):
+    meter, other = metered(TextDelta("x")), metered(TextDelta("x"))
+    for count, text in steps:
+        for one in (meter, other):
+            for _ in range(count):
+                one.observe((TextDelta(text),))
+        other._pieces = 0  # the whole text is put together
+        assert meter.output_tokens(ANY) == other.output_tokens(ANY)
+        assert (meter._told, meter._at) == (other._told, other._at)
+        assert meter._pieces == len(meter.text)
+
+
 PIECES = st.lists(st.sampled_from(("a", " word", "7", "{", "é", "日本", "\n", " " * 40, "😀")), max_size=400)
 
 

@@ -79,6 +79,7 @@ class Meter:
     _spare = 0  # and so many more of the output are held
     _milli = 1_000  # thousandths of a token that a byte of the text has at the most
     _told = _at = 0  # tokens that were counted in so many characters of the text
+    _pieces = 0  # and these are so many pieces of it; zero where that is not known any more
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -118,10 +119,12 @@ class Meter:
         since, kept = passed - self.counted, passed - self.beyond
         if not (since and kept):
             return said
-        new = "".join(self.text)[self._at :]  # what was counted once is not counted again: one token more, if that
+        new = "".join(self.text[self._pieces :])  # what was counted once is not counted again: one token more, if that
+        if not self._pieces:
+            new = new[self._at :]
         known = profile.tokenizer is not None
         self._told += sampled(new, profile).n if known else by_bytes(new.encode("utf-8", "surrogatepass"))
-        self._at += len(new)
+        self._at, self._pieces = self._at + len(new), len(self.text)
         return said - (-self._told * since // kept)
 
     def goes_on(self, profile: Profile) -> bool:
@@ -165,7 +168,7 @@ class Meter:
                 self.text.append(text)
                 if len(self.text) == self._full:  # a word alone takes ten times its length in memory
                     self.text[-LOOSE:] = ["".join(self.text[-LOOSE:])]
-                    self._full += 1
+                    self._full, self._pieces = self._full + 1, 0
             else:
                 self.beyond += size
 
