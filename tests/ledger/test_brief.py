@@ -1,14 +1,16 @@
 """A brief row and the wide one that it stands for are the same for the journal, the store and whoever reads them."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.ledger import interning
+from penstock.ledger import interning, sql
 from penstock.ledger.brief import common_of, is_brief, packed, receipt, values_of, wide
 from penstock.ledger.ids import id_bytes
 from penstock.ledger.records import Head, pack_receipts, unpack_receipt
 from penstock.ledger.rows import COMMON, receipt_of, row_of
 from penstock.ledger.store import FILE, Filter, Span, Store
+from penstock.receipt import Usage
 
 EVER = Span(0, 2**62)
 
@@ -67,6 +69,63 @@ def test_the_store_has_the_same_calls_of_both(make, tmp_path):
     assert store.calls(Filter(EVER), 1000) == receipts[::-1]
     assert [store._one("SELECT count(*) FROM " + name) for name in ("callers", "kinds")] == [3, 5]  # noqa: S608 - ours
     store.close()
+
+
+def ordinary(make, **other):
+    """A receipt with all figures, and nothing that most calls lack."""
+    usage = Usage(input_tokens=11, output_tokens=5, cached_input_tokens=3, reasoning_tokens=2)
+    figures = {"usage": usage, "cost_nano_usd": 7, "ttft_us": 20, "total_us": 30, "user": None, "session": None}
+    return make.receipt(tries=(), **{**figures, **other})
+
+
+def plain_rows(make, known, calls):
+    receipts = [ordinary(make, team=f"team-{number % 3}", total_us=number) for number in range(calls)]
+    rows = [brief_of(row_of(one), known) for one in receipts]
+    return [(*row[:14], number, number + 1, number + 2, f"r{number}", "", "") for number, row in enumerate(rows)]
+
+
+def table(store):
+    return store._execute("SELECT * FROM calls ORDER BY id").fetchall()
+
+
+def test_plain_calls_are_added_by_a_shorter_statement_and_stand_there_as_others(make, tmp_path):
+    known = {}
+    first, *rest = (plain_rows(make, known, sql.TOGETHER) for _ in range(3))
+    store, single = Store.open(tmp_path / FILE), Store.open(tmp_path / "single.db")
+    assert store.add(first) == sql.TOGETHER
+    assert [store._interning.together(rows)[0] for rows in rest] == [sql.ADD_PLAIN_CALLS] * 2
+    assert store.add([*rest[0], *rest[1][:3], *rest[0][3:]]) == sql.TOGETHER + 3
+    for row in (*first, *rest[0], *rest[1][:3]):
+        assert single.add([wide(row)]) == 1
+    assert table(store) == table(single)
+    store.close()
+    single.close()
+
+
+UNUSUAL = {3: "u", 4: "s", 12: 1, 13: -1, 18: "[]", 19: '{"dropped":["seed"]}'}
+
+
+@pytest.mark.parametrize("place", [*UNUSUAL, "wide", "new"])
+def test_one_that_is_not_plain_has_them_all_added_in_full(make, tmp_path, place):
+    known = {}
+    first, rows = (plain_rows(make, known, sql.TOGETHER) for _ in range(2))
+    odd = rows[5]
+    if place == "wide":
+        odd = wide(odd)
+    elif place == "new":
+        odd = (*odd[:2], common_of(values_of(odd[2])), *odd[3:])
+    else:
+        odd = (*odd[:place], UNUSUAL[place], *odd[place + 1 :])
+    rows[5] = odd
+    store, single = Store.open(tmp_path / FILE), Store.open(tmp_path / "single.db")
+    store.add(first)
+    assert store._interning.together(rows)[0] == sql.ADD_CALLS
+    assert store.add(rows) == sql.TOGETHER
+    for row in (*first, *rows):
+        single.add([wide(row)])
+    assert table(store) == table(single)
+    store.close()
+    single.close()
 
 
 def test_numbers_of_what_is_common_are_remembered_within_bounds_and_forgotten_with_a_transaction(

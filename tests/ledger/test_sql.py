@@ -69,6 +69,8 @@ def test_the_columns_of_the_tables_are_the_places_of_a_row_in_their_order(databa
     assert columns("kinds") == ("id", *KIND)
     assert sql.ADD_CALL.count("?") == len(columns("calls"))
     assert sql.ADD_CALLS.count("?") == sql.TOGETHER * len(columns("calls"))
+    assert sql.ADD_PLAIN_CALLS.count(",''") == 4 * sql.TOGETHER
+    assert sql.ADD_PLAIN_CALLS.count("?") == sql.TOGETHER * (len(columns("calls")) - 6)
 
 
 def test_the_mark_in_the_file_is_the_one_that_is_looked_for(database):

@@ -18,6 +18,12 @@ MOST_ALIKE: Final = 2048
 """What brief rows have in common, likewise."""
 _FROM_BEHIND: Final = slice(-len(OWN) - 1, -len(OWN))
 """Where in a brief row that stands last the common value is."""
+_TEXTS: Final = ("",) * sql.TOGETHER
+_ZEROS: Final = (0,) * sql.TOGETHER
+_PLAIN: Final = [_TEXTS, _TEXTS, _ZEROS, _ZEROS, _TEXTS, _TEXTS]
+"""What stands in plain calls: no user and session; nothing saved; one try, nothing more."""
+_PLACES: Final = 15
+"""Values of a plain call."""
 
 
 class Found(Protocol):
@@ -50,6 +56,23 @@ class Interning:
         self._pairs: dict[Row, Row] = {}
         self._alike: dict[int, Row] = {}  # of brief rows, by the identity of what they have in common
         self._seen: list[Common] = []  # which therefore has to stay
+
+    def together(self, rows: Sequence[Row]) -> tuple[str, list[Any]]:
+        """Give the statement that adds `sql.TOGETHER` rows, and its values. Within a transaction, as `pack`."""
+        plain = self._plain(rows)
+        return (sql.ADD_CALLS, self.pack(rows)) if plain is None else (sql.ADD_PLAIN_CALLS, plain)
+
+    def _plain(self, rows: Sequence[Row]) -> list[Any] | None:
+        """Give the values of plain calls that are brief and like others before them, column by column; None where one is not."""
+        columns: list[Row] = [*zip(*rows, strict=False)]
+        pairs = [*map(self._alike.get, map(id, columns[COMMON.start]))]
+        if None in pairs or columns[3:5] + columns[12:14] + columns[18:] != _PLAIN:
+            return None
+        values: list[Any] = [None] * (_PLACES * len(rows))
+        numbers = zip(*pairs, strict=True)
+        for place, column in enumerate((*columns[:2], *numbers, *columns[5:12], *columns[14:18])):
+            values[place::_PLACES] = column
+        return values
 
     def pack(self, rows: Sequence[Row]) -> list[Any]:
         """Give the values of rows one after the other, with numbers in place of what is common.

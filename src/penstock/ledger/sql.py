@@ -190,6 +190,9 @@ _CALL = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _ADD, _UNLESS_THERE = "INSERT INTO calls VALUES ", " ON CONFLICT (id) DO NOTHING"
 ADD_CALL = _ADD + _CALL + _UNLESS_THERE
 ADD_CALLS = _ADD + ", ".join([_CALL] * TOGETHER) + _UNLESS_THERE
+_PLAIN_CALL = "(?,?,?,?,'','',?,?,?,?,?,?,?,0,0,?,?,?,?,'','')"
+ADD_PLAIN_CALLS = _ADD + ", ".join([_PLAIN_CALL] * TOGETHER) + _UNLESS_THERE
+"""The same for calls that leave empty what most do: what is not bound need not be copied."""
 
 CALLER_OF = "SELECT id FROM callers WHERE key_id = ? AND team = ? AND feature = ? AND prompt = ?"
 ADD_CALLER = "INSERT INTO callers (key_id, team, feature, prompt) VALUES (?,?,?,?)"

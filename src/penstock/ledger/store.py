@@ -152,7 +152,7 @@ class Store(Database):
             pack, rest = self._interning.pack, len(rows) % sql.TOGETHER
             added = self._db.executemany(sql.ADD_CALL, [pack((row,)) for row in rows[:rest]]).rowcount if rest else 0
             for at in range(rest, len(rows), sql.TOGETHER):
-                added += self._execute(sql.ADD_CALLS, pack(rows[at : at + sql.TOGETHER])).rowcount
+                added += self._execute(*self._interning.together(rows[at : at + sql.TOGETHER])).rowcount
             for quarter in {row[1] // QUARTER_NS for row in rows} if added else ():
                 self._execute(summing.UNROLL, (1, quarter))
                 self._execute(summing.UNROLL, (DAY, quarter // DAY * DAY))
