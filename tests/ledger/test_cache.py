@@ -401,3 +401,10 @@ def test_the_sizes_are_honest(kind):
     tracemalloc.stop()
     assert len(cache) == 400
     assert 0.8 < cache.bytes / took < 1.35
+
+
+def test_the_size_of_what_an_ordinary_receipt_has_in_common_with_others_is_that_of_its_bytes():
+    sizes = [size((msgspec.Raw(b"x" * length),)) for length in (0, 100, 1000)]
+    assert sizes[1] - sizes[0] == 100
+    assert sizes[2] - sizes[0] == 1000
+    assert sizes[0] < 300
