@@ -41,8 +41,7 @@ from penstock.meter import NEVER  # noqa: E402
 from penstock.outbox import Outbox  # noqa: E402
 from penstock.plugins import Waiter  # noqa: E402
 from penstock.receipt import Receipt, Settled, Usage  # noqa: E402
-from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, UsageReported  # noqa: E402
-from penstock.routing.attempts import Try  # noqa: E402
+from penstock.reply import Chunk, Ended, Finished, Opening, Started, TextDelta, Told, UsageReported  # noqa: E402
 from penstock.server.serve import MIDDLE, OLD, YOUNG  # noqa: E402
 from penstock.target import Target  # noqa: E402
 
@@ -70,6 +69,7 @@ ANSWER = Chunk(
     (Started("1"), TextDelta("Hello."), Finished("stop"), UsageReported(Usage(9, 2)), Ended()),
     b"{}",
 )
+TOLD = Told(b"{}", "1", "m", "stop", 9, 2)
 CALLER = Caller()
 NOTHING = Settled("", "ok", None, 0, 11, lambda _: Receipt("", 0, "chat", "fast", "ok", 200), None)
 COUNTED = (("web", "fast", "p/m", "ok"), 9, 2, 0, 100, 50)
@@ -96,10 +96,12 @@ class Answered:
         """Nothing to close."""
 
 
-class Sent:
+class Sent(Answered):
     """A request that goes out at the end of the turn, as those over HTTP do, and is answered in the next one."""
 
     by_outbox = True
+    intent = ""
+    pending = b"a request"
 
     def __init__(self, provider: "AtOnce") -> None:
         self.provider = provider
@@ -111,17 +113,18 @@ class Sent:
         Outbox.of(asyncio.get_running_loop()).add_request(self)
         return True
 
-    def flush(self) -> None:
+    def send(self, data: bytes) -> None:
         """Be written."""
+        del data
         self.provider.written.append(self)
 
     def refuse(self, why: PenstockError) -> None:
         """Not be written: nothing refuses here."""
         raise why
 
-    def answer(self) -> Answered:
+    def tell(self) -> Told:
         """Give the reply."""
-        return Answered()
+        return TOLD
 
 
 class AtOnce:
@@ -171,14 +174,22 @@ def without_money(gateway: Gateway) -> None:
             flight.settled, now = NOTHING, clock()
             for live in flight.tries:
                 live.end("ok", now, None)
-            if flight.ticket is not None:
-                books.leave(flight.ticket, 11, now)
+            ticket, calls = flight.ticket, accounts._calls
+            if ticket is not None and ticket.room is not None and ticket.room.leave(ticket, 11, now):
+                books.left()
             accounts._deadlines.forget(flight)
             books.count(COUNTED)
-            accounts._closed()
+            calls.in_flight -= 1
+            if not calls.in_flight:
+                calls.idle()
         return flight.settled
 
-    accounts.reserve, accounts.intend, gateway.settle = reserve, intend, settle  # type: ignore[method-assign]
+    def settle_told(flight: InFlight[Any], live: LiveTry, told: Told, kin: object) -> Settled:
+        del live, told, kin
+        return settle(flight)
+
+    accounts.reserve, accounts.intend = reserve, intend  # type: ignore[method-assign]
+    gateway.settle, gateway.settle_told = settle, settle_told
 
 
 class Client:
@@ -278,14 +289,14 @@ async def parts(calls: int) -> dict[str, float]:
         await make(gateway, 500, alone)
         like_a_server()
         accounts, ledger = gateway._accounts, gateway.ledger
-        timed("hold: the ceiling and three budgets", accounts, "_hold")
+        timed("hold: the ceiling and three budgets", accounts, "reserve")
         timed("intent: made and journalled", accounts, "intend")
         timed("row of the receipt: made (usage, cost)", accounting, "settle")
         timed("row of the receipt: packed and journalled", ledger, "settle_row")
         timed("settlement of the budgets", gateway.reservations.budgets, "settle")
         timed("metrics", gateway.metrics, "count")
         accounts._books = structs.replace(accounts._books, count=gateway.metrics.count)
-        timed("row in the store (SQLite, 512 at a time)", ledger, "flush")
+        timed("row in the store (SQLite)", ledger, "flush")
         await make(gateway, calls, alone)
         await gateway.close()
     return {name: nanoseconds / calls / 1000 for name, nanoseconds in spent.items()}
@@ -313,7 +324,7 @@ class Unchecked(Flow[Any]):
 
 def a_chunk(kind: type[Flow[Any]], chunks: int) -> float:
     """Give nanoseconds that a chunk takes through a flow whose hold is large enough."""
-    live = LiveTry(Try(Target("p/m", "p", "m", "chat"), "first"), 0.0)
+    live = LiveTry(Target("p/m", "p", "m", "chat"), "first", 0.0)
     live.meter.watch(NEVER, NEVER, 0)
     flight: InFlight[Any] = InFlight("id", 0, 0.0, CALL, WHO)
     flow = kind(None, flight, Opening("id", "p/m", "verbatim", 1), live, ANSWER)  # type: ignore[arg-type]
