@@ -175,7 +175,7 @@ def without_money(gateway: Gateway) -> None:
             for live in flight.tries:
                 live.end("ok", now, None)
             ticket, calls = flight.ticket, accounts._calls
-            if ticket is not None and ticket.room is not None and ticket.room.leave(ticket, 11, now):
+            if ticket is not None and books.leave(ticket, 11, now):
                 books.left()
             accounts._deadlines.forget(flight)
             books.count(COUNTED)

@@ -34,7 +34,8 @@ def accounts_of(reservations):
     books = Books(
         Flusher(None, int),
         reservations,
-        lambda *_: None,
+        lambda *_: False,
+        lambda: None,
         lambda _: None,
         lambda *_: None,
         Calibration(list, lambda _: None),

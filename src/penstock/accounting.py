@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct, structs
 
 from penstock.calibrating import Calibration
-from penstock.call import Call
+from penstock.call import Call, Ticket
 from penstock.counting import estimate
 from penstock.deadlines import Deadlines
 from penstock.errors import BudgetExhausted, DeadlineExceeded, LimitError, PenstockError
@@ -83,14 +83,15 @@ class Calls(Protocol):
 
 
 class Books(Struct, frozen=True):
-    """Where calls are booked: the ledger behind its flusher, the budgets, and who counts them.
+    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them.
 
-    `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`. `left` is told where there may be
-    room again for somebody who waits.
+    `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`. `left` is told where somebody
+    waits for the room that a call has left.
     """
 
     flusher: Flusher
     reservations: Reservations
+    leave: Callable[[Ticket, int, float], bool]
     left: Callable[[], None]
     observe: Callable[[Receipt], None]
     count: Callable[[Counted], None]
@@ -296,7 +297,8 @@ class Accounting:
             self._reservations.settle(holds, cost)
         if cost > (flight.ceiling or 0):
             self._note(flight, settled.receipt, cost)
-        if ticket is not None and ticket.room is not None and ticket.room.leave(ticket, settled.tokens, now):
+        leave = books.leave
+        if ticket is not None and leave(ticket, settled.tokens, now):
             books.left()
         forget = self._deadlines.forget
         forget(flight)

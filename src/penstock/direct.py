@@ -223,7 +223,7 @@ class Common(Struct, frozen=True, eq=False):
     """What calls have in common that say the same but for their messages: who pays, where they go, and how much they may say.
 
     It holds for calls of one caller, the owner of the key as it was (`of`), under one configuration (`by` is its mark), with
-    the very same `sampling`, and of the same `model`. `prepare` is None where such a call needs more than its provider.
+    the very same `sampling`, and of the same `model`. `prepare` readies nothing where such a call needs more than its provider.
     `fits` is the largest bound of its input with which it surely has room at every target; it may take `within_s` seconds, and
     its first try `first_s`. `kin` stands for the caller, who pays, the model and the plan, whatever the options.
     """
@@ -291,7 +291,7 @@ class Directs:
             or common.model != call.model
             or common.of is not who
             or common.by is not self._mark
-            or not (call.feature is call.user is call.session is None)
+            or not (call.feature is call.user is call.session is None)  # as `_says_more` has it
             or call.native
         ):
             call, common = self._find(call, who, standing)

@@ -108,7 +108,8 @@ class Gateway:
         self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
         learnt, told, flusher = process.calibration, self.metrics, process.flusher
-        books = Books(flusher, self.reservations, self.lobby.left, told.observe, told.count, learnt, config.hash)
+        room = self.admission.leave, self.lobby.left
+        books = Books(flusher, self.reservations, *room, told.observe, told.count, learnt, config.hash)
         self._learnt, accounts = learnt, Accounting(books, self._deadlines, process.clock, self)
         self._accounts, self.settle, self.grow = accounts, accounts.settle, accounts.grow
         self.settle_told = accounts.settle_told

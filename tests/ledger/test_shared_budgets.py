@@ -213,7 +213,7 @@ def test_what_was_settled_late_is_booked_with_the_next_hold_or_settlement(hire, 
             worker.hold(1)
         else:
             worker.settle(last, 0)
-        assert not worker.budgets._bookings.are_waiting
+        assert not worker.budgets._bookings._waiting
     assert other.spent() == [(20, 2)]
 
 

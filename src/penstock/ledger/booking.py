@@ -42,11 +42,6 @@ class Bookings:
         """Whether something is still to be booked that the end of this turn does not see to: somebody sat on the file."""
         return not self._is_due and bool(self._waiting)
 
-    @property
-    def are_waiting(self) -> bool:
-        """Whether something has ended that is not booked."""
-        return bool(self._waiting)
-
     def add(self, hold: Hold, cost_nano_usd: int) -> None:
         """Give a hold back and book the cost, after its receipt; as soon as it can be, where somebody sits on the file."""
         self._waiting.append((hold, cost_nano_usd))

@@ -1,8 +1,8 @@
 """Knows how the targets are, and says which of them may be called now.
 
 One breaker, adaptive limit, retry budget and latency per target; calls at once and rates per provider. All of it is fed by the
-tries themselves: each takes room at its target and says, when it gives that back, how it ended (`known.py`). It never calls, waits or reads a clock,
-and it decides nothing about a call: `attempts.py` asks it, `execute.py` tells it. A reload hands its knowledge on.
+tries themselves: each takes room at its target and says, when it gives that back, how it ended (`known.py`). It never calls,
+waits or reads a clock, and it decides nothing about a call: `attempts.py` asks it, `execute.py` tells it. A reload hands its knowledge on.
 
 Every question is answered in constant time. Clients may name any model of a provider, so at most 2,000 targets are
 remembered; what was not used for longest makes room, unless a try is in flight there or its breaker is open.

@@ -3,7 +3,8 @@
 Pure. `read_request` runs once per call, so it is written for speed: one decode proves what the members are, one proves
 their types and ranges; messages are turned into the neutral form on first use only, by `Reading`. A request of usual
 members and of text alone needs no further look and has a short way, and one that says of them what the one before it said
-a still shorter one (`frame`); `_read_any` is the one definition, and has the word wherever a thing is unusual or wrong. Whatever is wrong is an InvalidRequest that names the member.
+a still shorter one (`frame`); `_read_any` is the one definition, and has the word wherever a thing is unusual or wrong.
+Whatever is wrong is an InvalidRequest that names the member.
 Place in the line: behind `openai_chat.py`, on the client's side.
 """
 
