@@ -26,6 +26,7 @@ from penstock.errors import (
     UpstreamTimeout,
 )
 from penstock.live_try import LiveTry, Waiting, name_target
+from penstock.meter import Meter
 from penstock.plugins import UNSENT, Exchange, Provider
 from penstock.reply import Chunk
 from penstock.routing.attempts import Move, Outcome, Patience, Try, Wait, attempts
@@ -268,7 +269,7 @@ class Driver(Generic[P]):
         if live.target.provider in self._rules.sheltered:
             exchange = live.exchange = Sheltered(exchange)
         chunk = await exchange.read()
-        meter = live.meter
+        meter = live.meter = Meter()  # at less cost than where it is made by whoever asks first
         held: list[Chunk] = []
         while chunk is not None:
             meter.observe(chunk.events)

@@ -6,7 +6,7 @@ no bytes; place in the line: what `gateway.py` gives out.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,7 +20,6 @@ from penstock.receipt import Receipt, Settled
 from penstock.reply import Chunk, Opening
 
 H = TypeVar("H")
-T = TypeVar("T")
 
 
 Pump = Callable[[Callable[[Chunk], bool]], Awaitable[bool]]
@@ -34,12 +33,8 @@ class Line(Protocol[H]):
         """Close the call, once, and give its receipt."""
         ...
 
-    async def guard(self, flight: InFlight[H], work: Coroutine[Any, Any, T]) -> T:
-        """Do some work of the call; whatever it raises is noted and comes out as a PenstockError, or a cancellation."""
-        ...
-
     def break_off(self, flight: InFlight[H], error: BaseException) -> None:
-        """Note what was raised by work that needed no `guard`, and raise here what is to come out instead of it."""
+        """Note what was raised by work of the call, and raise here what is to come out instead of it."""
         ...
 
     async def resume(
@@ -86,15 +81,14 @@ class Flow(Generic[H]):
         flight = self._flight
         if self.done:
             return None
+        first = self._chunk
+        if first is not None and self._going_on is None:
+            return self._opened(first)
         if flight.error is not None:
             return self._ended(flight.error)  # its time was over while nobody read
         try:
-            first = self._chunk
-            if first is None or self._going_on is not None:
-                return await self._line.guard(flight, self._step())
-            self._chunk = None
-            try:  # it was there from the beginning, so that nothing is waited for
-                return self._passing(first)
+            try:
+                return await self._step()
             except BaseException as error:
                 self._line.break_off(flight, error)
                 raise
@@ -107,8 +101,22 @@ class Flow(Generic[H]):
         Cancelled because the process ends, it gives a last chunk that says so.
         """
         self._give = give
+        live, pump = self._live, None
+        if live is not None and self._going_on is None:
+            pump = getattr(live.exchange, "pump", None)  # a provider may have it
         try:
-            await self._run(give, room)
+            while not self.done:
+                if pump is None:
+                    chunk = await self.next()
+                    is_full = chunk is not None and give(chunk)
+                elif (first := self._chunk) is not None:
+                    chunk = self._opened(first)
+                    is_full = chunk is not None and give(chunk)
+                else:
+                    last = await self._pumped(pump)
+                    is_full = last is None or give(last)
+                if is_full and not self.done:
+                    await room()
         except asyncio.CancelledError as why:
             flight = self._flight
             if flight.settled is None:  # it waited for room
@@ -119,26 +127,27 @@ class Flow(Generic[H]):
                 give(chunk)
             raise
 
-    async def _run(self, give: Callable[[Chunk], bool], room: Callable[[], Awaitable[None]]) -> None:
-        pump: Pump | None = None
-        if self._live is not None and self._going_on is None:
-            pump = getattr(self._live.exchange, "pump", None)  # a provider may have it
-        while not self.done:
-            if pump is None or self._chunk is not None:
-                chunk = await self.next()
-                is_full = chunk is not None and give(chunk)
-            else:
-                last = await self._pumped(pump)
-                is_full = last is None or give(last)
-            if is_full and not self.done:
-                await room()
-
     def close(self) -> None:
         """Settle the call if it has not come to its end: nobody reads on."""
         self.done = True
         if self._flight.settled is None:
             self._flight.cut(GeneratorExit())
             self._line.abandon(self._flight)
+
+    def _opened(self, first: Chunk) -> Chunk | None:
+        """Let the first chunk pass; it was there from the beginning, so that nothing is waited for."""
+        flight = self._flight
+        if flight.error is not None:
+            return self._ended(flight.error)  # its time was over while nobody read
+        self._chunk = None
+        try:
+            try:
+                return self._passing(first)
+            except BaseException as error:
+                self._line.break_off(flight, error)
+                raise
+        except PenstockError as error:
+            return self._ended(error)
 
     async def _step(self) -> Chunk:
         if self._going_on is not None:
@@ -196,30 +205,31 @@ class Flow(Generic[H]):
 
     async def _pumped(self, pump: Pump) -> Chunk | None:
         """Let the provider push for as long as there is room; give the last chunk where it failed."""
-        try:
-            return await self._line.guard(self._flight, self._push(pump))
-        except PenstockError as error:
-            return self._ended(error)
-
-    async def _push(self, pump: Pump) -> Chunk | None:
         flight, live = self._flight, self._live
         assert live is not None, "nothing is pushed without a try"
-        if flight.error is not None:
-            raise flight.error
-        flight.wait()
-        exchange: Any = live.exchange
-        outflow = None if self.outflow is None else self.outflow()
-        if outflow is not None and hasattr(
-            exchange, "say"
-        ):  # it may pass bytes on by itself, where they bring text alone
-            exchange.say = live.meter.passing(outflow, partial(self._look, live))
-        paused = await pump(self._taking(live))
-        flight.waiting = False
-        if self._refused is not None:
-            raise self._refused
-        if not paused and not self.done:
-            raise _unfinished(live)
-        return None
+        error = flight.error
+        try:
+            try:
+                if error is None:
+                    flight.wait()
+                    exchange: Any = live.exchange
+                    outflow = None if self.outflow is None else self.outflow()
+                    if outflow is not None and hasattr(
+                        exchange, "say"
+                    ):  # it may pass bytes on by itself, of text alone
+                        exchange.say = live.meter.passing(outflow, partial(self._look, live))
+                    paused = await pump(self._taking(live))
+                    flight.waiting, error = False, self._refused
+                    if error is None and not (paused or self.done):
+                        error = _unfinished(live)
+                if error is not None:
+                    self._line.break_off(flight, error)
+            except BaseException as raised:
+                self._line.break_off(flight, raised)
+                raise
+        except PenstockError as broken:
+            error = broken
+        return None if error is None else self._ended(error)
 
     def _taking(self, live: LiveTry) -> Callable[[Chunk], bool]:
         """Give what takes a chunk that the provider pushes, and tells whether it has to pause, or may stop."""

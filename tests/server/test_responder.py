@@ -287,3 +287,17 @@ async def test_a_fault_in_a_reply_to_head_has_no_body(serve):
     (reply,) = await client.rest()
     assert (reply.status, reply.body) == (500, b"")
     assert isinstance(running.crashes[0], LookupError)
+
+
+async def test_a_head_that_waits_for_its_first_piece_goes_out_in_the_turn_in_which_that_turns_out_empty(written):
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    written.reply.start(200, [], soon=False)
+    await asyncio.sleep(0)
+    assert written.blocks == []
+    written.reply.write(b"")
+    await asyncio.sleep(0)
+    assert written.blocks == [head]
+    other = Responder(written.outlet, True)
+    other.start(200, [], soon=False)
+    other.write(b"ab")
+    assert written.blocks[1:] == [head + b"2\r\nab\r\n"]

@@ -26,11 +26,18 @@ BEGINNING: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-pens
 (`Targets`), the provider's own headers, the line of the cost (`Costs`) and that of the length: as `headers_of` has them."""
 
 
-def headers_of(kind: Header, opening: Opening) -> list[Header]:
-    """Say what comes, who answered, how, and what the provider itself said in its headers."""
+def headers_of(kind: Header, opening: Opening, *more: Header) -> list[Header]:
+    """Say what comes (`more` of it than the kind), who answered, how, and what the provider itself said in its headers."""
     who, target, lane = opening.call_id.encode(), opening.target.encode(), opening.lane.encode()
     tries = _ONE_TRY if opening.tries == 1 else (b"x-penstock-tries", b"%d" % opening.tries)
-    headers = [kind, (b"x-penstock-call", who), (b"x-penstock-target", target), tries, (b"x-penstock-lane", lane)]
+    headers = [
+        kind,
+        *more,
+        (b"x-penstock-call", who),
+        (b"x-penstock-target", target),
+        tries,
+        (b"x-penstock-lane", lane),
+    ]
     if opening.dropped or opening.cache != "none":
         headers += _rarely(opening)
     headers += opening.headers

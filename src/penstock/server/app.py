@@ -35,6 +35,7 @@ from penstock.wire.dialect import Dialect, Frame, Frames, ModelRow
 from penstock.wire.registry import dialect
 
 TEXT: Final = (b"content-type", b"text/plain")
+NO_CACHE: Final = (b"cache-control", b"no-cache")
 
 PATIENCE: Final = 7
 """To remember what a call has in common with others pays only where others follow."""
@@ -332,26 +333,25 @@ def _whole(speaks: Dialect, call: Call, opening: Opening, chunk: Chunk, to: Resp
 
 async def _stream(speaks: Dialect, call: Call, flow: Flow[Any] | Following, to: Responder | Recorder) -> bool:
     """Pass chunks on as they come; a failure becomes the one last event. Say whether it is a complete answer."""
-    status, write = "", to.write
-    verbatim = flow.opening.lane == "verbatim"
-    writer = speaks.stream_writer(call)
-    kind, *headers = headers_of(
-        (b"content-type", speaks.stream_type if verbatim else writer.content_type), flow.opening
-    )
-    to.start(200, [kind, (b"cache-control", b"no-cache"), *headers])
+    status, write, opening = "", to.write, flow.opening
+    writer = None if opening.lane == "verbatim" else speaks.stream_writer(call)
+    kind = speaks.stream_type if writer is None else writer.content_type
+    is_there = isinstance(flow, Flow)  # its first chunk, that is
+    to.start(200, headers_of((b"content-type", kind), opening, NO_CACHE), soon=not is_there)
 
     def give(chunk: Chunk) -> bool:
         nonlocal status
-        data = (chunk.raw or b"") if verbatim else writer.send(chunk.events)
-        if chunk.settled is None:
+        data = (chunk.raw or b"") if writer is None else writer.send(chunk.events)
+        settled = chunk.settled
+        if settled is None:
             return write(data)
-        if verbatim and chunk.settled.error is not None:
-            data += writer.send(e for e in chunk.events if isinstance(e, Failed))
-        status = chunk.settled.status
+        if writer is None and settled.error is not None:
+            data += speaks.stream_writer(call).send(e for e in chunk.events if isinstance(e, Failed))
+        status = settled.status
         to.finish(data)
         return False
 
-    if verbatim and isinstance(flow, Flow) and isinstance(to, Responder):
+    if writer is None and isinstance(flow, Flow) and isinstance(to, Responder):
         flow.outflow = to.outflow
     await flow.pump(give, to.drained)
     return status == "ok"

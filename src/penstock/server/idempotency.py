@@ -97,12 +97,12 @@ class Recorder:
         self._add(body)
         self.finished = True
 
-    def start(self, status: int, headers: Sequence[Header]) -> None:
+    def start(self, status: int, headers: Sequence[Header], *, soon: bool = True) -> None:
         """Begin a reply in pieces."""
         self.started = True
         self._status, self._headers = status, tuple(headers)
         if self._attached:
-            self._responder.start(status, headers)
+            self._responder.start(status, headers, soon=soon)
 
     def write(self, data: bytes) -> bool:
         """Send one piece of the body; return whether the client reads more slowly than we write."""

@@ -65,11 +65,14 @@ class Responder(msgspec.Struct, eq=False):
         else:
             self._outlet.write(b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
 
-    def start(self, status: int, headers: Sequence[Header]) -> None:
-        """Begin a reply in pieces; its head goes out with the first of them, or at the end of this turn of the loop."""
+    def start(self, status: int, headers: Sequence[Header], *, soon: bool = True) -> None:
+        """Begin a reply in pieces; its head goes out with the first of them, or at the end of this turn of the loop.
+
+        Who has the first piece at hand need not have it go out so `soon`; it does with an empty one.
+        """
         if self.started:
             raise RuntimeError("start() after the reply was started")
-        declared = next((value for name, value in headers if name == b"content-length"), None)
+        declared = dict(headers).get(b"content-length")
         ending = b"\r\n\r\n"
         if self._head_only or status in _BODILESS:
             framing = _NONE
@@ -82,7 +85,8 @@ class Responder(msgspec.Struct, eq=False):
         self._head = self._lines(status, headers) + ending
         self._framing = framing
         self.started = True
-        self._outlet.soon(self.flush)
+        if soon:
+            self._outlet.soon(self.flush)
 
     def write(self, data: bytes) -> bool:
         """Send one piece of the body, as one chunk and one write; return `congested`. An empty piece is nothing."""
@@ -92,6 +96,8 @@ class Responder(msgspec.Struct, eq=False):
             raise RuntimeError("write() before start() or after the end of the reply")
         elif data:
             self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._framing == _CHUNKED else self._plain(data))
+        elif self._head:
+            self._outlet.soon(self.flush)
         return self._outlet.congested
 
     def outflow(self) -> Outlet | None:

@@ -35,13 +35,17 @@ def read_usage(json: Raw) -> Usage | None:
         usage = _USAGE.decode(json)
     except (DecodeError, UnicodeDecodeError):
         return None
-    into, out = count(usage.prompt_tokens), count(usage.completion_tokens)
-    if usage.prompt_tokens is None and usage.completion_tokens is None:
+    into, out = usage.prompt_tokens, usage.completion_tokens
+    if into is None and out is None:
         return None
+    into, out = count(into), count(out)
     out += max(0, count(usage.total_tokens) - into - out)
-    given = usage.prompt_tokens_details or wire.InputDetails()
-    made = usage.completion_tokens_details or wire.OutputDetails()
-    cached = given.cached_tokens or usage.prompt_cache_hit_tokens or usage.cached_tokens
+    given, made = usage.prompt_tokens_details, usage.completion_tokens_details
+    cached = usage.prompt_cache_hit_tokens or usage.cached_tokens
+    if given is None and made is None and not cached:
+        return plausible(Usage(into, out))
+    given, made = given or wire.InputDetails(), made or wire.OutputDetails()
+    cached = given.cached_tokens or cached
     said = Usage(
         into,
         out,
