@@ -35,7 +35,7 @@ from penstock.receipt import Lane
 from penstock.reply import Chunk, Ended, Failed
 from penstock.settings import ProviderSettings
 from penstock.target import Target
-from penstock.wire.dialect import Dialect, StreamReader, Tell, told_nothing
+from penstock.wire.dialect import Dialect, Readers, StreamReader, Tell, told_nothing
 from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
 from penstock.wire.sse_template import Say
@@ -56,6 +56,7 @@ class _Route(Struct, frozen=True):
     passes   what the client's head says to this dialect goes along
     mute     of a stream: the provider cannot be asked for usage
     tell     says a whole reply in one value, where the dialect can
+    reader   makes the reader of a stream
     """
 
     speaks: Dialect
@@ -65,6 +66,7 @@ class _Route(Struct, frozen=True):
     passes: bool
     mute: bool
     tell: Tell
+    reader: Readers
 
 
 class _Asked(Struct, frozen=True):
@@ -158,7 +160,7 @@ class HttpProvider:
         headers = () if reply.headers is self.silent else self.pass_on(reply.headers)
         if reply.whole is not None:
             return WholeExchange(self, route.speaks, reply.whole, target, lane, asked.dropped, headers, route.own)
-        reader = route.speaks.stream_reader(strip_usage=call.stream and not call.stream_usage)
+        reader = route.reader(strip_usage=call.stream and not call.stream_usage)
         return StreamExchange(self, reader, reply, target, lane, asked.dropped, headers, route.own, call.stream)
 
     async def count(self, call: Call, target: Target, deadline: float) -> int | None:
@@ -195,7 +197,10 @@ class HttpProvider:
         head = b"POST " + where.encode() + b" HTTP/1.1\r\n" + self._fixed
         own, passes = own_dialect == speaks.name, own_dialect == self.dialect
         tell: Tell = getattr(speaks, "tell", told_nothing)
-        route = _Route(speaks, where, head, own, passes, stream and not self._settings.stream_usage, tell)
+        readers: Callable[[], Readers] | None = getattr(speaks, "stream_readers", None)
+        reader = speaks.stream_reader if readers is None else readers()
+        mute = stream and not self._settings.stream_usage
+        route = _Route(speaks, where, head, own, passes, mute, tell, reader)
         self._routes[asked] = route
         return route
 

@@ -163,6 +163,17 @@ Tell = Callable[[bytes], Told | None]
 it has one."""
 
 
+class Readers(Protocol):
+    """Makes the readers of the streams of one model, as `stream_reader` does, which learn from one stream to the next.
+
+    It is what a dialect's `stream_readers` gives, where it has them.
+    """
+
+    def __call__(self, *, strip_usage: bool = False) -> StreamReader:
+        """Make one."""
+        ...
+
+
 def told_nothing(body: bytes) -> Told | None:
     """Stand for the `tell` of a dialect that has none."""
     del body

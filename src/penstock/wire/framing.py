@@ -24,6 +24,7 @@ _BLANK_LINE: Final = re.compile(rb"\n(?:\r\n?|\n)|\r(?:\n(?:\r\n?|\n)|\r\n?)").s
 """The end of the last line of a block, and the blank line; a CRLF is never taken for two line ends."""
 _SHORT: Final = 65_536
 """More than this is not copied again for each piece that arrives."""
+_FIELDS: Final = (b"data:", b"event:")
 _CR: Final = 13
 _LF: Final = 10
 _LOOK_BACK: Final = 3
@@ -66,13 +67,23 @@ class SseReader:
         """Whether the next byte begins a block, and nothing before it has a say in how that is read."""
         return self._plain and not self._rest
 
+    def begins(self, data: bytes) -> bool:
+        """Tell whether these bytes begin a block, and nothing before them has a say in how they are read."""
+        if self._plain:
+            return not self._rest
+        if not self._at_start or self._rest or self._fault is not None or not data.startswith(_FIELDS):
+            return False
+        self._at_start = self._cr = False  # it is no byte order mark
+        self._plain = True
+        return True
+
     def feed(self, data: bytes) -> list[Frame]:
         """Give the frames that these bytes complete.
 
         Raises UpstreamGarbled when a block exceeds the limit, from the first feed that has no frame before it; the stream
         cannot be read on after that.
         """
-        if not self._plain:
+        if not (self._plain or self.begins(data)):
             return self._any_blocks(data)
         rest = self._rest
         if _CR in data:

@@ -5,13 +5,14 @@ errors and its list of models; the work is done in the files beside it:
 
     openai_chat_request.py   bytes -> Call (checked)     openai_chat_body.py     Call -> bytes (written or spliced)
     openai_chat_content.py   its messages, on demand     openai_chat_reply.py    whole replies, both directions
-    openai_chat_frame.py     a request like the last one
+    openai_chat_frame.py     a request like the last one   openai_chat_habits.py  a stream like the last one
     openai_chat_*_types.py   the JSON as structs         openai_chat_stream.py   streams, both directions
 
 Place in the line: `server/app.py` and `providers/http.py` reach it through `dialect.py`. Source: OpenAI's API reference.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -21,8 +22,9 @@ from penstock.call import Call
 from penstock.errors import PenstockError, UpstreamError, UpstreamGarbled, UpstreamRejected
 from penstock.reply import Event, Reply
 from penstock.wire import openai_chat_body, openai_chat_reply, openai_chat_request, openai_chat_tap
-from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow
+from penstock.wire.dialect import NOTHING_ASKED, Asked, ModelRow, Readers
 from penstock.wire.openai_chat_frame import Frame, Framed
+from penstock.wire.openai_chat_habits import Habits
 from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_stream import ChatStreamReader
 from penstock.wire.openai_chat_stream_writer import ChatStreamWriter
@@ -109,6 +111,10 @@ class OpenAIChat(Struct, frozen=True):
     def stream_reader(self, *, strip_usage: bool = False) -> ChatStreamReader:
         """Make the reader of one stream; with `strip_usage` the frame with nothing but usage is not passed on."""
         return ChatStreamReader(strip_usage=strip_usage)
+
+    def stream_readers(self) -> Readers:
+        """Give what makes readers of the streams of one model, which read quicker what those before it had in common."""
+        return partial(ChatStreamReader, strip_usage=False, habits=Habits())
 
     def stream_writer(self, call: Call) -> ChatStreamWriter:
         """Make the writer of one stream."""

@@ -8,7 +8,7 @@ client, in its own words. Place in the line: behind `openai_chat.py`.
 import re
 from typing import Final
 
-from msgspec import DecodeError
+from msgspec import DecodeError, Raw
 from msgspec.json import Decoder, decode
 
 from penstock.errors import UpstreamError
@@ -16,6 +16,7 @@ from penstock.reply import (
     Ended,
     Event,
     Failed,
+    Finished,
     ForeignDelta,
     TextDelta,
     ToolUseDelta,
@@ -25,6 +26,7 @@ from penstock.reply import (
 from penstock.wire import openai_chat_reply_types as wire
 from penstock.wire.framing import Frame
 from penstock.wire.openai_chat_content import LEGACY_ID
+from penstock.wire.openai_chat_habits import Habits, Head
 from penstock.wire.openai_chat_reply import (
     UNSIGNED,
     called,
@@ -43,12 +45,14 @@ from penstock.wire.openai_chat_request_types import NAME
 from penstock.wire.openai_chat_thoughts import read_pieces, read_signature
 from penstock.wire.openai_chat_usage import NULL, is_said, read_usage
 from penstock.wire.sse_stream import MarkedStreamReader
-from penstock.wire.sse_template import TextTemplate, template
+from penstock.wire.sse_template import MAX_TEMPLATE_BYTES, TextTemplate, template
 
 _CHUNK: Final = Decoder(wire.StreamChunk)
 _TEXT_AT: Final = re.compile(rb'"content" ?: ?"([^"\\]*(?:\\.[^"\\]*)*)"').search
 _NOISE_AT: Final = re.compile(rb'"obfuscation" ?: ?"([^"\\]*)"').search
 _DONE: Final = b"[DONE]"
+_USAGE_AT: Final = b'[],"usage":'
+_CLOSE: Final = b"}\n\ndata: [DONE]\n\n"
 _LEGACY: Final = -1
 """Stands for the index of a deprecated `function_call`, which has none."""
 
@@ -59,15 +63,18 @@ class ChatStreamReader(MarkedStreamReader):
     `passed` is what of the fed bytes goes on to a client of the same dialect: whole frames, as they came, and the very
     object that was fed where that ends with a frame. From a frame that fails on, and after the end mark, nothing is passed.
     With `strip_usage` the frame that carries usage alone is left out: it was asked for by us, not by the client.
+    `habits` are what streams before it had in common, of the same model.
     """
 
-    __slots__ = ("_choices", "_cut", "_id", "_named", "_started", "_strip")
+    __slots__ = ("_choices", "_cut", "_habits", "_head", "_id", "_named", "_started", "_strip")
 
     MARK = "[DONE]"
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, *, strip_usage: bool, habits: Habits | None = None) -> None:
         super().__init__()
         self._strip = strip_usage
+        self._habits = habits
+        self._head: Head | None = None  # what the habits go by
         self._started = self._named = False
         self._cut = False  # the last frame was left out: the LF of its CRLF may follow
         self._id = ""
@@ -76,7 +83,7 @@ class ChatStreamReader(MarkedStreamReader):
     def _take(self, frames: list[Frame]) -> tuple[Event, ...]:
         """Read the frames, and settle which of their bytes are passed."""
         events: list[Event] = []
-        taken = self._sse.taken
+        taken, is_lone = self._sse.taken, len(frames) == 1 and not self._choices
         kept: list[bytes] = []
         start = self._sse.leads if self._cut else 0
         self._cut = False if taken else self._cut
@@ -100,7 +107,50 @@ class ChatStreamReader(MarkedStreamReader):
             else:
                 self._cut = False
         self.passed = taken if not start and not kept else b"".join((*kept, taken[start:]))
+        if is_lone and self._habits is not None and not self._over:
+            self._head = self._habits.learn(taken, tuple(events)) or self._head
         return tuple(events)
+
+    def _alike(self, data: bytes) -> tuple[Event, ...] | None:
+        """Read one event that was read in an earlier stream but for its head and its text; or the usage and the end mark."""
+        habits, head = self._habits, self._head
+        if habits is None or self._cut or len(data) > MAX_TEMPLATE_BYTES or not self._sse.begins(data):
+            return None
+        if head is None and not self._started:
+            head = Head.of(data)
+        if head is None or data[: head.size] != head.text:
+            return None
+        rest = data[head.size :]
+        said = habits.read(rest)
+        if said is None:
+            return self._closing(head, rest)
+        last = said[-1] if said else None
+        if type(last) is Finished:
+            if self._choices:
+                return None
+            self._choices[last.choice] = _ChoiceState(finished=True)
+        elif last is not None:
+            self._ready = self._known = habits.template(head, rest)
+        if self._named:
+            return said
+        self._head, self._id = head, head.start.id
+        self._started = self._named = True
+        return head.start, *said
+
+    def _closing(self, head: Head, rest: bytes) -> tuple[Event, ...] | None:
+        """Read what ends most streams in one go: usage, where no choice says more, and the end mark."""
+        if self._strip or not self._named or not (rest.startswith(_USAGE_AT) and rest.endswith(_CLOSE)):
+            return None
+        json = rest[len(_USAGE_AT) : -len(_CLOSE)]
+        try:
+            check_utf8(json)
+            usage = None if b"\n" in json or b"\r" in json else read_usage(Raw(json))
+        except (UnicodeDecodeError, RecursionError):
+            return None
+        if usage is None:
+            return None
+        self._over = True
+        return UsageReported(usage, head.start.service_tier), Ended()
 
     def _read(self, frame: Frame, events: list[Event]) -> tuple[UpstreamError | None, bool]:
         """Read one frame; give what makes it a failure, and whether it holds nothing but usage."""
@@ -210,8 +260,8 @@ class _ChoiceState:
 
     __slots__ = ("_at", "_ids", "_last", "finished", "refused", "told")
 
-    def __init__(self) -> None:
-        self.finished = False
+    def __init__(self, *, finished: bool = False) -> None:
+        self.finished = finished
         self.refused = False
         self.told: list[str] = []  # thoughts without a signature, so far
         self._at: dict[int, int] = {}  # the server's index -> ours

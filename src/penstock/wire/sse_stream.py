@@ -62,6 +62,9 @@ class MarkedStreamReader(ABC):
             self.passed = b"\n" if self._late_lf and data.startswith(b"\n") else b""
             self._late_lf = self._late_lf and not data
             return ()
+        if (known := self._alike(data)) is not None:
+            self.passed = data
+            return known
         try:
             frames = self._sse.feed(data)
         except UpstreamGarbled as error:
@@ -70,6 +73,11 @@ class MarkedStreamReader(ABC):
         if events and type(events[-1]) is TextDelta and self._sse.between:
             self._ready = self._learn(frames[-1])
         return events
+
+    def _alike(self, data: bytes) -> tuple[Event, ...] | None:
+        """Read bytes that are plainly known from other streams, and are passed as they came; None for any others."""
+        del data
+        return None
 
     def _learn(self, frame: Frame) -> TextTemplate | None:
         """Give the template for events like this one, the last of what was taken."""
