@@ -273,7 +273,10 @@ class Passing(Pushed):
     async def pump(self, give):
         while (chunk := await self.read()) is not None:
             text = chunk.events[0].text if chunk is not LAST else ""
-            if (self.say is None or not text or self.say(text, chunk.raw) is None) and give(chunk):
+            if self.say is not None and text:
+                self.say.meter.observe(chunk.events)
+                self.say.outflow.write(chunk.raw)
+            elif give(chunk):
                 return True
         return False
 

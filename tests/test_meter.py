@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import UpstreamFailed
-from penstock.meter import KEEP_BYTES, LOOK_BYTES, NEVER, Meter
+from penstock.meter import KEEP_BYTES, LOOK_BYTES, LOOSE_BYTES, NEVER, Meter
 from penstock.receipt import Usage
 from penstock.reply import (
     Ended,
@@ -121,58 +121,29 @@ def test_a_chunk_of_many_events_is_seen_as_many_chunks_of_one(events, whole, wat
     assert seen(at_once) == seen(one_by_one) == seen(in_two)
 
 
-class Out:
-    """Keeps what passes; full from so many pieces on."""
-
-    def __init__(self, room=1 << 62):
-        self.passed, self.room = [], room
-
-    congested = property(lambda self: len(self.passed) >= self.room)
-
-    def write(self, data):
-        self.passed.append(data)
-
-
-@given(
-    st.lists(st.sampled_from(("a", "é", "日本", "\ud800", "x" * 700, "x" * 1_500_000)), max_size=12),
-    st.sampled_from((0, 3, 900, NEVER)),
-    st.booleans(),
-)
-def test_a_text_that_passes_by_itself_is_seen_as_any_other(texts, most, is_worn):
-    """A meter that is nearly full of pieces, or not, and one that lets more or less pass."""
-    short, long, out = metered(TextDelta("begun")), metered(TextDelta("begun")), Out()
-    for meter in (short, long):
-        meter.watch(NEVER, NEVER, 0)
-        for _ in range(505 if is_worn else 0):
-            meter.observe((TextDelta("y"),))
-        meter.limit = meter.passed + most
-    looks = []
-    say, taken = short.passing(out, lambda: bool(looks.append(short.passed))), 0
-    for text in texts:
-        looked, over = len(looks), long.passed
-        if say(text, text.encode("utf-8", "surrogatepass")) is None:
-            short.observe((TextDelta(text),))
-        else:
-            taken += 1
-            assert (len(looks) > looked) == (short.passed > short.limit)
-        long.observe((TextDelta(text),))
-        assert long.passed > over
-        assert seen(short) == seen(long)
-    assert len(out.passed) == taken
-    assert taken == len(texts) or is_worn or short.passed > KEEP_BYTES
+def test_what_need_not_be_seen_ends_at_the_limit_or_where_no_text_is_kept_or_pieces_are_counted():
+    meter = metered(TextDelta("ab"))
+    for limit, unseen in ((-1, -1), (700, 700), (NEVER, 2 + LOOSE_BYTES)):
+        meter.limit = limit
+        assert meter.unseen == unseen
+    meter.observe((TextDelta("x" * KEEP_BYTES),))
+    assert (meter.unseen, meter.beyond) == (KEEP_BYTES, 0)
+    meter.observe((TextDelta("y"),))
+    assert (meter.unseen, meter.beyond) == (KEEP_BYTES, 1)
 
 
-def test_what_passes_by_itself_says_whether_there_is_room_for_more():
-    meter, out, looks = metered(TextDelta("a")), Out(2), []
-    say = meter.passing(out, lambda: bool(looks.append(meter.passed)) or meter.watch(NEVER, NEVER, 0))
-    assert [say("b", b"B"), say("c", b"C")] == [False, True]
-    assert (meter.text, out.passed, looks) == (["a", "b", "c"], [b"B", b"C"], [2])
-
-
-def test_what_passes_its_limit_by_itself_is_not_sent_where_that_is_refused():
-    meter, out = metered(TextDelta("a")), Out()
-    assert meter.passing(out, lambda: True)("b", b"B")
-    assert (meter.text, meter.passed, out.passed) == (["a", "b"], 2, [])
+def test_pieces_that_nobody_has_counted_are_joined_with_the_next_one():
+    meter, counted = metered(TextDelta("begun")), metered(TextDelta("begun"))
+    for number in range(3):
+        for word in map(str, range(1_000)):
+            counted.observe((TextDelta(word),))
+            meter.passed += len(word)
+            meter.text.append(word)
+        for one in (meter, counted):
+            one.observe((TextDelta("."),))
+        assert len(meter.text) == number + 1
+        assert "".join(meter.text) == "".join(counted.text)
+        assert meter.output_tokens(ANY) == counted.output_tokens(ANY)
 
 
 def test_a_reply_in_one_piece_is_seen_at_once():

@@ -15,7 +15,7 @@ from penstock.errors import ClientClosed, PenstockError, UpstreamError, Upstream
 from penstock.event import Event, Failed
 from penstock.inflight import InFlight
 from penstock.live_try import LiveTry, name_target
-from penstock.meter import Outflow
+from penstock.passage import Outflow
 from penstock.receipt import Receipt, Settled
 from penstock.reply import Chunk, Opening
 

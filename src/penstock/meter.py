@@ -5,9 +5,10 @@ when more has passed than was foreseen (`passed > limit`), so that the accounts 
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from penstock.errors import PenstockError
+from penstock.passage import Outflow, Taker
 from penstock.receipt import Usage
 from penstock.reply import (
     Ended,
@@ -33,6 +34,9 @@ KEEP_BYTES = 4_000_000
 LOOSE = 512
 """Pieces of text that are kept as they came before they are joined."""
 
+LOOSE_BYTES = 4_096
+"""So much text may pass on until its pieces are counted."""
+
 LOOK_BYTES = 64
 """How much passes between two looks at the least."""
 
@@ -42,19 +46,6 @@ NEVER = 1 << 62
 
 _WHOLE: Final = 4
 """Events that are told of a reply that came in one piece and whose text nobody needs: start, finish, usage, end."""
-
-
-class Outflow(Protocol):
-    """Where bytes go."""
-
-    congested: bool
-
-    def write(self, data: bytes) -> None:
-        """Send them."""
-
-
-Say = Callable[[str, bytes], bool | None]
-"""Takes a text and the bytes that it came in."""
 
 
 class Meter:
@@ -166,33 +157,22 @@ class Meter:
             self.passed = before + size
             if before < KEEP_BYTES:
                 self.text.append(text)
-                if len(self.text) == self._full:  # a word alone takes ten times its length in memory
-                    self.text[-LOOSE:] = ["".join(self.text[-LOOSE:])]
+                if len(self.text) >= self._full:  # a word alone takes ten times its length in memory
+                    at = self._full - LOOSE
+                    self.text[at:] = ["".join(self.text[at:])]
                     self._full, self._pieces = self._full + 1, 0
             else:
                 self.beyond += size
 
-    def passing(self, outflow: Outflow, look: Callable[[], bool]) -> Say:
-        """Give what takes in a text as `observe` does, and sends the bytes that it came in on their way.
+    @property
+    def unseen(self) -> int:
+        """How many bytes of text may have passed that need only be put into `text`, and counted in `passed`."""
+        return min(self.limit, KEEP_BYTES, self.passed + LOOSE_BYTES)
 
-        It tells whether no more may come for now: there is no room, or the limit was passed and `look` says so, and nothing is
-        sent. None, and nothing done, where there is more to do than that.
-        """
+    def passing(self, outflow: Outflow, look: Callable[[], bool]) -> Taker:
+        """Give what takes words of this reply that go on as they came; `look` is asked once more has passed than the limit."""
         assert self.begun, "what is passed on goes on with an answer"
-        texts, write = self.text, outflow.write
-
-        def say(text: str, data: bytes) -> bool | None:
-            passed = self.passed + (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
-            if passed > KEEP_BYTES or len(texts) >= self._full - 1:
-                return None
-            self.passed = passed
-            texts.append(text)
-            if passed > self.limit and look():
-                return True
-            write(data)
-            return outflow.congested
-
-        return say
+        return Taker(self, outflow, look)
 
     def _observe_whole(self, start: Event, finish: Event, told: Event, end: Event) -> bool:
         """Take in the only chunk of a reply, as `_observe_other` would one event after the other; or give False."""

@@ -19,13 +19,14 @@ from penstock.errors import BudgetExhausted, PenstockError
 from penstock.execute import LiveTry
 from penstock.flow import Flow
 from penstock.inflight import InFlight
-from penstock.meter import LOOSE, Meter
+from penstock.meter import LOOSE, LOOSE_BYTES, NEVER, Meter
 from penstock.outbox import Outbox
+from penstock.passage import Taker
 from penstock.providers.connection import Connection
 from penstock.providers.exchange import Limits as Bounds
 from penstock.providers.http import HttpProvider, StreamExchange
 from penstock.receipt import Receipt
-from penstock.reply import Chunk, Opening
+from penstock.reply import Chunk, Opening, TextDelta
 from penstock.server.app import _stream
 from penstock.server.outlet import Outlet
 from penstock.server.request import DEFAULTS
@@ -79,7 +80,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.limits, self.loop = DEFAULTS, asyncio.get_running_loop()
-        self.outbox, self.in_flight, self.now, self.draining = Outbox(self.loop), 1, 0.0, False
+        self.outbox, self.in_flight, self.now, self.draining = Outbox.of(self.loop), 2, 0.0, False
 
 
 class Shelf:
@@ -152,6 +153,11 @@ class Course:
         )
         self.kind = Flow if is_short else Long
 
+    @property
+    def looks(self) -> int | None:
+        """How many looks are left; None with pauses, which the long way makes later: it joins what a turn writes."""
+        return self.line.looks if self.wire.most == 1 << 62 else None
+
     async def run(self, pieces: list[bytes], pauses: frozenset[int] = frozenset()) -> tuple[object, ...]:
         """Let the first piece be read, the others pushed; the loop turns before those of `pauses`."""
         self.connection.data_received(pieces[0])
@@ -170,12 +176,16 @@ class Course:
         await turn()
         for number, piece in enumerate(pieces[1:]):
             if number in pauses:
+                await turn()  # what is passed on leaves at its end
                 self.wire.relieve()
                 await turn()
             if self.connection.reply is not None:
                 self.connection.data_received(piece)
+        if len(pieces) - 1 in pauses:
+            await turn()
         if self.connection.reply is not None:
             self.connection.eof_received()
+        await turn()
         for _ in range(len(pieces)):
             self.wire.relieve()
             await turn()
@@ -183,12 +193,20 @@ class Course:
         return (
             is_complete,
             heard(b"".join(self.wire.written)),
-            seen(self.meter),
+            seen(self.meter) | ({} if self.looks is not None else {"limit": None, "unseen": None}),
             self.reply.fault and self.reply.fault.kind,
         )
 
 
 CALL = Call(dialect="chat", model="fast", sampling=Sampling(), read=lambda: Content(()), stream=True)
+
+
+def metered() -> Meter:
+    """Give a meter that lets anything pass."""
+    meter = Meter()
+    meter.observe((TextDelta("begun"),))
+    meter.watch(NEVER, NEVER, 0)
+    return meter
 
 
 async def turn() -> None:
@@ -287,18 +305,15 @@ def test_what_passes_the_short_way_is_what_passes_the_long_way(seed: int) -> Non
     write = rng.choice((chat, chat, noisy, message))
     reads = any_reads(rng, write)
     pauses = frozenset(number for number in range(len(reads)) if rng.random() < 0.1)
-    bounds = {
-        "most": rng.choice((1 << 62, 2, 7)),
-        "looks": rng.choice((1_000, 1_000, 2)),
-        "step": rng.choice((1 << 40, 7, 40)),
-    }
+    most, looks = rng.choice(((1 << 62, 1_000), (1 << 62, 2), (2, 1_000), (7, 1_000)))
+    bounds = {"most": most, "looks": looks, "step": rng.choice((1 << 40, 7, 40))}
 
     async def both() -> None:
         found = []
         for is_short in (True, False):
             make = READERS[write][not is_short]
             course = Course(make(), is_short=is_short, **bounds)
-            found.append((await course.run(reads, pauses), course.line.settled, course.line.looks))
+            found.append((await course.run(reads, pauses), course.line.settled, course.looks))
         assert found[0] == found[1]
 
     asyncio.run(both())
@@ -344,22 +359,20 @@ async def test_the_parser_sees_no_more_than_the_beginning_and_the_end_of_an_ordi
 
 
 async def test_many_words_are_kept_in_few_pieces_the_short_way_as_well() -> None:
-    words = 2 * LOOSE + 100
+    words = 3 * LOOSE_BYTES // 4 + 100
     found = []
     for is_short in (True, False):
         course = Course(READERS[chat][0](), is_short=is_short, most=1 << 62, looks=1, step=1 << 40)
         await course.run(ordinary(chat, words))
-        found.append((course.meter.text, course.wire.written[-1]))
+        assert len(course.meter.text) < LOOSE_BYTES // 4 + LOOSE
+        found.append(("".join(course.meter.text), course.wire.written[-1]))
     assert found[0] == found[1]
-    assert len(found[0][0]) < LOOSE + 100
 
 
 async def test_a_stream_that_has_ended_leaves_nothing_of_itself_with_its_connection() -> None:
     course = Course(READERS[chat][0](), is_short=True, most=1 << 62, looks=1, step=1 << 40)
     reads = ordinary(chat, 5)
-    work = asyncio.ensure_future(course.run(reads))
-    await turn()
-    await work
+    await course.run(reads, frozenset({len(reads) - 1}))
     connection = course.connection
     assert (connection.sink, connection.guide, connection.short, connection.alive) == (None, None, None, True)
 
@@ -369,17 +382,24 @@ async def test_a_silence_is_counted_from_the_last_word_whichever_way_it_came() -
     connection = course.connection
     head, *reads = ordinary(chat, 5)
     now = 0.0
-    connection._time = lambda: now
+    connection._time = connection._passages._time = lambda: now
     connection.data_received(head)
     first = await course.exchange.read()
     assert first is not None
-    course.exchange.say = lambda *_: False
+    course.exchange.say = Taker(metered(), course.outlet, lambda: False)
     relay = asyncio.ensure_future(course.exchange.pump(lambda _: False))
     await turn()
     for now in (1.0, 2.0, 3.0, 4.0):
         connection.data_received(reads.pop(0))
+        await turn()
         assert connection.due == now + 30.0
     assert course.counting.fed == 2
+    for now in (35.0, 70.0):
+        connection.data_received(chunk(chat(b'"late"')))
+        connection.expire(now)
+        assert (connection.alive, connection.due) == (True, now + 30.0), "it has spoken, and was not heard yet"
+    connection.expire(now + 29.0)
+    assert connection.alive
     relay.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await relay
@@ -391,35 +411,36 @@ async def test_whoever_has_no_room_is_handed_no_more_until_it_is_read_on() -> No
     head, *reads = ordinary(chat, 9)
     course.connection.data_received(head)
     await course.exchange.read()
-    told: list[str] = []
-
-    def say(text: str, data: bytes) -> bool:
-        assert data == chunk(chat(b'"%b"' % text.encode()))
-        told.append(text)
-        return text == "w3"
-
-    course.exchange.say = say
+    meter, wire = metered(), course.wire
+    course.exchange.say = Taker(meter, course.outlet, lambda: False)
     given: list[Chunk] = []
     relay = asyncio.ensure_future(course.exchange.pump(lambda chunk: bool(given.append(chunk))))
     await turn()
-    for read in reads[:6]:
+    for read in reads[:3]:
         course.connection.data_received(read)
-    assert told == ["w1", "w2", "w3"]
+    await turn()
+    course.outlet.pause()
+    for read in reads[3:6]:
+        course.connection.data_received(read)
     assert await relay
+    assert meter.text == ["begun", "w1", "w2", "w3"]
+    assert wire.written == reads[1:4]
     assert len(given) == 1
     relay = asyncio.ensure_future(course.exchange.pump(lambda chunk: bool(given.append(chunk))))
     await turn()
     assert given[1].raw == chat(b'"w4"') + chat(b'"w5"')
+    course.outlet.resume()
     for read in reads[6:]:
         course.connection.data_received(read)
     assert not await relay
-    assert told == ["w1", "w2", "w3", "w7", "w8"], "the first word after the pause tells how the next is read"
+    assert meter.text[4:] == ["w7", "w8"], "the first word after the pause tells how the next is read"
+    assert wire.written == reads[1:4] + reads[7:9]
 
 
 async def test_what_is_translated_or_nobody_asks_for_goes_the_long_way() -> None:
     for change in ({"lane": "translated"}, {"say": None}):
         course = Course(READERS[chat][0](), is_short=True, most=1 << 62, looks=1, step=1 << 40)
-        exchange = msgspec.structs.replace(course.exchange, say=lambda *_: False)
+        exchange = msgspec.structs.replace(course.exchange, say=Taker(metered(), course.outlet, lambda: False))
         for name, value in change.items():
             setattr(exchange, name, value)
         head, *reads = ordinary(chat, 5)
@@ -432,3 +453,35 @@ async def test_what_is_translated_or_nobody_asks_for_goes_the_long_way() -> None
             course.connection.data_received(read)
         await relay
         assert course.counting.fed == 1 + 5 + 1
+
+
+async def test_a_defect_of_who_is_handed_what_was_read_in_full_comes_out_and_ends_the_connection() -> None:
+    course, other = (Course(READERS[chat][0](), is_short=True, most=1 << 62, looks=1, step=1 << 40) for _ in range(2))
+    meters = [metered(), metered()]
+    relays = []
+
+    def give(_: Chunk) -> bool:
+        if course.connection.short is None and course.counting.fed > 2:
+            raise RuntimeError("a defect")
+        return False
+
+    for each, meter in zip((course, other), meters, strict=True):
+        each.exchange.say = Taker(meter, each.outlet, lambda: False)
+        each.connection.data_received(ordinary(chat, 2)[0])
+        await each.exchange.read()
+        relays.append(asyncio.ensure_future(each.exchange.pump(give if each is course else lambda _: False)))
+        await turn()
+        each.connection.data_received(chunk(chat(b'"one"')))
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    course.connection.data_received(chunk(chat(b'"two"')) + b"1")
+    other.connection.data_received(chunk(chat(b'"two"')))
+    await turn()
+    with pytest.raises(RuntimeError, match="a defect"):
+        await relays[0]
+    assert [type(each) for each in told] == [RuntimeError]
+    assert (course.connection.alive, other.connection.alive) == (False, True)
+    assert meters[1].text == ["begun", "two"]
+    relays[1].cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await relays[1]

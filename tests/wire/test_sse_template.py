@@ -1,14 +1,17 @@
 """Events that repeat are read at less cost, and to exactly the same effect as in full."""
 
+import asyncio
 from itertools import pairwise
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.json import encode
 
+from penstock.passage import Passages
 from penstock.reply import Event, Failed, TextDelta
 from penstock.wire.anthropic_messages_stream import MessagesStreamReader
 from penstock.wire.framing import MAX_FRAME_BYTES, Frame
@@ -298,106 +301,24 @@ def test_a_template_reads_its_text_and_nothing_else() -> None:
     assert made.read(b'data: {"a":"' + b"x" * MAX_FRAME_BYTES + b'"}\n\n') is None
 
 
-def in_chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-SAID = b'data: {"a":"y"}\n\n'
-FILLED = b'data: {"a":"y","b":"mm"}\n\n'
-
-
-def short_ways() -> tuple[list[tuple[str, bytes]], list[Any]]:
-    """Give what was told to two templates, of a text and of one with noise, and what reads chunks with them."""
-    told: list[tuple[str, bytes]] = []
-    plain = template(b'data: {"a":"x"}\n\n', frame(b'{"a":"x"}'), (6, 7))
-    filled = template(b'data: {"a":"x","b":"n"}\n\n', frame(b'{"a":"x","b":"n"}'), (6, 7), (14, 15))
-    assert plain is not None
-    assert filled is not None
-    return told, [
-        made.in_chunks(lambda text, data: told.append((text, data)) or len(told) == 3) for made in (plain, filled)
-    ]
-
-
-def test_events_that_are_chunks_are_told_and_taken_as_they_are() -> None:
-    for said in (0, 1):
-        told, ways = short_ways()
-        many = b"".join(in_chunk((SAID, FILLED)[said].replace(b"y", text)) for text in (b"one", b" \\u00e9", b"!"))
-        assert (ways[said](many), told) == (False, [("one é!", many)])
-    told, (plain, filled) = short_ways()
-    long = in_chunk(SAID.replace(b"y", b"\\u00e9" * 900))
-    chunks = in_chunk(SAID), in_chunk(FILLED), long
-    assert [plain(chunks[0]), filled(chunks[1]), plain(long)] == [False, False, True]
-    assert told == list(zip(("y", "y", "é" * 900), chunks, strict=True))
-
-
-def test_chunks_of_any_length_are_told_each_at_its_own_size() -> None:
-    told, (plain, _) = short_ways()
-    for length in (*range(1, 600), *range(4_000, 4_200), *range(65_400, 65_600)):
-        chunk = in_chunk(SAID.replace(b"y", b"z" * length))
-        for _ in range(2):
-            told.clear()
-            assert (plain(chunk), told) == (False, [("z" * length, chunk)])
-        told.clear()
-        for size in (len(chunk) - 1, len(chunk) - 5, len(chunk) - 7, 1, 1 << 24):
-            other = b"%x\r\n%b" % (size, chunk.split(b"\r\n", 1)[1])
-            assert other == chunk or (plain(other), told) == (None, []), size
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        b"",
-        b"x",
-        b"x" + in_chunk(SAID)[1:],
-        b"\r\n",
-        *(event for event in (SAID, FILLED)),
-        *(in_chunk(b""), in_chunk(SAID * 2), in_chunk(FILLED * 2)),
-        *(in_chunk(SAID) + in_chunk(SAID)[:-1], in_chunk(SAID) * 2 + b"1", b"1" + in_chunk(SAID) * 2),
-        *(in_chunk(said) + b"\r\n" + in_chunk(said) for said in (SAID, FILLED)),
-        *(in_chunk(said) + in_chunk(said + said) + in_chunk(said) for said in (SAID, FILLED)),
-        *(in_chunk(said).replace(b"1", b"-1") + in_chunk(said) for said in (SAID, FILLED)),
-        *(in_chunk(said) + in_chunk(said).replace(b"1", b"-1") for said in (SAID, FILLED)),
-        *(in_chunk(said) + in_chunk(b": ping\n\n") + in_chunk(said) for said in (SAID, FILLED)),
-        *(in_chunk(said) + in_chunk(said.replace(b'"a"', b'"b"')) + in_chunk(said) for said in (SAID, FILLED)),
-        *(in_chunk(said) + b"0\r\n\r\n" + in_chunk(said) for said in (SAID, FILLED)),
-        *(in_chunk(said) + in_chunk(said.replace(b"y", b"")) for said in (SAID, FILLED)),
-        *(in_chunk(said) + in_chunk(said.replace(b"y", b"\xff")) for said in (SAID, FILLED)),
-        *(in_chunk(SAID)[:-1], in_chunk(SAID)[1:], in_chunk(SAID) + b"\r\n", in_chunk(SAID)[:-2] + b"\n\n"),
-        *(
-            in_chunk(SAID.replace(b"}", b"]")),
-            in_chunk(SAID.replace(b"a", b"b")),
-            in_chunk(SAID.replace(b'"}', b'"} ')),
-        ),
-        *(in_chunk(SAID.replace(b"y", bad)) for bad in (b"", b"\xff", b"\n", b'"', b"\\", b"\x01")),
-        *(in_chunk(FILLED.replace(b"mm", bad)) for bad in (b"", b"\xff", b"\n", b'"', b"\\", b"\x01")),
-        *(
-            b"%b\r\n%b\r\n" % (size, SAID)
-            for size in (b"10", b"12", b"011", b"0x11", b"+11", b" 11", b"11 ", b"11;a", b"")
-        ),
-        b"%x\r\n%b\r\n" % (1 << 24, SAID),
-        b"0000000011\r\n%b\r\n" % SAID,
-        b"0\r\n\r\n",
-    ],
-)
-def test_what_is_not_one_such_chunk_is_told_to_nobody(other: bytes) -> None:
-    assert in_chunk(SAID).startswith(b"11\r\n")
-    told, ways = short_ways()
-    assert [way(other) for way in ways] == [None, None]
-    assert told == []
-
-
-def test_a_text_that_is_refused_counts_for_nothing_and_one_that_is_taken_for_its_block() -> None:
-    for taken, length in ((None, 3), (False, 8), (True, 8)):
-        reader = MessagesStreamReader()
+async def test_a_text_that_passes_in_chunks_counts_for_its_block() -> None:
+    for words, taken in (((b'"three"',), 5), ((b'"th"', b'"r\\u00e9e"'), 5), ((b'"th"', b'"\xff"'), 0)):
+        reader, nobody = MessagesStreamReader(), Mock(look=lambda: False)
         reader.feed(START + message(b'"one"'))
-        assert reader.short_way(lambda *_, taken=taken: taken) is None, "until it has been of use"
+        assert reader.short_way(nobody) is None, "until it has been of use"
         reader.feed(message(b'""'))
         reader.feed(message(b'"one"'))
         reader._spoken.length = 3
-        way = reader.short_way(lambda *_, taken=taken: taken)
+        way = reader.short_way(nobody)
         assert way is not None
-        assert way(in_chunk(message(b'"three"'))) is taken
-        assert reader._spoken.length == length
+        events = map(message, words)
+        source = Mock(short=way)
+        way.from_source(source, 30.0)
+        way.meter.passed, way.unseen = 0, 99
+        passages = Passages(asyncio.get_running_loop())
+        passages.arrive((way, b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in events])))
+        passages.run()
+        assert (reader._spoken.length, source.read_on.called) == (3 + taken, not taken)
 
 
 def test_noise_has_to_be_a_string() -> None:

@@ -20,7 +20,8 @@ from typing import Final, cast
 
 import httptools
 
-from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, ShortWay, Sink
+from penstock.passage import Passage, Passages
+from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, Sink
 from penstock.providers.head import OK, Framing, Heads, body, promised, weight
 from penstock.providers.inflate import Inflate
 from penstock.providers.sending import Sending
@@ -38,7 +39,7 @@ class Connection(Sending, asyncio.Protocol):
         *("alive", "chunks", "guide", "inflate", "on_body", "on_chunk_complete", "on_chunk_header", "short", "sink"),
         *("_barren", "_ended", "_fields", "_held", "_idle_s", "_interim", "_keep", "_keepalive_s", "_known", "_label"),
         *("_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_teaches", "_time", "_transport", "_used"),
-        "_within",
+        *("_passages", "_within"),
     )
 
     _transport: asyncio.Transport
@@ -48,7 +49,7 @@ class Connection(Sending, asyncio.Protocol):
         super().__init__(asyncio.get_running_loop())
         self.sink: Sink | None = None  # is handed what arrives, unless that came compressed
         self.guide: Guide | None = None  # knows what may pass without being parsed
-        self.short: ShortWay | None = None  # is handed what arrives next, between two chunks
+        self.short: Passage | None = None  # the way that takes what arrives next, between two chunks
         self.chunks: list[bytes] = []  # of the body: arrived, not taken
         self.on_body = self.chunks.append  # for the parser, without a Python frame in between
         self._within = deque((False, True))  # whether the parser is within a chunk: it turns this at both ends of each
@@ -57,7 +58,7 @@ class Connection(Sending, asyncio.Protocol):
         self._owner = owner
         self._limits = limits
         self._label = label
-        self._time = self.loop.time
+        self._time, self._passages = self.loop.time, Passages.of(self.loop)
         self._first_byte_s, self._idle_s, self._keepalive_s = limits.first_byte_s, limits.idle_s, limits.keepalive_s
         self._parser = httptools.HttpResponseParser(self)
         self.inflate: Inflate | None = None
@@ -91,7 +92,10 @@ class Connection(Sending, asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """End what has outlived its time, and tell which time that was."""
+        self._passages.run()  # what has come, but has not been read yet, is no silence
         limits, reply = self._limits, self.reply
+        if now < self.due and now < self.deadline:
+            return
         if reply is None:
             self.drop()
         elif now >= self.deadline:
@@ -131,7 +135,7 @@ class Connection(Sending, asyncio.Protocol):
         self.send = self._transport.write
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, then finish, feed or refuse the reply; what the short way takes need not be parsed."""
+        """Parse what has arrived, then finish, feed or refuse the reply; what may take the short way need not be parsed."""
         if self._plain and (reply := self.reply) is not None:
             known, time = self._known, self._time
             if (len(data) == known.size and data[: known.end] == known.head) or known.find(
@@ -143,13 +147,9 @@ class Connection(Sending, asyncio.Protocol):
                 self._settle(reply, now)
                 return
         elif (short := self.short) is not None:
-            if (is_full := short(data)) is not None:
-                time = self._time  # what a slot holds is called at less cost once it is at hand
-                self.due = time() + self._idle_s
-                if is_full:
-                    self._fill()
-                return
-            self.short = None
+            arrive = self._passages.arrive  # what a slot holds is called at less cost once it is at hand
+            arrive((short, data))
+            return
         sink = self.sink
         if sink is None:
             self._received(data)
@@ -166,18 +166,28 @@ class Connection(Sending, asyncio.Protocol):
             chunks.clear()
             self._barren = 0
             if sink(piece):
-                self._fill()
+                self.fill()
             elif self.guide is not None and not self._within[0] and data.endswith(b"\n"):  # not within a size either
-                self.short = self.guide()
+                self.short = short = self.guide()
+                if short is not None:
+                    short.from_source(self, self._idle_s)
         else:
             self._barren += len(data)
             self._judge(0, self._status, self._time())
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         """Hand on nothing more for now."""
         self.sink = self.guide = self.short = None
         if self.reply is not None:
             self.reply.wake(is_full=True)
+
+    def read_on(self, data: bytes) -> None:
+        """Do as `data_received` for what could not take the short way; what is raised ends the connection."""
+        try:
+            self.data_received(data)
+        except BaseException as why:
+            self._sever(why)
+            raise
 
     def _received(self, data: bytes) -> None:
         """Take what completes a reply or a head, or is kept for a reader."""
@@ -230,18 +240,24 @@ class Connection(Sending, asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Judge the end of what the upstream sends: the end of a reply, the end of a silent connection, or a fault."""
+        self._passages.run()  # first what came before it
         self._hang_up("closed", "closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Judge the end of the connection, unless it was ours."""
+        self._passages.run()
+        self._sever(exc)
+        del self._parser  # it holds our methods: a cycle
+
+    def _sever(self, exc: BaseException | None) -> None:
+        """Judge what broke the connection, if anything did: the network, or a defect of ours."""
         if exc is None:
             self._hang_up("closed", "closed the connection")
-        else:
-            why = exc.strerror if isinstance(exc, OSError) else repr(exc)
-            if self.reply is not None and self.sink is not None and not isinstance(exc, OSError):
-                self.reply.defect = exc  # raised by the sink within `data_received`
-            self._hang_up("tls" if isinstance(exc, ssl.SSLError) else "reset", f"broke the connection ({why})")
-        del self._parser  # it holds our methods: a cycle
+            return
+        why = exc.strerror if isinstance(exc, OSError) else repr(exc)
+        if self.reply is not None and self.sink is not None and not isinstance(exc, OSError):
+            self.reply.defect = exc  # raised by the sink within `data_received`
+        self._hang_up("tls" if isinstance(exc, ssl.SSLError) else "reset", f"broke the connection ({why})")
 
     # Called by the parser.
 

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, Self, TypeVar
 import msgspec
 
 from penstock.errors import PenstockError
+from penstock.passage import Passage
 from penstock.plugins import UNSENT, Waiter
 
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -34,12 +35,8 @@ our own side. "closed" means before the end of the head, "truncated" before the 
 Sink = Callable[[bytes], bool]
 """Is handed what arrives of a body; True where it wants no more for now."""
 
-ShortWay = Callable[[bytes], bool | None]
-"""As a `Sink`, for bytes as they come off the wire, the framing of HTTP included; None, and nothing done, where it does not
-plainly know them."""
-
-Guide = Callable[[], ShortWay | None]
-"""Gives what may take the next bytes, which begin a chunk; None where they have to be parsed."""
+Guide = Callable[[], Passage | None]
+"""Gives the way that the next bytes may take as they come off the wire; they begin a chunk. None where they have to be parsed."""
 
 ERROR_BYTES = 262_144
 """More of an error's body than this is not read."""
@@ -131,7 +128,7 @@ class Reply(msgspec.Struct, eq=False):
     streamed: bool = False
     rest: bytes = b""  # what was not read when the reply ended
     fault: Fault | None = None
-    defect: Exception | None = None  # what the sink raised
+    defect: BaseException | None = None  # what the sink raised
     unsent: bool = False  # the request has not been written yet, or never will be
 
     def __repr__(self) -> str:

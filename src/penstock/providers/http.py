@@ -22,6 +22,7 @@ from penstock.errors import (
     UpstreamAuth,
     UpstreamGarbled,
 )
+from penstock.passage import Taker
 from penstock.providers.auth import Header, authority, static_key
 from penstock.providers.exchange import Fault, Limits, Reply
 from penstock.providers.failures import failure, retry_after_s, spelled_out
@@ -38,7 +39,6 @@ from penstock.target import Target
 from penstock.wire.dialect import Dialect, Readers, StreamReader, Tell, told_nothing
 from penstock.wire.extras import neutral
 from penstock.wire.registry import dialect, on_vertex
-from penstock.wire.sse_template import Say
 
 _LENGTH = b"content-length: %d\r\n\r\n"
 REMEMBERED = 1000
@@ -323,7 +323,7 @@ class StreamExchange(Struct, eq=False):
     status: int = 200
     done: bool = False
     ended: bool = False  # the last event was seen
-    say: Say | None = None  # is told a text that is pushed, and passes its bytes on
+    say: Taker | None = None  # takes words that go on as they came
 
     __repr__ = object.__repr__
 

@@ -6,7 +6,6 @@ the frame that fails. Place in the line: behind `anthropic_messages.py`; `anthro
 """
 
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Raw, Struct
@@ -42,7 +41,7 @@ from penstock.wire.anthropic_messages_usage import OF_USAGE, WireUsage, neutral_
 from penstock.wire.framing import MAX_FRAME_BYTES, Frame
 from penstock.wire.signatures import take
 from penstock.wire.sse_stream import MarkedStreamReader
-from penstock.wire.sse_template import Say, TextTemplate, template
+from penstock.wire.sse_template import TextTemplate, template
 
 
 class _Delta(Struct, gc=False):
@@ -102,6 +101,11 @@ class _OpenBlock:
         self.signature: str | None = None
         self.pieces: list[str | bytes] = []
 
+    def note(self, text: str) -> str:
+        """Count a text that was read the short way for this block, and give it back."""
+        self.length += len(text)
+        return text
+
 
 class MessagesStreamReader(MarkedStreamReader):
     """Events of one stream; see `dialect.StreamReader`. From the frame that fails on, and after the end mark, nothing passes."""
@@ -128,17 +132,6 @@ class MessagesStreamReader(MarkedStreamReader):
             return texts
         return self._feed(data)
 
-    def short_way(self, say: Say) -> Callable[[bytes], bool | None] | None:
-        """See `MarkedStreamReader.short_way`; the text counts for its block."""
-
-        def said(text: str, data: bytes) -> bool | None:
-            is_full = say(text, data)
-            if is_full is not None:
-                self._spoken.length += len(text)
-            return is_full
-
-        return super().short_way(said)
-
     def _template(self, frame: Frame, block: bytes) -> TextTemplate | None:
         """Make a template where nothing is told but text of a block of text that is open; tried out with a longer text."""
         data = frame.data
@@ -151,7 +144,10 @@ class MessagesStreamReader(MarkedStreamReader):
         if opened is None or opened.kind != "text" or event != _text(index, text) or longer != _text(index, text + "?"):
             return None
         self._spoken = opened
-        return template(block, frame, found.span(1))
+        made = template(block, frame, found.span(1))
+        if made is not None:
+            made.noted = opened.note
+        return made
 
     def _take(self, frames: list[Frame]) -> tuple[Event, ...]:
         """Read the frames, and settle which of their bytes are passed."""

@@ -8,15 +8,15 @@ Place in the line: under the stream readers of chat completions and of Messages.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar, Final
 
 from msgspec import DecodeError
 
 from penstock.errors import UpstreamError, UpstreamGarbled
+from penstock.passage import Passage, Taker
 from penstock.reply import Ended, Event, Failed, TextDelta
 from penstock.wire.framing import Frame, SseReader
-from penstock.wire.sse_template import MAX_TEMPLATE_BYTES, Say, TextTemplate
+from penstock.wire.sse_template import MAX_TEMPLATE_BYTES, TextTemplate
 
 _TRIALS: Final = 4
 """So many templates in a row that were of no use are made of one stream."""
@@ -46,14 +46,13 @@ class MarkedStreamReader(ABC):
             return texts
         return self._feed(data)
 
-    def short_way(self, say: Say) -> Callable[[bytes], bool | None] | None:
-        """Give what passes bytes on without `feed`, as long as they are chunks, each with one event like the last.
+    def short_way(self, taker: Taker) -> Passage | None:
+        """Give the way of bytes that pass without `feed`, as long as they are chunks, each with one event like the last.
 
-        It may be used until the next `feed`. It tells `say` what they mean, gives what that gives, and None where they are
-        anything else. None instead of it where nothing of the kind is known.
+        It may be used until the next `feed`; what they mean is told to who takes them. None where nothing of the kind is known.
         """
         ready = self._ready
-        return None if ready is None or not ready.used else ready.in_chunks(say)
+        return None if ready is None or not ready.used else ready.in_chunks(taker)
 
     def _feed(self, data: bytes) -> tuple[Event, ...]:
         """Read any bytes, and settle how the next ones may be read."""

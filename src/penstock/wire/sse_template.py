@@ -13,41 +13,26 @@ from typing import Annotated, Final
 from msgspec import DecodeError, Meta
 from msgspec.json import Decoder
 
+from penstock.passage import Passage, Shape, Taker
 from penstock.reply import TextDelta
 from penstock.wire.framing import MAX_FRAME_BYTES, Frame
 
 MAX_TEMPLATE_BYTES: Final = 8192
 """A longer event is no word of a stream of words, and is not kept."""
 
-_CRLF: Final = b"\r\n"
-_SIZE_BYTES: Final = 8
-"""Of the size of a chunk, its line end included: six digits at the most."""
-
 _STRING: Final = Decoder(Annotated[str, Meta(min_length=1)]).decode
-
-Say = Callable[[str, bytes], bool | None]
-"""Is told a text and the bytes that it came in; None where it does not take it."""
 
 Place = tuple[int, int]
 """Where a string stands in the data of a frame, without its quotes."""
 
 
-def _number(size: int) -> bytes:
-    """Give the size, with its line end, of a chunk that has so many bytes in all; more than they are where no chunk has so many."""
-    digits = (size - 5).bit_length() + 3 >> 2
-    number = b"%x\r\n" % (size - digits - 4)
-    return number if len(number) == digits + 2 else bytes(size + 1)
-
-
-_USUAL: Final = 1_024
-_NUMBERS: Final = tuple(map(_number, range(_USUAL)))
-"""Those of the chunks that carry words: to compare one costs less than to write it."""
-
-
 class TextTemplate:
-    """Reads events that are `head`, a text and `tail`: from the first byte to the blank line, the quotes included."""
+    """Reads events that are `head`, a text and `tail`: from the first byte to the blank line, the quotes included.
 
-    __slots__ = ("_head", "_start", "_stop", "_tail", "_two", "used")
+    `noted` is told each text that passes `in_chunks`, and gives it back.
+    """
+
+    __slots__ = ("_head", "_shape", "_start", "_stop", "_tail", "_two", "noted", "used")
 
     def __init__(self, head: bytes, tail: bytes) -> None:
         self._head = head
@@ -55,6 +40,8 @@ class TextTemplate:
         self._start, self._stop = len(head) - 1, 1 - len(tail)  # where the text stands, with its quotes
         self._two = 2 * (len(head) + len(tail))  # bytes that two events have at the least
         self.used = False  # whether it has read any
+        self.noted: Callable[[str], str] | None = None
+        self._shape: Shape | None = None
 
     def read(self, data: bytes) -> tuple[TextDelta, ...] | None:
         """Read bytes that are nothing but such events; None if they are not."""
@@ -68,42 +55,12 @@ class TextTemplate:
         except (DecodeError, UnicodeDecodeError):
             return None
 
-    def in_chunks(self, say: Say) -> Callable[[bytes], bool | None]:
-        """Give what reads bytes that are such events, each in a chunk of its own (RFC 9112, 7.1), its size as most servers write it.
-
-        It gives what `say` gives, who is told the text of them all; None, and tells nobody, for any other bytes.
-        """
-        head, tail, start, stop = self._head, self._tail + _CRLF, self._start, self._stop - len(_CRLF)
-        decode, begin, ending = self._decoder(), len(head), -len(tail)
-
-        def read(data: bytes) -> bool | None:
-            size = len(data)
-            number = _NUMBERS[size] if size < _USUAL else _number(size)
-            at = len(number)
-            try:
-                if data[:at] == number and data[at : at + begin] == head and data[ending:] == tail:
-                    text = decode(data[at + start : stop])
-                elif data.endswith(tail):
-                    text = "".join(map(decode, said(data)))
-                else:
-                    return None
-            except (DecodeError, ValueError):
-                return None
-            return say(text, data)
-
-        def said(data: bytes) -> list[bytes]:
-            """Give what each of several chunks says, with its quotes. Raises ValueError where one of them is no such chunk."""
-            found: list[bytes] = []
-            end = 0
-            while end < len(data):
-                begin, at = end, data.find(_CRLF, end, end + _SIZE_BYTES) + 2
-                end = data.index(tail, at + start) + len(tail)
-                if not (data.startswith(head, at) and data.startswith(b"%x\r\n" % (end - at - 2), begin)):
-                    raise ValueError("there is something else in between")
-                found.append(data[at + start : end + stop])
-            return found
-
-        return read
+    def in_chunks(self, taker: Taker) -> Passage:
+        """Give the way of such events, each in a chunk of its own, to who takes them."""
+        shape = self._shape
+        if shape is None:
+            shape = self._shape = Shape(self._head, self._tail, self._decoder(), self.noted)
+        return Passage(shape, taker)
 
     def _decoder(self) -> Callable[[bytes], str]:
         """Give what reads the text of what differs from event to event: see `_start` and `_stop`."""
