@@ -11,7 +11,7 @@ from tests.server.test_reading import VECTORS
 from penstock.server import repeats, request
 from penstock.server.http11 import Connection, Limits, Request, Responder
 from penstock.server.reading import DEAF
-from penstock.server.repeats import CHANCES, LONGEST, Heads
+from penstock.server.repeats import CHANCES, FIRST, LONGEST, Heads
 from penstock.server.request import DIGITS, Endpoints
 
 NAMES = (b"Host: a", b"Authorization: Bearer ps-secret", b"Content-Type: application/json")
@@ -30,10 +30,17 @@ AGAIN = post()
 class Talk:
     """One connection in memory: what its handler saw, what it answered, and which requests were known by their head."""
 
-    def __init__(self, make_server, memory, *, remembers: bool, limits: Limits | None = None) -> None:
+    def __init__(
+        self, make_server, memory, *, remembers: bool, limits: Limits | None = None, before: bytes = b""
+    ) -> None:
+        """Begin; the requests `before` came on another connection, which is still there."""
         self.seen: list[Request] = []
         self.server, self.crashes = make_server(self.keep, limits)
         self.transport = memory()
+        if before:
+            self.other = Connection(self.server)
+            self.other.connection_made(memory())
+            self.other._known = learned(self.server.heads, before, limits=self.server.limits)
         self.connection = Connection(self.server)
         self.connection.connection_made(self.transport)
         if not remembers:
@@ -71,15 +78,15 @@ class Talk:
 
 @pytest.fixture
 def talk(make_server, memory):
-    def make(*, remembers: bool = True, limits: Limits | None = None) -> Talk:
-        return Talk(make_server, memory, remembers=remembers, limits=limits)
+    def make(*, remembers: bool = True, limits: Limits | None = None, before: bytes = b"") -> Talk:
+        return Talk(make_server, memory, remembers=remembers, limits=limits, before=before)
 
     return make
 
 
-async def both(talk, reads, turns: int = 12, limits: Limits | None = None) -> Talk:
+async def both(talk, reads, turns: int = 12, limits: Limits | None = None, before: bytes = b"") -> Talk:
     """Send the same reads with and without a memory; nothing but the time it takes may differ."""
-    with_it, without = talk(limits=limits), talk(remembers=False, limits=limits)
+    with_it, without = talk(limits=limits, before=before), talk(remembers=False, limits=limits, before=before)
     for data in reads:
         await with_it.say(data, 0)
         await without.say(data, turns)  # on the same turns of the loop
@@ -98,6 +105,42 @@ async def test_a_head_that_comes_again_is_known_from_the_third_request_on(talk):
     assert one.known == [False, False, True, True, True]
     assert one.seen[1].headers == one.seen[4].headers
     assert one.seen[2].head is one.seen[4].head
+
+
+async def test_a_new_connection_need_not_have_its_first_head_parsed_if_another_one_sends_it(talk):
+    one = await both(talk, [post(b"another"), AGAIN, AGAIN], before=AGAIN)
+    assert one.known == [True] * 3
+    other = post(b"hello", more=(b"X: y",))
+    one = await both(talk, [AGAIN, other, other], before=AGAIN)
+    assert one.known == [True, False, True]
+    one = await both(talk, [other, AGAIN, AGAIN], before=AGAIN)
+    assert one.known == [False, False, True]
+
+
+@pytest.mark.parametrize("cut", [1, 17, len(AGAIN) - 1])
+async def test_a_first_request_in_pieces_is_read_by_the_parser(talk, cut):
+    one = await both(talk, [AGAIN[:cut], AGAIN[cut:], AGAIN, AGAIN], before=AGAIN)
+    assert one.known == [False, False, True]
+
+
+async def test_the_first_head_of_a_peer_s_last_connection_is_as_good_as_its_limits(talk):
+    one = talk(before=AGAIN)
+    one.server.limits = Limits(body_bytes=3)
+    await one.say(AGAIN)
+    assert b" 413 " in b"".join(one.transport.written)
+    one.hang_up()
+
+
+async def test_now_and_then_the_first_head_of_a_connection_is_learned(talk):
+    one = talk()
+    for number in range(FIRST + 2):
+        one.connection = connection = Connection(one.server)
+        one.transport = type(one.transport)()
+        connection.connection_made(one.transport)
+        await one.say(AGAIN)
+        assert (connection._known is not None) is (number >= FIRST - 1)
+        assert one.seen[-1].head is (None if number < FIRST else connection._known)
+    one.hang_up()
 
 
 async def test_a_body_of_another_length_has_its_own_content_length(talk):
@@ -430,9 +473,9 @@ def conversations(draw):
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(reads=conversations(), turns=st.sampled_from([12, 12, 0, 1, 3]))
-def test_no_bytes_are_read_otherwise_where_heads_are_known(talk, reads, turns):
-    asyncio.run(both(talk, reads, turns, Limits(body_bytes=200, header_bytes=600)))
+@given(reads=conversations(), turns=st.sampled_from([12, 12, 0, 1, 3]), before=st.sampled_from([b"", AGAIN]))
+def test_no_bytes_are_read_otherwise_where_heads_are_known(talk, reads, turns, before):
+    asyncio.run(both(talk, reads, turns, Limits(body_bytes=200, header_bytes=600), before))
 
 
 @pytest.mark.parametrize("first", [0, 7, 10, 99, 1000, 12_345])

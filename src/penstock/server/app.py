@@ -65,6 +65,11 @@ class Route(Struct, frozen=True):
     plain: bool
     standing: "Place"
 
+    def known(self, body: bytes) -> Call:
+        """Read a body that may be like those before it."""
+        frame = self.standing.frame
+        return (None if frame is None else frame.read(body)) or self.read(body)
+
     def read(self, body: bytes) -> Call:
         """Read a body that is not like those before it, and remember now and then what is common to those that are like it."""
         call, place = self.speaks.read_request(body, self.asked), self.standing
@@ -182,7 +187,8 @@ class App:
     async def _answer(self, route: Route, request: Request, who: Who, to: Responder | Recorder) -> bool:
         """Take a call through the gateway: an answer, embeddings or a count. Say whether it is a complete answer."""
         speaks = route.speaks
-        call = speaks.read_request(request.body, route.asked)
+        is_known = route.plain and request.head is not None
+        call = route.known(request.body) if is_known else speaks.read_request(request.body, route.asked)
         if route.special:
             if request.fields is not None and not RARE.isdisjoint(request.fields):
                 call = structs.replace(call, headers=passed_on(request.fields), strict=wants_strictness(request))

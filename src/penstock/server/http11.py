@@ -96,6 +96,9 @@ class Connection(Direct, asyncio.Protocol):
                 return
         elif self._state == DEAF:
             return
+        elif self._is_silent and (request := self._known_first(data)) is not None:
+            self._deliver(request)
+            return
         self._begin_read(data)
         rest: bytes | memoryview = data
         try:

@@ -6,12 +6,13 @@ content-length and no other header that has to do with framing, which came in on
 or behind it. Whatever differs in a byte goes to the parser, as everything did at first.
 
 Equal heads of one peer are kept once, however many connections send them, and only while one of these lives: a head holds
-a credential. Pure: `reading` says when to learn and when to look.
+a credential. So a new connection need not have its first head parsed either, where it is the one that another of its peer's
+has sent last. Pure: `reading` says when to learn and when to look.
 """
 
 from collections.abc import Collection
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from penstock.server.request import DIGITS, Head, Limits, Request
 
@@ -21,6 +22,8 @@ MOST: Final = 1024
 """Heads remembered at once, for all connections of a server."""
 CHANCES: Final = 8
 """Heads that a connection may show in vain, one after another; then its heads are taken to be always new."""
+FIRST: Final = 8
+"""Of so many connections one has its first head learned, which is often its last, and of no use where it is always new."""
 
 _LENGTH: Final = b"content-length"
 _FRAMING: Final = (b"transfer-encoding", b"transfer_encoding", b"content_length", b"expect", b"upgrade")
@@ -33,9 +36,21 @@ class Heads:
         """Heads for the paths in `apart` are not remembered, so that such requests are always looked at one by one."""
         self._apart = apart
         self._known: WeakValueDictionary[tuple[str, bytes, bytes], Head] = WeakValueDictionary()
+        self._last: dict[str, ref[Head]] = {}  # by peer
+        self._firsts = 0  # heads that a connection began with, and that were not known
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def last(self, peer: str) -> Head | None:
+        """Return the head that was learned last of a peer, while a connection lives that sends it."""
+        found = self._last.get(peer)
+        return None if found is None else found()
+
+    def wants_first(self) -> bool:
+        """Tell whether to learn the head that a connection begins with, which is not known."""
+        self._firsts += 1
+        return not self._firsts % FIRST
 
     def learn(self, raw: bytes, request: Request, limits: Limits) -> Head | None:
         """Return the head of a request that was read from exactly `raw`, to be looked for; None where that is unsafe."""
@@ -57,6 +72,9 @@ class Heads:
                 *(request.target, request.path, request.query, headers, fields, request.peer),
             )
             self._known[key] = head
+        if len(self._last) >= MOST:
+            self._last.clear()
+        self._last[request.peer] = ref(head)
         return head
 
 
