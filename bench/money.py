@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ sys.path[:0] = [str(ROOT / "src")]
 import uvloop  # noqa: E402  # as the others
 from msgspec import structs  # noqa: E402  # as the others
 
-from penstock import accounting  # noqa: E402  # needs the path above
+from penstock import closing  # noqa: E402  # needs the path above
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who  # noqa: E402  # needs the path above
+from penstock.common import Standing  # noqa: E402
 from penstock.config import load  # noqa: E402
-from penstock.direct import Direct, Standing  # noqa: E402
+from penstock.direct import Direct  # noqa: E402
 from penstock.errors import PenstockError  # noqa: E402
 from penstock.flow import Flow  # noqa: E402
 from penstock.gateway import Gateway, start  # noqa: E402
@@ -152,7 +153,7 @@ def gateway_at(folder: Path, workers: int) -> Gateway:
     (folder / "penstock.toml").write_text(CONFIG.format(workers=workers))
     gateway = start(load(str(folder / "penstock.toml"), {"PENSTOCK_HOME": str(folder / "home")}))
     provider = gateway._providers["p"] = AtOnce()
-    gateway.direct.__self__._prepare["p"] = provider.prepare  # type: ignore[attr-defined]
+    gateway.direct.__self__._commons._prepares["p"] = provider.prepare  # type: ignore[attr-defined]
     return gateway
 
 
@@ -184,9 +185,10 @@ def without_money(gateway: Gateway) -> None:
                 calls.idle()
         return flight.settled
 
-    def settle_told(flight: InFlight[Any], live: LiveTry, told: Told, kin: object) -> Settled:
-        del live, told, kin
-        return settle(flight)
+    def settle_told(answered: Sequence[Direct]) -> None:
+        for call in answered:
+            call.flight.tries[0].told = call.told
+            settle(call.flight)
 
     accounts.reserve, accounts.intend = reserve, intend  # type: ignore[method-assign]
     gateway.settle, gateway.settle_told = settle, settle_told
@@ -195,10 +197,18 @@ def without_money(gateway: Gateway) -> None:
 class Client:
     """Whoever asks: the answer is all that it wants."""
 
+    call, who = CALL, WHO
+
+    def __init__(self) -> None:
+        self.standing = Standing(CALLER)
+
+    def begun(self, call: Direct) -> None:
+        """Wait."""
+
     def answered(self, *answer: Any) -> None:
         """Take it."""
 
-    def handed_over(self, call: Direct) -> None:
+    def handed_over(self, call: Direct | None) -> None:
         """Not be called: every call is answered at its first try."""
         raise AssertionError(call)
 
@@ -216,11 +226,10 @@ async def alone(gateway: Gateway, calls: int) -> None:
 
 async def together(gateway: Gateway, calls: int) -> None:
     """Make so many calls, some in each turn of the loop."""
-    provider, standing, client = gateway._providers["p"], Standing(CALLER), Client()
+    provider, clients = gateway._providers["p"], [Client()] * AT_ONCE
     assert isinstance(provider, AtOnce)
     for _ in range(calls // AT_ONCE):
-        for _ in range(AT_ONCE):
-            gateway.direct(CALL, WHO, standing, client)
+        gateway.direct(clients)
         await asyncio.sleep(0)
         written, provider.written = provider.written, []
         assert len(written) == AT_ONCE
@@ -291,7 +300,7 @@ async def parts(calls: int) -> dict[str, float]:
         accounts, ledger = gateway._accounts, gateway.ledger
         timed("hold: the ceiling and three budgets", accounts, "reserve")
         timed("intent: made and journalled", accounts, "intend")
-        timed("row of the receipt: made (usage, cost)", accounting, "settle")
+        timed("row of the receipt: made (usage, cost)", closing, "settle")
         timed("row of the receipt: packed and journalled", ledger, "settle_row")
         timed("settlement of the budgets", gateway.reservations.budgets, "settle")
         timed("metrics", gateway.metrics, "count")

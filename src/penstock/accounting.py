@@ -2,34 +2,21 @@
 
 Place in the line: `gateway.py` calls `reserve` (else `reserve_counted`) and `intend` before a provider is called, `again`
 before a try that may cost once more, `grow` while a reply flows that may outgrow what is held for it, and `settle` at the
-end, which runs once for every call, whatever happened to it, and never waits.
+end, which is `closing.py`.
 """
 
-import logging
 from collections.abc import Callable
-from datetime import date
 from typing import Any, Protocol
 
-from msgspec import Struct, structs
-
-from penstock.calibrating import Calibration
-from penstock.call import Call, Ticket
-from penstock.counting import estimate
+from penstock.call import Call
+from penstock.closing import Books, Calls, Closing, estimated
 from penstock.deadlines import Deadlines
-from penstock.errors import BudgetExhausted, DeadlineExceeded, LimitError, PenstockError
-from penstock.flushing import Flusher
-from penstock.inflight import InFlight, LiveTry, rough
+from penstock.errors import BudgetExhausted, LimitError
+from penstock.inflight import InFlight, LiveTry
 from penstock.ledger.limits import ENDLESS, Hold
 from penstock.ledger.records import Intent
-from penstock.ledger.rows import Row
 from penstock.meter import NEVER, Meter
-from penstock.receipt import Receipt, Settled, Usage
-from penstock.reply import Told
-from penstock.reservations import Reservations
-from penstock.settlement import WHOLE, Alike, Counted, ordinary, settle
-from penstock.target import TOKENS_PER_RATE, Ceiling, Target, most, usd
-
-log = logging.getLogger("penstock")
+from penstock.target import TOKENS_PER_RATE, Ceiling, Target, most
 
 TEMPLATE_TOKENS = 256
 """What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
@@ -46,12 +33,9 @@ BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to have where nobody has counted it."""
 
 TERMS = 1000
-"""Plans, with what is asked of them, of which the dearest end is remembered; and targets."""
+"""Plans, with what is asked of them, of which the dearest end is remembered."""
 Asked = tuple[tuple[str, ...], str, int | None, int | None]
 """The targets of a plan, and what bounds an answer: the operation, how many tokens and how many choices."""
-
-_NS_PER_DAY = 86_400_000_000_000
-_EPOCH = 719_163
 
 
 class Priced(Protocol):
@@ -72,34 +56,7 @@ class Priced(Protocol):
         ...
 
 
-class Calls(Protocol):
-    """Whose calls are booked; `in_flight` counts those that have not ended."""
-
-    in_flight: int
-
-    def idle(self) -> None:
-        """Hear that there is none any more."""
-        ...
-
-
-class Books(Struct, frozen=True):
-    """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them.
-
-    `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`. `left` is told where somebody
-    waits for the room that a call has left.
-    """
-
-    flusher: Flusher
-    reservations: Reservations
-    leave: Callable[[Ticket, int, float], bool]
-    left: Callable[[], None]
-    observe: Callable[[Receipt], None]
-    count: Callable[[Counted], None]
-    calibration: Calibration
-    config_hash: str
-
-
-class Accounting:
+class Accounting(Closing):
     """The accounts of one configuration's calls. `clock` gives the loop's seconds, in `calls` they are counted."""
 
     def __init__(
@@ -109,16 +66,8 @@ class Accounting:
         clock: Callable[[], float],
         calls: Calls,
     ) -> None:
-        self._books = books
-        self._ledger, self._reservations = books.flusher.ledger, books.reservations
-        self._deadlines = deadlines
-        self._clock = clock
-        self._calls = calls
-        self._alike = Alike(books.config_hash)
-        self._day, self._begins_ns, self._ends_ns = "", 0, 0
-        self._terms: dict[Asked, tuple[int, int]] = {}  # of that day: what a token of the input may cost, and all else
-        self._learns_at: dict[str, float] = {}  # by target: when a call of it may teach the calibration something
-        self.outgrown: dict[str, int] = {}  # calls by target that cost more than was held for them
+        super().__init__(books, deadlines, clock, calls)
+        self._terms: dict[Asked, tuple[int, int]] = {}  # what a token of the input may cost that day, and all else
 
     def reserve(self, flight: InFlight[Hold], plan: Priced) -> bool:
         """Hold the dearest end of the plan by a bound that is surely enough; tell whether there is one, and room for it."""
@@ -155,6 +104,11 @@ class Accounting:
         """Hold once more: a further try after one that may be billed costs again. Raises BudgetExhausted."""
         hold = self._reservations.budgets.hold
         flight.holds.append(hold(flight.who, flight.ceiling, flight.started_ns, flight.id, flight.call.model))
+
+    def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
+        call, now_ns = flight.call, flight.started_ns
+        ceiling = flight.ceiling = self.dearest(plan, call, tokens, now_ns)
+        flight.holds.append(self._reservations.budgets.hold(flight.who, ceiling, now_ns, flight.id, call.model))
 
     def grow(self, flight: InFlight[Hold], live: LiveTry) -> None:
         """Look at a reply that flows: hold more where it may come to cost what is held, and say when to look again.
@@ -200,7 +154,7 @@ class Accounting:
     def _go_on(self, flight: InFlight[Hold], live: LiveTry, hold: Hold, refused: LimitError) -> None:
         """Let a reply that cannot grow have what is held, as it would be billed now; raise where that is used up."""
         meter, rates = live.meter, self._rates(flight, live.target)
-        used = _estimate(flight, live) if meter.usage is None else meter.usage
+        used = estimated(flight, live) if meter.usage is None else meter.usage
         room = _output_for(hold.ceiling_nano_usd, used.input_tokens + MARGIN_TOKENS, rates)
         if room < used.output_tokens:
             raise refused
@@ -224,6 +178,12 @@ class Accounting:
             self._terms[asked] = into, TEMPLATE_TOKENS * into + output_tokens * out + TOKENS_PER_RATE - 1
         return most(input_tokens + TEMPLATE_TOKENS, output_tokens, rates)
 
+    def _today(self, now_ns: int) -> str:
+        """Give the day (UTC) of a moment, ISO; what a token costs is looked up anew each day."""
+        if not self._begins_ns <= now_ns < self._ends_ns:
+            self._terms.clear()
+        return super()._today(now_ns)
+
     def intend(self, flight: InFlight[Hold], target: Target, *, soon: bool = False) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost.
 
@@ -236,112 +196,6 @@ class Accounting:
             who.user, who.session, target.id, flight.ceiling, self._books.config_hash,
         ), soon=soon)  # fmt: skip
         flight.intended = True
-
-    def settle(self, flight: InFlight[Hold]) -> Settled:
-        """Close the call and say how it ended; once, however often it is called."""
-        if flight.settled is not None:
-            return flight.settled
-        now, ns = self._clock(), flight.started_ns
-        day = self._day if self._begins_ns <= ns < self._ends_ns else self._today(ns)
-        if flight.error is not None:
-            self._name(flight, flight.error)
-        try:
-            written = settle(flight, now, day, _estimate, self._alike)
-        except BaseException:  # whatever a provider's exchange or a prompt does on the way
-            self._book(flight, settle(flight, now, day, _rough, self._alike), now)
-            raise
-        return self._book(flight, written, now)
-
-    def settle_told(self, flight: InFlight[Hold], live: LiveTry, told: Told, kin: object) -> Settled:
-        """Do as `settle` for a call whose only try told all of its answer, this moment; for its `kin` see `Alike`."""
-        clock, ns, written = self._clock, flight.started_ns, None
-        live.first_at = now = clock()  # nobody saw any of it before
-        baseline = flight.baseline
-        if flight.error is None and live.ended is None and (baseline is None or baseline is live.target):
-            live.end("ok", now)
-            day = self._day if self._begins_ns <= ns < self._ends_ns else self._today(ns)
-            alike, fingerprint, tier = self._alike, told.fingerprint, told.service_tier
-            found = alike.nearer.get((kin, day, told.model, told.finish, fingerprint, tier))
-            if found is None:
-                found = alike.find(flight, told, WHOLE, day, kin)
-            if found is not None:
-                written = ordinary(flight, told, found, now)
-        return self.settle(flight) if written is None else self._book(flight, written, now)
-
-    def _name(self, flight: InFlight[Hold], error: PenstockError) -> None:
-        """Tell an error whose it is, and whether its provider may have worked for it."""
-        error.call_id = flight.id
-        if isinstance(error, DeadlineExceeded) and flight.tries and flight.tries[-1].status == "open":
-            error.worked = flight.tries[-1].sent  # that one was asked and never said no
-
-    def _hold(self, flight: InFlight[Hold], plan: Priced, tokens: int) -> None:
-        call, now_ns = flight.call, flight.started_ns
-        ceiling = flight.ceiling = self.dearest(plan, call, tokens, now_ns)
-        flight.holds.append(self._reservations.budgets.hold(flight.who, ceiling, now_ns, flight.id, call.model))
-
-    def _book(self, flight: InFlight[Any], written: tuple[Row, Counted] | None, now: float) -> Settled:
-        """Write down how a call ended, and give back what was reserved."""
-        books, settled, holds, ticket, calls = self._books, flight.settled, flight.holds, flight.ticket, self._calls
-        assert settled is not None, "a call is booked once it is settled"
-        cost = settled.cost_nano_usd or 0
-        if written is None:
-            self._ledger.settle(settled.receipt)
-            books.observe(settled.receipt)
-        else:
-            settle_row, count = self._ledger.settle_row, books.count
-            settle_row(settled.id, written[0])
-            count(written[1])
-        if len(holds) == 1:
-            self._reservations.budgets.settle(holds[0], cost)
-        else:
-            self._reservations.settle(holds, cost)
-        if cost > (flight.ceiling or 0):
-            self._note(flight, settled.receipt, cost)
-        leave = books.leave
-        if ticket is not None and leave(ticket, settled.tokens, now):
-            books.left()
-        forget = self._deadlines.forget
-        forget(flight)
-        if written is None or now >= self._learns_at.get(flight.tries[0].target.id, now):
-            self._learn(flight, now)
-        if books.flusher.timer is None:
-            books.flusher.soon()
-        calls.in_flight -= 1
-        if not calls.in_flight:
-            calls.idle()
-        return settled
-
-    def _learn(self, flight: InFlight[Any], now: float) -> None:
-        """Let the calibration look at a call, and note from when on it may care for another one of its target."""
-        calibration, at = self._books.calibration, self._learns_at
-        calibration.settled(flight, now)
-        if len(at) >= TERMS:
-            at.clear()
-        for live in flight.tries:
-            at[live.target.id] = calibration.next_at(live.target)
-
-    def _note(self, flight: InFlight[Any], receipt: Receipt, cost: int) -> None:
-        """Count a call that cost more than was held for all of its tries, and log the first of each target."""
-        held = max(sum(hold.ceiling_nano_usd for hold in flight.holds), (flight.ceiling or 0) * len(flight.holds))
-        if cost <= held or flight.ceiling is None:
-            return
-        target = receipt.target or ""
-        count = self.outgrown[target] = self.outgrown.get(target, 0) + 1
-        if count == 1:
-            log.warning(
-                "call %s to %s cost %s USD, more than the %s that was held for it: the provider gave or billed more than was"
-                " asked for, or its catalogue entry is wrong (logged once per target)",
-                *(receipt.id, target, usd(cost), usd(held)),
-            )
-
-    def _today(self, now_ns: int) -> str:
-        """Give the day (UTC) of a moment, ISO; most of those who ask are of the same day."""
-        if not self._begins_ns <= now_ns < self._ends_ns:
-            number = now_ns // _NS_PER_DAY
-            self._terms.clear()
-            self._begins_ns, self._ends_ns = number * _NS_PER_DAY, (number + 1) * _NS_PER_DAY
-            self._day = date.fromordinal(_EPOCH + number).isoformat()
-        return self._day
 
 
 def _bar(hold: Hold) -> int:
@@ -363,21 +217,3 @@ def _input_tokens(flight: InFlight[Any], meter: Meter) -> int:
     if meter.reported is not None and meter.reported.input_tokens:
         return meter.reported.input_tokens
     return -(-(flight.call.input_bound or 0) // BYTES_PER_TOKEN) if flight.counted is None else flight.counted
-
-
-def _estimate(flight: InFlight[Any], live: LiveTry) -> Usage:
-    return _completed(live.meter, estimate(flight, live))
-
-
-def _rough(flight: InFlight[Any], live: LiveTry) -> Usage:
-    return _completed(live.meter, rough(flight, live))
-
-
-def _completed(meter: Meter, counted: Usage) -> Usage:
-    """Add what was counted of the text that passed after the provider's last word to what that said."""
-    said = meter.reported
-    if said is None:
-        return counted
-    since = -(-counted.output_tokens * (meter.passed - meter.counted) // (meter.passed or 1))
-    into = said.input_tokens or counted.input_tokens
-    return structs.replace(said, input_tokens=into, output_tokens=said.output_tokens + since, source=counted.source)

@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
-from penstock.accounting import Accounting, Books
+from penstock.accounting import Accounting
 from penstock.alarms import Alarms
+from penstock.beginning import Directs, Steps
 from penstock.calibrating import Calibration
 from penstock.call import Call, Caller, Who
+from penstock.closing import Books
 from penstock.config import catalog_text, stamp
 from penstock.counting import count_asking
 from penstock.deadlines import Deadlines
-from penstock.direct import Direct, Directs, Steps
+from penstock.direct import Direct
 from penstock.draining import Drains
 from penstock.errors import DeadlineExceeded, Internal, Overloaded, PenstockError
 from penstock.execute import Arrived, Driver, Rules

@@ -9,7 +9,7 @@ NEEDS_NO_TEST = {"__init__.py", "__main__.py"}
 # Written so that the patterns do not find themselves.
 UNFINISHED = re.compile(r"\b(?:[T]ODO|[F]IXME|[X]XX)\b")
 BROAD = {"builtins.Exception", "builtins.BaseException"}
-LAST_RESORTS = {"gateway.py", "server/http11.py", "server/direct.py"}
+LAST_RESORTS = {"gateway.py", "server/http11.py", "together.py"}
 PLACE = re.compile(r"(?<!\w)/[w]ork/|[h]elper agent|(?<!\w/)\b[s]hared/|\b(?:[H]OUSE|[F]ACE|[B]RIEF)\.md")
 TEST_DATA = re.compile(r"[s]hared/data")
 """Words that speak of the place where the text was written rather than of the product."""

@@ -6,7 +6,7 @@ import gc
 import logging
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,9 +23,8 @@ from penstock.ledger.store import Filter, Span
 from penstock.receipt import Receipt
 from penstock.server.admin import control_plane
 from penstock.server.app import App
-from penstock.server.direct import Begun, Client
+from penstock.server.direct import Client
 from penstock.server.http11 import Server
-from penstock.server.request import Head
 from penstock.target import Profile
 from penstock.tokens.count import count_text
 
@@ -187,10 +186,9 @@ async def gateway_at(
     server = Server(app := App(gateway, control_plane(gateway)), app.refuse, on_crash=crashes.append)
     site = Site(gateway, server, bad, good, folder)
 
-    def at_once(head: Head, body: bytes, client: Client) -> Begun | None:
-        begun = app.at_once(head, body, client)
-        site.direct += begun is not None and WARM.encode() + b'"' not in body
-        return begun
+    def at_once(clients: Sequence[Client]) -> None:
+        app.at_once(clients)
+        site.direct += sum(one.begun is not None and WARM.encode() + b'"' not in one.body for one in clients)
 
     server.at_once = at_once
     if keyed:

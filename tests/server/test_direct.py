@@ -28,13 +28,13 @@ class Handler:
         body = b"task" if request.begun is None else b"went on"
         responder.send(200, [(b"content-type", b"text/plain")], body)
 
-    def at_once(self, head, body, client):
+    def at_once(self, clients):
         if self.defect:
             raise ZeroDivisionError
-        if not self.takes:
-            return None
-        self.begun.append(Begun(head, body, client))
-        return self.begun[-1]
+        if self.takes:
+            for client in clients:
+                client.begun = Begun(client.asked, client.body, client)
+                self.begun.append(client.begun)
 
 
 class Begun:
@@ -168,6 +168,29 @@ async def test_a_client_that_hangs_up_gives_it_up_once(talk):
     assert one.given_up == [()]
     assert talk.server.in_flight == 0
     assert talk.server.connections == 0
+
+
+async def test_an_answer_that_was_there_before_its_client_hung_up_is_not_given_up(talk):
+    """Who gives a call up may hear that it is answered already, and has the answer given out."""
+    one = await begun(talk)
+    one.abandon = lambda _: one.answer()
+    talk.writer.transport.abort()
+    await talk.settled()
+    assert (one.given_up, talk.server.in_flight, talk.server.connections) == ([], 0, 0)
+
+
+async def test_those_that_begin_together_are_each_left_to_their_task_where_all_of_it_fails(talk):
+    """None is lost, and none is taken up twice."""
+    talk.handler.defect = True
+    clients = [await asyncio.open_connection("127.0.0.1", talk.server.port) for _ in range(3)]
+    for _ in range(WARMING + 2):
+        for _, writer in clients:
+            writer.write(ASK)
+        for reader, _ in clients:
+            assert (await asyncio.wait_for(reader.readuntil(b"task"), 5)).startswith(b"HTTP/1.1 200 OK")
+    assert len(talk.handler.handled) == WARMING + 3 * (WARMING + 2)
+    for _, writer in clients:
+        writer.transport.abort()
 
 
 async def test_a_client_that_hangs_up_before_the_task_goes_on_gives_it_up(talk):

@@ -207,12 +207,11 @@ class Known(Crowd):
         self.taken = []
         self.server.at_once = self.at_once
 
-    def at_once(self, head, _body, client):
-        if not self.takes:
-            return None
-        self.begun.append(head.path)
-        self.taken.append(client)
-        return self
+    def at_once(self, clients):
+        for client in clients if self.takes else ():
+            self.begun.append(client.asked.path)
+            self.taken.append(client)
+            client.begun = self
 
     def abandon(self, why):
         """A client hung up."""
@@ -323,7 +322,9 @@ async def test_what_comes_behind_a_call_before_its_turn_is_answered_after_it(mak
 
 
 class Broken:
-    def begin(self):
+    asked = None
+
+    def resume(self):
         raise ZeroDivisionError
 
 
@@ -333,7 +334,7 @@ async def test_a_defect_at_one_of_them_leaves_the_others_their_turn(make_server,
     crowd.server.arrive(Broken())
     crowd.ask()
     told = []
-    crowd.server.loop.set_exception_handler(lambda _, said: told.append(said["exception"]))
+    crowd.server.on_crash = told.append
     await turns(3)
     assert crowd.begun == ["/0", "/1", "/2", "/3"]
     assert [type(one) for one in told] == [ZeroDivisionError]

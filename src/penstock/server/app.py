@@ -5,14 +5,17 @@ control plane, an ordinary ASGI application. Nothing here decides about a call; 
 """
 
 from asyncio import CancelledError
+from collections.abc import Iterator, Sequence
+from functools import partial
 from math import ceil
 from typing import Any, Final
 
 from msgspec import Struct, structs
 
 from penstock.call import Asked, Call, Caller, Who
-from penstock.direct import Direct, Standing
-from penstock.errors import MethodNotAllowed, NotFound, PenstockError
+from penstock.common import Standing
+from penstock.direct import Direct
+from penstock.errors import NotFound, PenstockError
 from penstock.event import Event
 from penstock.flow import Flow
 from penstock.gateway import Gateway
@@ -28,9 +31,9 @@ from penstock.server.direct import Client
 from penstock.server.endpoints import dialect_at, find, model_in
 from penstock.server.http11 import Header, Request, Responder
 from penstock.server.idempotency import HEADER, Idempotency, Recorder
-from penstock.server.loopback import refuse_strangers
-from penstock.server.request import Head
+from penstock.server.refusing import ProtocolError, WrongMethod, reading_only, stay_at_home, wrong_method
 from penstock.sharing import Following
+from penstock.together import together
 from penstock.wire.dialect import Dialect, Frame, Frames, ModelRow
 from penstock.wire.registry import dialect
 
@@ -119,7 +122,7 @@ class App:
                 return
             who = self.gateway.identify(route.caller, route.digest)
             if who is OPEN_DOOR:
-                _stay_at_home(request)
+                stay_at_home(request)
             if route.once and self.once is not None and self.once.wanted(request):
                 await self._answer_once(route, request, who, responder)
             else:
@@ -127,30 +130,43 @@ class App:
         except PenstockError as error:
             self._refuse(dialect(dialect_at(request.path, request.fields or {})), responder, error)
 
-    def at_once(self, head: Head, body: bytes, client: Client) -> "Direct | None":
-        """Begin to answer a request without a task, if that is all that it takes: see `direct.py`."""
-        route: Route | None = head.made
-        if route is None or not route.plain:
-            return None
-        gateway, place = self.gateway, route.standing
-        identify, direct = gateway.identify, gateway.direct
-        try:
-            who = identify(route.caller, route.digest)
-            if who is OPEN_DOOR:
-                _stay_at_home(head)
+    def at_once(self, clients: Sequence[Client]) -> None:
+        """Begin to answer requests without a task, those for which that is all that it takes: see `direct.py`."""
+        known: list[tuple[Client, Route, Who]] = []
+        asked: list[_Asked] = []
+        together(partial(self._identify, known), clients, _leave)
+        together(partial(self._read, asked), known, _leave)
+        direct = self.gateway.direct
+        direct(asked)
+
+    def _identify(self, known: list[tuple[Client, Route, Who]], left: Iterator[Client]) -> None:
+        """Say whose requests are, of those where nothing but their bodies is special."""
+        identify = self.gateway.identify
+        for client in left:
+            head = client.asked
+            route: Route | None = None if head is None else head.made
+            if head is not None and route is not None and route.plain:
+                who = identify(route.caller, route.digest)
+                if who is OPEN_DOOR:
+                    stay_at_home(head)
+                known.append((client, route, who))
+
+    def _read(self, asked: "list[_Asked]", left: Iterator[tuple[Client, Route, Who]]) -> None:
+        """Read their bodies; streams are for the task."""
+        gateway = self.gateway
+        for client, route, who in left:
+            place, body = route.standing, client.body
             frame = place.frame
             call = (None if frame is None else frame.read(body)) or route.read(body)
-            asked = _Asked(self, gateway, client, route, who, call)
-            begun = None if call.stream else direct(call, who, place, asked)
-        except PenstockError:
-            return None  # it will be raised again, where it is answered
-        if begun is None:  # so that nothing of it is read a second time
-            client.go_on(asked)
-        return begun
+            one = _Asked(self, gateway, client, route, who, call, place)
+            if call.stream:
+                client.go_on(one)  # so that nothing of it is read a second time
+            else:
+                asked.append(one)
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
-        error = _ProtocolError(message, status=status)
+        error = ProtocolError(message, status=status)
         error.code = code  # type: ignore[misc]  # the protocol's own word, on this instance only
         speaks = dialect(dialect_at(path, {}))
         return [JSON, *speaks.error_headers(error)], speaks.write_error(error)
@@ -163,7 +179,7 @@ class App:
         if endpoint is None:
             return None
         if request.method != "POST":
-            raise _wrong_method(request, "POST")
+            raise wrong_method(request, "POST")
         asked, fields, caller = endpoint.asked, request.fields or {}, read_caller(request)
         counts = asked.operation == "count"
         speaks, digest = dialect(endpoint.dialect, asked.operation), self.gateway.keys.digest(caller.key)
@@ -205,14 +221,14 @@ class App:
         model = model_in(path)
         is_question = model is not None and ":" in model and request.method == "POST"  # a verb that is not served
         if path in _LISTS or (model is not None and not is_question):
-            _reading_only(request)
+            reading_only(request)
             await self._models(model, request, responder)
         elif path == _SHOW:
             if request.method != "POST":
-                raise _wrong_method(request, "POST")
+                raise wrong_method(request, "POST")
             await self._models(read_name(request.body), request, responder)
         elif path in _STATES:
-            _reading_only(request)
+            reading_only(request)
             status, text = (200, b"ok\n") if path == "/healthz" else self._readiness()
             responder.send(status, [TEXT], text)
         elif path.startswith(_PREFIXES):
@@ -226,7 +242,7 @@ class App:
         """List the models that a caller may use, or tell of one."""
         who = self.gateway.identify(read_caller(request))
         if who is OPEN_DOOR:
-            _stay_at_home(request)
+            stay_at_home(request)
         speaks = dialect(dialect_at(request.path, request.fields or {}))
         router = self.gateway.router
         plans = [router.plan(name, who) for name in ([model] if model is not None else router.allowed(who))]
@@ -246,18 +262,15 @@ class App:
             headers.append((b"x-penstock-call", error.call_id.encode()))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        if isinstance(error, _WrongMethod):
+        if isinstance(error, WrongMethod):
             headers.append((b"allow", error.allow))
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
         responder.send(error.status, headers, speaks.write_error(error))
 
 
-def _stay_at_home(request: Request | Head) -> None:
-    """While there is no key, answer nobody from a web page. Raises PermissionDenied."""
-    origin = request.header(b"origin")
-    host = (request.header(b"host") or b"").decode("latin-1")
-    refuse_strangers(host, None if origin is None else origin.decode("latin-1"))
+def _leave(_request: object, _why: Exception) -> None:
+    """Leave a request to the task, which will meet the same again and answer with it."""
 
 
 class _Asked(Struct, eq=False):
@@ -269,7 +282,12 @@ class _Asked(Struct, eq=False):
     route: Route
     who: Who
     call: Call
+    standing: Place
     direct: Direct | None = None
+
+    def begun(self, call: Direct) -> None:
+        """Let the client wait for the answer."""
+        self.client.begun = call
 
     def answered(self, call: Direct, exchange: Exchange, body: bytes | None, settled: Settled) -> None:
         """Send the whole answer."""
@@ -279,8 +297,8 @@ class _Asked(Struct, eq=False):
         own, length = lines_of(headers) if headers else b"", b"content-length: %d\r\n\r\n" % len(body)
         self.client.reply(b"".join((BEGINNING, settled.id.encode(), target, own, cost, length, body)))
 
-    def handed_over(self, call: Direct) -> None:
-        """Have the connection's task go on."""
+    def handed_over(self, call: Direct | None) -> None:
+        """Have the connection's task go on; so nothing is read a second time."""
         self.direct = call
         self.client.go_on(self)
 
@@ -367,24 +385,3 @@ def _row(plan: Plan) -> ModelRow:
     """Tell of a model what a client can rely on, whichever of its targets answers."""
     able = frozenset.intersection(*(target.profile.capabilities for target in plan.targets))
     return ModelRow(plan.model, input_tokens=plan.input or plan.window, output_tokens=plan.output, capabilities=able)
-
-
-class _WrongMethod(MethodNotAllowed):
-    """A 405 tells what is allowed (RFC 9110, 15.5.6)."""
-
-    allow = b""
-
-
-def _wrong_method(request: Request, right: str) -> _WrongMethod:
-    error = _WrongMethod(f"{request.path} takes {right}, not {request.method}.")
-    error.allow = b"GET, HEAD" if right == "GET" else right.encode()
-    return error
-
-
-def _reading_only(request: Request) -> None:
-    if request.method not in {"GET", "HEAD"}:
-        raise _wrong_method(request, "GET")
-
-
-class _ProtocolError(PenstockError):
-    """What the HTTP protocol itself refused."""

@@ -1,23 +1,35 @@
-"""How a request is answered without its connection's task: what connection and handler say to each other meanwhile.
+"""How requests are answered without their connections' tasks: what connections and handler say to each other meanwhile.
 
-The handler is asked at once (`AtOnce`), as the request arrives. If it takes it, the connection waits for its `reply`, or for
-the word that its task has to `go_on` with what was begun; and tells it if the client hangs up. The task sleeps through all
-of it. Place in the line: between `reading.py` and `http11.py`, which owns the socket.
+The handler is asked at once (`AtOnce`), for all requests that begin in a turn of the loop together. Of those that it takes the
+connections wait for their `reply`, or for the word that the task has to `go_on` with what was begun; and tell it if the client
+hangs up. The task sleeps through all of it. Place in the line: between `reading.py` and `http11.py`, which owns the socket.
 """
 
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 from penstock.server.outlet import Clock, Outlet
 from penstock.server.reading import READY, Reading
 from penstock.server.request import Head, Refused, Request
+from penstock.together import together
 
 
 class Client(Protocol):
-    """The connection of such a request."""
+    """The connection of such a request. The handler says what it has `begun` for it, replies, or has its task go on."""
+
+    begun: "Begun | None"
+
+    @property
+    def asked(self) -> Head | None:
+        """The head of the request; None once it is answered, or for the task."""
+
+    @property
+    def body(self) -> bytes:
+        """Its body."""
 
     def reply(self, answer: bytes) -> None:
         """Send the whole answer: a head that says how long its body is, and that. Once."""
@@ -33,11 +45,11 @@ class Begun(Protocol):
         """Give it up: its client is gone, or the server ends. Nothing happens to one that is over, or gone on with."""
 
 
-AtOnce = Callable[[Head, bytes, Client], Begun | None]
-"""Begins to answer a request, known by its head and body; None where it is for the task, which handles it from the start."""
+AtOnce = Callable[[Sequence[Client]], None]
+"""Begins to answer requests; those that it leaves as they are are for the task, which handles them from the start."""
 
 
-def never(_head: Head, _body: bytes, _client: Client) -> None:
+def never(_clients: Sequence[Client]) -> None:
     """Leave every request to the task."""
 
 
@@ -46,13 +58,17 @@ class Host(Clock, Protocol):
 
     at_once: AtOnce
 
+    @property
+    def on_crash(self) -> Callable[[BaseException], None]:
+        """Is told what should not have been raised."""
+
 
 class Direct(Reading):
     """A connection between two requests, and while one is answered without its task."""
 
     __slots__ = (
-        *("_asked", "_begun", "_body_asked", "_held", "_next", "_outlet", "_parked", "_queue", "_queued_bytes"),
-        *("_server", "transport"),
+        *("_held", "_next", "_outlet", "_parked", "_queue", "_queued_bytes", "_server"),
+        *("asked", "begun", "body", "transport"),
     )
 
     transport: asyncio.Transport
@@ -62,37 +78,25 @@ class Direct(Reading):
     _next: "asyncio.Future[Request | Refused | None] | None"  # here the task waits between requests
     _parked: "asyncio.Future[Request | Refused | None] | None"  # and here while something is answered without it
     _held: Request | None  # stands in line for its turn
-    _asked: Head | None  # so does this one, which has come before; or it is answered without the task
-    _body_asked: bytes  # its body
-    _begun: Begun | None
+    asked: Head | None  # so does this one, which has come before; or it is answered without the task
+    body: bytes  # its body
+    begun: Begun | None
     _server: Host
 
     @property
     def stands(self) -> bool:
         """Whether a request stands in line, from when it comes until it is taken up: its client may leave meanwhile."""
-        return self._held is not None or (self._asked is not None and self._parked is None)
+        return self._held is not None or (self.asked is not None and self._parked is None)
 
-    def begin(self) -> None:
-        """Take up the request that stood in line, if its client is still there."""
-        head = self._asked
-        if head is None:
-            request, self._held = self._held, None
-            if request is not None and not self._outlet.gone:
-                self._take_up(request)
-            return
-        server = self._server
+    def resume(self) -> None:
+        """Have the task take up the request that stood in line, if there is one and its client is still there."""
+        request, self._held = self._held, None
+        if request is not None and not self._outlet.gone:
+            self._take_up(request)
+
+    def park(self) -> None:
+        """Have the task sleep on, while the request is answered without it."""
         self._next, self._parked = None, self._next
-        server.in_flight += 1
-        try:
-            begun = server.at_once(head, self._body_asked, self)
-        except Exception:  # noqa: BLE001 - the last resort: the task will meet it again, and knows what to answer
-            begun = None
-        if self._asked is None:
-            return  # it is answered, or gone on with, already
-        if begun is None:
-            self.go_on(None)
-        else:
-            self._begun = begun
 
     def reply(self, answer: bytes) -> None:
         """Send the whole answer: a head that says how long its body is, and that. Once."""
@@ -104,8 +108,8 @@ class Direct(Reading):
             add(outlet)
         else:
             outlet.write(answer)
-        self._next, self._parked, self._begun = self._parked, None, None
-        self._asked, self._body_asked = None, b""
+        self._next, self._parked, self.begun = self._parked, None, None
+        self.asked, self.body = None, b""
         server.in_flight -= 1
         if self._queue or self._state != READY or outlet.draining:
             self._go_ahead()
@@ -129,19 +133,19 @@ class Direct(Reading):
 
     def _asked_again(self, begun: Begun | None = None) -> Request:
         """Give the whole of the request that stands in line, or is answered without the task."""
-        assert self._asked is not None, "only such a request is gone on with, given up or turned away"
-        return self._asked.request(self._body_asked, self._endpoints, begun)
+        assert self.asked is not None, "only such a request is gone on with, given up or turned away"
+        return self.asked.request(self.body, self._endpoints, begun)
 
     def _leave_line(self) -> Request | None:
         """Have no request stand in line any more, and give the one that did."""
         held, self._held = self._held, None
-        if self._asked is not None:
-            held, self._asked, self._body_asked = self._asked_again(), None, b""
+        if self.asked is not None:
+            held, self.asked, self.body = self._asked_again(), None, b""
         return held
 
     def _unpark(self) -> None:
-        self._next, self._parked, self._begun = self._parked, None, None
-        self._asked, self._body_asked = None, b""
+        self._next, self._parked, self.begun = self._parked, None, None
+        self.asked, self.body = None, b""
         self._server.in_flight -= 1
 
     def _wake(self, item: Request | Refused) -> None:
@@ -151,13 +155,15 @@ class Direct(Reading):
 
     def _give_up(self, why: asyncio.CancelledError) -> Request | None:
         """Give up what is answered without the task, and say what that was."""
-        begun = self._begun
+        begun = self.begun
         if begun is None:
             self._leave_line()
             return None
+        begun.abandon(why)
+        if self.begun is None:
+            return None  # its answer was there already
         request = self._asked_again()
         self._unpark()
-        begun.abandon(why)
         return request
 
     def _wait(self) -> "asyncio.Future[Request | Refused | None]":
@@ -195,3 +201,36 @@ class Direct(Reading):
     @abstractmethod
     def _end(self, *, linger: bool) -> None:
         """Close after what was written."""
+
+
+def take_up(server: Host, connections: Iterable[Direct]) -> None:
+    """Take up the requests that stood in line or have just come, of those clients that are still there."""
+    asking: list[Direct] = []
+    held: list[Direct] = []
+    for each in connections:
+        if each.asked is None:
+            held.append(each)
+        else:
+            each.park()
+            asking.append(each)
+    if asking:
+        server.in_flight += len(asking)
+        together(partial(_ask, server.at_once), (asking,), _leave)
+        for each in asking:
+            if each.begun is None and each.asked is not None:
+                each.go_on(None)
+    together(_resume, held, lambda _, error: server.on_crash(error))
+
+
+def _ask(at_once: AtOnce, left: Iterator[Sequence[Direct]]) -> None:
+    for asking in left:
+        at_once(asking)
+
+
+def _leave(_asking: Sequence[Direct], _why: Exception) -> None:
+    """Leave requests to their tasks, which will meet the same again, and know what to answer."""
+
+
+def _resume(left: Iterator[Direct]) -> None:
+    for each in left:
+        each.resume()

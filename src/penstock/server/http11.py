@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import httptools
 
 from penstock.errors import SHUTDOWN
-from penstock.server.direct import AtOnce, Direct, never
+from penstock.server.direct import AtOnce, Direct, never, take_up
 from penstock.server.listening import Socket, doubles
 from penstock.server.outlet import Outlet
 from penstock.server.reading import DEAF, READY, verdict
@@ -53,8 +53,8 @@ class Connection(Direct, asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         super().__init__(server, server.heads)
         self._server = server
-        self._next = self._parked = self._begun = self._asked = None
-        self._body_asked = b""
+        self._next = self._parked = self.begun = self.asked = None
+        self.body = b""
         self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
         self._responder: Responder | None = None  # of the handler that runs
@@ -85,14 +85,14 @@ class Connection(Direct, asyncio.Protocol):
             body = data[head.end :] if len(data) == head.size and data[: head.end] == head.whole else head.body(data)
             if body is not None and head.limits is server.limits:
                 self.deadline, self._chances = 0.0, CHANCES
-                if self._next is None or self._asked is not None or self._held is not None:  # others come first
+                if self._next is None or self.asked is not None or self._held is not None:  # others come first
                     self._deliver(head.request(body, self._endpoints))
                 else:
-                    self._asked, self._body_asked = head, body
+                    self.asked, self.body = head, body
                     if server.in_flight or not server.is_turn():
                         server.arrive(self)  # behind what else this turn of the loop brings
                     else:
-                        self.begin()
+                        server.take_up((self,))
                 return
         elif self._state == DEAF:
             return
@@ -188,7 +188,7 @@ class Connection(Direct, asyncio.Protocol):
     @property
     def _busy(self) -> bool:
         """Whether a reply is due: being written, or to a request that waits."""
-        return self._held is not None or self._asked is not None or (self._task is not None and self._next is None)
+        return self._held is not None or self.asked is not None or (self._task is not None and self._next is None)
 
     # Answering.
 
@@ -368,6 +368,10 @@ class Server(Sessions):
         self.on_crash = on_crash
         self.at_once: AtOnce = never
         self.port = 0
+
+    def take_up(self, sessions: Sequence[Direct]) -> None:
+        """Begin with the requests of these, those whose clients are still there."""
+        take_up(self, sessions)
 
     async def start(
         self,

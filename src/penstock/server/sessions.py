@@ -6,9 +6,9 @@ clients ask at once, and a probe of the server's health never waits behind them.
 longer than `Limits.line_s` there is more work than can be done: who comes then is turned away, before anything of the
 request but its head is looked at, and not too many of them in one turn either.
 
-A call whose head is known, which is nearly every one, begins at the end of the turn that brought it, unless it is alone. So a
-turn does one kind of work after another, answers first: that keeps the processor's caches warm, and a place that an answer has
-made free can be taken at once.
+A call whose head is known, which is nearly every one, begins at the end of the turn that brought it, unless it is alone, together
+with all others that begin then. So a turn does one kind of work after another, answers first: that keeps the processor's caches
+warm, and a place that an answer has made free can be taken at once.
 
 Ending has two steps: `notice` goes on serving while every reply says that it is the connection's last, so that whoever
 watches the readiness of this server can go elsewhere; `drain` listens no more and lets what has begun come to its end.
@@ -16,10 +16,11 @@ Knows no socket and no HTTP; `http11` has both.
 """
 
 import asyncio
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from penstock.outbox import Outbox
 from penstock.server.busy_poll import BusyPoll
@@ -51,9 +52,6 @@ class Session(Protocol):
     def stands(self) -> bool:
         """Whether a request stands in line: its client may have left meanwhile."""
 
-    def begin(self) -> None:
-        """Take up the request that stood in line, if its client is still there."""
-
     def turn_away(self) -> None:
         """Refuse the request that stood in line."""
 
@@ -73,7 +71,7 @@ class Session(Protocol):
 class Sessions:
     """Every connection of one server.
 
-    `arrive` has `session.begin` called at the end of this turn, after what else it brings, or later as for `stand_in_line`.
+    `arrive` has a session taken up at the end of this turn, after what else it brings, or later as for `stand_in_line`.
     """
 
     def __init__(self, limits: Limits = DEFAULTS) -> None:
@@ -134,7 +132,7 @@ class Sessions:
         self.arrive = self._arrivals.append
 
     def stand_in_line(self, session: Session) -> None:
-        """Have `session.begin` called when it is its turn, or `session.turn_away` where there is too much to do."""
+        """Have a session taken up when it is its turn, or `session.turn_away` where there is too much to do."""
         line, now = self._line, monotonic()
         while line and not line[0][1].stands:  # a crowd that has left keeps nobody away
             line.popleft()
@@ -145,6 +143,10 @@ class Sessions:
             line.append((now, session))
         if not self._is_scheduled:
             self._schedule(now - self._spent)
+
+    @abstractmethod
+    def take_up(self, sessions: Sequence[Any]) -> None:
+        """Begin with the requests of these, those whose clients are still there."""
 
     def _schedule(self, since: float) -> None:
         self._since, self._is_scheduled = since, True
@@ -159,12 +161,9 @@ class Sessions:
         self._share = max(1, self._share // 2) if is_long else min(TURN, self._share + 1)
         self._begun = most = min(self._share, len(line) + len(arrivals))
         try:
-            while line and most:
-                most -= 1
-                line.popleft()[1].begin()
-            while most:
-                most -= 1
-                arrivals.popleft().begin()
+            begun = [line.popleft()[1] for _ in range(min(most, len(line)))]
+            begun += [arrivals.popleft() for _ in range(most - len(begun))]
+            self.take_up(begun)
             while arrivals:
                 self.stand_in_line(arrivals.popleft())
             for _ in range(min(AWAY, len(away))):
