@@ -141,7 +141,7 @@ async def test_where_a_step_fails_for_one_the_others_go_on_and_nothing_of_it_is_
 @pytest.mark.parametrize("step", ["tell", "end", "row"])
 @jumping
 async def test_an_answer_that_fails_fails_alone(tmp_path, monkeypatch, step, number, caplog):
-    provider = Ready()
+    provider = Ready(WHOLE)  # which would answer, if it were asked once more
     async with world(tmp_path, config=ROOMY, a=provider) as one:
         askers = [Asker(one) for _ in range(4)]
         one.gateway.direct(askers)
