@@ -3,7 +3,8 @@
 from math import inf
 
 from msgspec import structs
-from tests.test_accounting import CALL, HELD, WEB, Reply, accounts
+from tests.test_accounting import CALL, HELD, WEB, accounts
+from tests.test_growth import Reply
 
 from penstock.closing import TARGETS, _completed
 from penstock.inflight import InFlight
@@ -32,7 +33,8 @@ def test_a_report_without_an_input_leaves_that_to_the_count():
 
 
 def test_a_call_that_cost_more_than_was_held_is_logged_once_per_target_and_counted(accounts, caplog):
-    reply = Reply(accounts, 10**9)
+    reply = Reply(10**9)
+    accounts._reservations = reply.reservations
     receipt = Receipt("id", 0, "chat", "m", "ok", 200, target="a/m", cost_nano_usd=HELD + 1)
     accounts._books, accounts._ledger = structs.replace(accounts._books, flusher=Flushes()), Flushes.ledger
     accounts._deadlines = Forgetful()

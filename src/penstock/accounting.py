@@ -6,31 +6,20 @@ end, which is `closing.py`.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from penstock.call import Call
-from penstock.closing import Books, Calls, Closing, estimated
+from penstock.closing import Books, Calls, Closing
 from penstock.deadlines import Deadlines
-from penstock.errors import BudgetExhausted, LimitError
+from penstock.errors import BudgetExhausted
+from penstock.growth import Growth
 from penstock.inflight import InFlight, LiveTry
-from penstock.ledger.limits import ENDLESS, Hold
+from penstock.ledger.limits import Hold
 from penstock.ledger.records import Intent
-from penstock.meter import NEVER, Meter
-from penstock.target import TOKENS_PER_RATE, Ceiling, Target, most
+from penstock.target import TOKENS_PER_RATE, Target, most
 
 TEMPLATE_TOKENS = 256
 """What a chat template may add to any prompt (role marks, a default system text), on top of the bound of a call."""
-
-SPARE = 8
-"""More is held once less than one part in so many is left of what is held."""
-STEP_TOKENS = 1024
-"""What a hold grows by at the least, beyond what has passed; it is half again otherwise."""
-SMALL_STEP_TOKENS = 64
-"""What it grows by where a budget has no room for that."""
-MARGIN_TOKENS = 128
-"""Input tokens' worth of a hold that is not used up knowingly: what is under way when a stream is ended costs as well."""
-BYTES_PER_TOKEN = 4
-"""What a token of a prompt is taken to have where nobody has counted it."""
 
 TERMS = 1000
 """Plans, with what is asked of them, of which the dearest end is remembered."""
@@ -67,6 +56,7 @@ class Accounting(Closing):
         calls: Calls,
     ) -> None:
         super().__init__(books, deadlines, clock, calls)
+        self._growth = Growth(books.reservations)
         self._terms: dict[Asked, tuple[int, int]] = {}  # what a token of the input may cost that day, and all else
 
     def reserve(self, flight: InFlight[Hold], plan: Priced) -> bool:
@@ -111,58 +101,8 @@ class Accounting(Closing):
         flight.holds.append(self._reservations.budgets.hold(flight.who, ceiling, now_ns, flight.id, call.model))
 
     def grow(self, flight: InFlight[Hold], live: LiveTry) -> None:
-        """Look at a reply that flows: hold more where it may come to cost what is held, and say when to look again.
-
-        What passed is what the provider reports, and is counted where it does not. Raises BudgetExhausted, or Overloaded
-        where budgets are shared, once that costs all that is held and no budget has room for more.
-        """
-        meter, target = live.meter, live.target
-        is_first = meter.limit < 0  # or more input was reported than there seemed to be
-        if not is_first and meter.goes_on(target.profile):
-            return
-        hold = flight.holds[-1] if flight.holds else None
-        if hold is None or target.free or (is_first and not any(budget.wall < ENDLESS for budget in hold.budgets)):
-            meter.watch(NEVER, NEVER, 0)
-            return
-        into, rates = _input_tokens(flight, meter), self._rates(flight, target)
-        room = _output_for(_bar(hold), into, rates)
-        used = meter.most_tokens(target.profile) if is_first else NEVER
-        if used > room:  # else there is nothing to be counted
-            used = meter.output_tokens(target.profile)
-        if used > room:
-            refused = self._grown(hold, most(into, used, rates), rates)
-            if refused is not None:
-                self._go_on(flight, live, hold, refused)
-                return
-            room = _output_for(_bar(hold), into, rates)
-        meter.watch(into, room, used, _output_for(hold.ceiling_nano_usd, into, rates) - room)
-
-    def _grown(self, hold: Hold, spent: int, rates: tuple[Ceiling, ...]) -> LimitError | None:
-        """Hold more, in a large step or else in a small one; give why not even that is possible."""
-        before = hold.ceiling_nano_usd
-        step, small = most(0, STEP_TOKENS, rates), most(0, SMALL_STEP_TOKENS, rates)
-        refused: LimitError | None = None
-        for ceiling in (max(before + before // 2, spent + step), (spent + small) * SPARE // (SPARE - 1) + 1):
-            try:
-                self._reservations.grow(hold, ceiling)
-            except LimitError as error:
-                refused = error
-            else:
-                return None
-        return refused
-
-    def _go_on(self, flight: InFlight[Hold], live: LiveTry, hold: Hold, refused: LimitError) -> None:
-        """Let a reply that cannot grow have what is held, as it would be billed now; raise where that is used up."""
-        meter, rates = live.meter, self._rates(flight, live.target)
-        used = estimated(flight, live) if meter.usage is None else meter.usage
-        room = _output_for(hold.ceiling_nano_usd, used.input_tokens + MARGIN_TOKENS, rates)
-        if room < used.output_tokens:
-            raise refused
-        meter.watch(used.input_tokens, room, used.output_tokens)
-
-    def _rates(self, flight: InFlight[Hold], target: Target) -> tuple[Ceiling, ...]:
-        """Give the dearest rates of a target on the day of a call; none where it has no price."""
-        return self._reservations.rates((target,), (target.id,), self._today(flight.started_ns)) or ()
+        """Look at a reply that flows: see `Growth`. Raises BudgetExhausted, or Overloaded where budgets are shared."""
+        self._growth.look(flight, live, self._today(flight.started_ns))
 
     def dearest(self, plan: Priced, call: Call, input_tokens: int, now_ns: int) -> int | None:
         """Give the most that any target of the plan may cost, in nano-dollars; None if one of them has no price."""
@@ -196,24 +136,3 @@ class Accounting(Closing):
             who.user, who.session, target.id, flight.ceiling, self._books.config_hash,
         ), soon=soon)  # fmt: skip
         flight.intended = True
-
-
-def _bar(hold: Hold) -> int:
-    """Give the most that may be spent before more is held."""
-    return hold.ceiling_nano_usd - hold.ceiling_nano_usd // SPARE - 1
-
-
-def _output_for(nano_usd: int, into: int, rates: tuple[Ceiling, ...]) -> int:
-    """Give the most output tokens that so much money is enough for; below 0 where not even the input is paid by it."""
-    room = NEVER
-    for rate_in, rate_out in rates:
-        left = nano_usd * TOKENS_PER_RATE - into * rate_in
-        room = min(room, left // rate_out if rate_out else NEVER if left >= 0 else -1)
-    return room
-
-
-def _input_tokens(flight: InFlight[Any], meter: Meter) -> int:
-    """Give the input as it is reported, else as it was counted, else as its length has it."""
-    if meter.reported is not None and meter.reported.input_tokens:
-        return meter.reported.input_tokens
-    return -(-(flight.call.input_bound or 0) // BYTES_PER_TOKEN) if flight.counted is None else flight.counted

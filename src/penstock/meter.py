@@ -55,9 +55,10 @@ class Meter:
     reported  the last count of the provider, and `counted` how much of what passed is in it
     passed    bytes (UTF-8) of text so far; `beyond` are those of them that are not kept in `text`
     limit     bytes that may pass until somebody has to look: the first time at once
+    roomy     so much money may be held in one go that none of it has to be counted
     """
 
-    begun = ended = False
+    begun = ended = roomy = False
     error: PenstockError | None = None
     finish: Finish | None = None
     start: Started | None = None
