@@ -34,6 +34,8 @@ from penstock.server.responder import Responder
 from penstock.settings import ProviderSettings
 from penstock.target import Target
 from penstock.wire.dialect import StreamReader
+from penstock.wire.openai_chat_habits import Habits
+from penstock.wire.openai_chat_stream import ChatStreamReader
 from penstock.wire.registry import dialect
 from providers.loopback import SSE, chunk
 from wire.test_sse_template import START, USUAL, FullChat, FullMessages, any_pieces, chat, message, noisy
@@ -288,7 +290,17 @@ def any_reads(rng: Random, write: Any) -> list[bytes]:
         else:
             reads.append(frame)
     first = chunk(START) if write is message else b""
-    return [SSE + first + chunk(write(b'"first"')), *reads]
+    begun = rng.choice((b"1", b"1;a", b"0", b"0\r", b"1\r\n", b"1\n")) if rng.random() < 0.2 else b""
+    return [SSE + first + chunk(write(b'"first"')) + begun, *reads]
+
+
+def habitual() -> StreamReader:
+    """Give a reader that knows the events of this stream from another one."""
+    habits = Habits()
+    known = ChatStreamReader(strip_usage=True, habits=habits)
+    known.feed(chat(b'"before"').replace(b'"id":"', b'"id":"other-'))
+    assert habits.before
+    return ChatStreamReader(strip_usage=True, habits=habits)
 
 
 READERS = {
@@ -303,7 +315,7 @@ READERS = {
 def test_what_passes_the_short_way_is_what_passes_the_long_way(seed: int) -> None:
     rng = Random(seed)
     write = rng.choice((chat, chat, noisy, message))
-    reads = any_reads(rng, write)
+    reads, is_known = any_reads(rng, write), write is chat and rng.random() < 0.5
     pauses = frozenset(number for number in range(len(reads)) if rng.random() < 0.1)
     most, looks = rng.choice(((1 << 62, 1_000), (1 << 62, 2), (2, 1_000), (7, 1_000)))
     bounds = {"most": most, "looks": looks, "step": rng.choice((1 << 40, 7, 40))}
@@ -311,7 +323,7 @@ def test_what_passes_the_short_way_is_what_passes_the_long_way(seed: int) -> Non
     async def both() -> None:
         found = []
         for is_short in (True, False):
-            make = READERS[write][not is_short]
+            make = habitual if is_short and is_known else READERS[write][not is_short]
             course = Course(make(), is_short=is_short, **bounds)
             found.append((await course.run(reads, pauses), course.line.settled, course.looks))
         assert found[0] == found[1]
@@ -356,6 +368,14 @@ async def test_the_parser_sees_no_more_than_the_beginning_and_the_end_of_an_ordi
     course = Course(READERS[write][0](), is_short=False, most=1 << 62, looks=1, step=1 << 40)
     await course.run(ordinary(write, 200))
     assert course.counting.fed == 1 + 200 + 1
+
+
+async def test_of_a_stream_like_one_before_it_the_parser_sees_only_the_first_word_and_the_end() -> None:
+    course = Course(habitual(), is_short=True, most=1 << 62, looks=1, step=1 << 40)
+    whole = await course.run(ordinary(chat, 50))
+    assert course.counting.fed == 2
+    course = Course(READERS[chat][1](), is_short=False, most=1 << 62, looks=1, step=1 << 40)
+    assert whole == await course.run(ordinary(chat, 50))
 
 
 async def test_many_words_are_kept_in_few_pieces_the_short_way_as_well() -> None:
@@ -433,8 +453,8 @@ async def test_whoever_has_no_room_is_handed_no_more_until_it_is_read_on() -> No
     for read in reads[6:]:
         course.connection.data_received(read)
     assert not await relay
-    assert meter.text[4:] == ["w7", "w8"], "the first word after the pause tells how the next is read"
-    assert wire.written == reads[1:4] + reads[7:9]
+    assert meter.text[4:] == ["w6", "w7", "w8"], "the last words before it tell how the next ones are read"
+    assert wire.written == reads[1:4] + reads[6:9]
 
 
 async def test_what_is_translated_or_nobody_asks_for_goes_the_long_way() -> None:

@@ -21,7 +21,7 @@ from typing import Final, cast
 import httptools
 
 from penstock.passage import Passage, Passages
-from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, Sink
+from penstock.providers.exchange import Fault, FaultKind, Guide, Header, Limits, Owner, Reply, Sink, shorten
 from penstock.providers.head import OK, Framing, Heads, body, promised, weight
 from penstock.providers.inflate import Inflate
 from penstock.providers.sending import Sending
@@ -37,9 +37,9 @@ class Connection(Sending, asyncio.Protocol):
 
     __slots__ = (
         *("alive", "chunks", "guide", "inflate", "on_body", "on_chunk_complete", "on_chunk_header", "short", "sink"),
-        *("_barren", "_ended", "_fields", "_held", "_idle_s", "_interim", "_keep", "_keepalive_s", "_known", "_label"),
+        *("_barren", "_ended", "_fields", "_held", "_interim", "_keep", "_keepalive_s", "_known", "_label"),
         *("_limits", "_owner", "_parser", "_paused", "_plain", "_status", "_teaches", "_time", "_transport", "_used"),
-        *("_passages", "_within"),
+        *("at_line", "idle_s", "within", "_passages"),
     )
 
     _transport: asyncio.Transport
@@ -52,14 +52,14 @@ class Connection(Sending, asyncio.Protocol):
         self.short: Passage | None = None  # the way that takes what arrives next, between two chunks
         self.chunks: list[bytes] = []  # of the body: arrived, not taken
         self.on_body = self.chunks.append  # for the parser, without a Python frame in between
-        self._within = deque((False, True))  # whether the parser is within a chunk: it turns this at both ends of each
-        self.on_chunk_header = self.on_chunk_complete = self._within.rotate
+        self.within = deque((False, True))  # whether the parser is within a chunk: it turns this at both ends of each
+        self.on_chunk_header = self.on_chunk_complete = self.within.rotate
         self.alive = True
         self._owner = owner
         self._limits = limits
         self._label = label
         self._time, self._passages = self.loop.time, Passages.of(self.loop)
-        self._first_byte_s, self._idle_s, self._keepalive_s = limits.first_byte_s, limits.idle_s, limits.keepalive_s
+        self._first_byte_s, self.idle_s, self._keepalive_s = limits.first_byte_s, limits.idle_s, limits.keepalive_s
         self._parser = httptools.HttpResponseParser(self)
         self.inflate: Inflate | None = None
         self._known = Heads() if known is None else known
@@ -69,6 +69,7 @@ class Connection(Sending, asyncio.Protocol):
         self._teaches = self._ended = False  # the head may be remembered; the reply is complete
         self._barren = 0  # bytes that have arrived since the last byte of a body
         self._held = 0  # bytes of the body that are in `chunks`
+        self.at_line = False  # what was parsed last ended with the end of a line
         self._interim = 0  # 1xx replies so far
         self._keep = True  # the connection may carry another exchange
         self._used = self._paused = False
@@ -80,7 +81,7 @@ class Connection(Sending, asyncio.Protocol):
         self._held = 0
         if self._paused:
             self._paused = False
-            self.due = self._time() + self._idle_s
+            self.due = self._time() + self.idle_s
             self._transport.resume_reading()
         return data
 
@@ -154,7 +155,7 @@ class Connection(Sending, asyncio.Protocol):
         if sink is None:
             self._received(data)
             return
-        self.due = self._time() + self._idle_s
+        self.due = self._time() + self.idle_s
         try:
             self._parser.feed_data(data)
         except _UNREADABLE as error:
@@ -165,12 +166,11 @@ class Connection(Sending, asyncio.Protocol):
             piece = b"".join(chunks)
             chunks.clear()
             self._barren = 0
+            self.at_line = data.endswith(b"\n")
             if sink(piece):
                 self.fill()
-            elif self.guide is not None and not self._within[0] and data.endswith(b"\n"):  # not within a size either
-                self.short = short = self.guide()
-                if short is not None:
-                    short.from_source(self, self._idle_s)
+            elif self.guide is not None:
+                shorten(self)
         else:
             self._barren += len(data)
             self._judge(0, self._status, self._time())
@@ -199,8 +199,9 @@ class Connection(Sending, asyncio.Protocol):
         is_first = not reply.first_byte_at and not self._interim
         if not reply.first_byte_at:
             reply.first_byte_at = now
-        self.due = now + self._idle_s
+        self.due = now + self.idle_s
         self._barren += len(data)
+        self.at_line = data.endswith(b"\n")
         before, begun = len(self.chunks), self._status
         try:
             self._parser.feed_data(data)

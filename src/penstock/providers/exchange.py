@@ -5,6 +5,7 @@ the reply in and wakes its reader. Place in the line: `connection.py` and `pool.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Literal, Protocol, Self, TypeVar
@@ -13,6 +14,7 @@ import msgspec
 
 from penstock.errors import PenstockError
 from penstock.passage import Passage
+from penstock.passage import Source as Words
 from penstock.plugins import UNSENT, Waiter
 
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -92,7 +94,7 @@ class Owner(Protocol[C_contra]):
         """Forget a connection that has ended."""
 
 
-class Source(Protocol):
+class Source(Words, Protocol):
     """The connection, as its reply sees it."""
 
     chunks: list[bytes]
@@ -100,6 +102,9 @@ class Source(Protocol):
     loop: asyncio.AbstractEventLoop
     sink: "Sink | None"
     guide: "Guide | None"
+    idle_s: float  # the longest silence within a reply
+    at_line: bool  # what was parsed last ended with the end of a line
+    within: deque[bool]  # of which the first one tells whether the parser is within a chunk
 
     @property
     def inflate(self) -> object:
@@ -208,7 +213,9 @@ class Reply(msgspec.Struct, eq=False):
             return False
         waiter = self.waiter = connection.loop.create_future()
         connection.sink = sink
-        connection.guide = guide if self.delimited == "chunked" else None
+        if guide is not None and self.delimited == "chunked":
+            connection.guide = guide
+            shorten(connection)
         try:
             is_full: bool = await waiter
         except (asyncio.CancelledError, GeneratorExit):
@@ -244,6 +251,15 @@ class Reply(msgspec.Struct, eq=False):
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(is_full)
+
+
+def shorten(connection: Source) -> None:
+    """Have what comes next take the short way, if the guide knows one and it begins a chunk."""
+    guide = connection.guide
+    if guide is not None and connection.at_line and not connection.within[0]:  # not within a size either
+        connection.short = short = guide()
+        if short is not None:
+            short.from_source(connection, connection.idle_s)
 
 
 async def unsent(work: Awaitable[T]) -> T:

@@ -356,7 +356,8 @@ class StreamExchange(Struct, eq=False):
         events = reader.end() if data is None else reader.feed(data)
         if events and (kind := type(events[-1])) in _LAST:
             self.ended = kind is Ended
-            self.provider.secrecy.keep_in(events)
+            if kind is Failed or (len(events) > 1 and type(events[-2]) is Failed):
+                self.provider.secrecy.keep_in(events)
         events = events if self.own else neutral(events)
         return give(Chunk(events, reader.passed if self.lane == "verbatim" else None))
 

@@ -248,7 +248,7 @@ class Pool:
 class Dialer:
     """Opens connections to one address: its name, TCP, the proxy's tunnel and TLS, all within one time."""
 
-    __slots__ = ("_address", "_connect_s", "_loading", "_lookup", "_proxy", "_tls", "forward")
+    __slots__ = ("_address", "_connect_s", "_loading", "_lookup", "_numeric", "_proxy", "_tls", "forward")
 
     def __init__(self, address: Address, connect_s: float, proxy: str | None, tls: ssl.SSLContext | None) -> None:
         self._address = address
@@ -257,6 +257,7 @@ class Dialer:
         self._tls = tls
         self._loading: asyncio.Future[ssl.SSLContext] | None = None
         self._lookup: asyncio.Future[AddressInfo] | None = None
+        self._numeric: AddressInfo = ()  # where there is no name to be looked up
         self.forward = partial(self._proxy.forwarded, address) if self._proxy and address.scheme == "http" else None
 
     async def dial(self, connection: Connection, deadline: float) -> None:
@@ -282,7 +283,9 @@ class Dialer:
         """Look the name up; dials at the same time share one lookup, since a resolver has few threads."""
         place = self._proxy or self._address
         with contextlib.suppress(socket.gaierror, UnicodeError):
-            return socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            kind, flags = socket.SOCK_STREAM, socket.AI_NUMERICHOST
+            self._numeric = self._numeric or socket.getaddrinfo(place.host, place.port, type=kind, flags=flags)
+            return self._numeric
         if self._lookup is None:
             self._lookup = asyncio.ensure_future(loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM))
             self._lookup.add_done_callback(self._looked_up)
@@ -302,6 +305,8 @@ class Dialer:
         failure = OSError("it has no address")
         for left, (family, _, _, _, place) in zip(range(len(infos), 0, -1), infos, strict=True):
             try:
+                if left == 1:  # all of the time that is left, which is kept already
+                    return await _reach(loop, family, place)
                 async with asyncio.timeout((limit - loop.time()) / left):
                     return await _reach(loop, family, place)
             except OSError as error:
@@ -315,8 +320,9 @@ class Dialer:
     async def _open(self, connection: Connection, sock: socket.socket) -> None:
         """Make a connected socket a connection, through the proxy's tunnel and TLS where they are needed."""
         loop, address = connection.loop, self._address
+        make = partial(loop.create_connection, lambda: connection, sock=sock)
         if address.scheme == "http":
-            await loop.create_connection(lambda: connection, sock=sock)
+            await make()
             return
         try:
             if self._proxy:
@@ -326,13 +332,8 @@ class Dialer:
             sock.close()
             raise
         try:
-            await loop.create_connection(
-                lambda: connection,
-                sock=sock,
-                ssl=context,
-                server_hostname=address.host,
-                ssl_handshake_timeout=self._connect_s + 1,  # never first: the dial's own limit is earlier
-            )
+            within_s = self._connect_s + 1  # never first: the dial's own limit is earlier
+            await make(ssl=context, server_hostname=address.host, ssl_handshake_timeout=within_s)
         except ssl.SSLCertVerificationError as error:
             raise Fault(
                 "tls", f"{address.netloc} showed a certificate that does not hold: {error.verify_message}", sent=False
@@ -349,9 +350,8 @@ class Dialer:
         place = self._address.netloc.encode()
         head = b""
         try:
-            await loop.sock_sendall(
-                sock, b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (place, place, proxy.credential)
-            )
+            asked = b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (place, place, proxy.credential)
+            await loop.sock_sendall(sock, asked)
             while b"\r\n\r\n" not in head and len(head) < _PROXY_HEAD_BYTES:
                 data = await loop.sock_recv(sock, _PROXY_HEAD_BYTES)
                 if not data:
