@@ -178,6 +178,11 @@ class Reply(msgspec.Struct, eq=False):
             self.close()
         return body
 
+    def taken(self) -> bytes | None:
+        """Give what is there to be read; None where it has to be waited for, or there is no more."""
+        connection = self.connection
+        return None if connection is None or not connection.chunks else connection.take()
+
     async def read(self) -> bytes | None:
         """Give what has arrived since the last read, as one `bytes`; None at the end of the body.
 

@@ -153,7 +153,7 @@ class HttpProvider:
     async def _arrived(self, reply: Reply, asked: _Asked) -> "WholeExchange | StreamExchange":
         """Give the exchange of a reply that has begun, or raise what came instead of one."""
         route, call, target, lane = asked.route, asked.call, asked.target.id, asked.lane
-        if reply.whole is None or reply.status != 200:
+        if reply.status != 200 or (reply.fault is not None and not reply.streamed):
             await self._judge(reply, target, route.speaks)
         if call.stream is not (reply.whole is None):
             lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
@@ -333,12 +333,14 @@ class StreamExchange(Struct, eq=False):
             return None
         if not self.asked:
             raise UpstreamGarbled(f"{self.target} answered with a stream that nobody asked for.")
-        try:
-            data = await self.reply.read()
-        except Fault as fault:
-            raise failure(fault, self.target) from None
-        self.done = data is None
-        return self._hand(lambda chunk: chunk, data)
+        data = self.reply.taken()
+        if data is None:
+            try:
+                data = await self.reply.read()
+            except Fault as fault:
+                raise failure(fault, self.target) from None
+            self.done = data is None
+        return self._hand(_as_it_is, data)
 
     async def pump(self, give: Callable[[Chunk], bool]) -> bool:
         """Hand each chunk to `give` the moment it arrives, until it says True; False where the reply has no more."""
@@ -368,6 +370,10 @@ class StreamExchange(Struct, eq=False):
             self.reply.leave()
         else:
             self.reply.close()
+
+
+def _as_it_is(chunk: Chunk) -> Chunk:
+    return chunk
 
 
 def _request(route: _Route, call: Call, body: bytes, lines: bytes = b"") -> bytes:
