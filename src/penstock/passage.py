@@ -109,6 +109,10 @@ class Shape:
 
     def lead(self, size: int) -> tuple[bytes, int]:
         """Give what a chunk of so many bytes begins with, as most servers write it, and its length."""
+        known = self.leads.get(size)
+        return self._write_lead(size) if known is None else known
+
+    def _write_lead(self, size: int) -> tuple[bytes, int]:
         digits = (size - 5).bit_length() + 3 >> 2
         number = b"%x\r\n" % (size - digits - 4)
         # More than they are where no chunk has so many.
@@ -136,14 +140,26 @@ class Shape:
 
 
 class Passage:
-    """The words of one stream on their way from its source to who takes them, for as long as they look alike."""
+    """The words of one stream on their way from its source to who takes them, for as long as they look alike.
 
-    __slots__ = ("_taker", "idle_s", "meter", "outflow", "shape", "source", "text", "unseen")
+    What each of them needs stands here, side by side: the less of a stream has to be fetched from memory the better.
+    """
+
+    __slots__ = (
+        *("source", "size", "lead", "begin", "ending", "tail", "read", "stop", "idle_s", "meter", "unseen", "text"),
+        *("outflow", "shape", "_taker"),
+    )
 
     source: Source
     idle_s: float  # how long it may be silent
 
     def __init__(self, shape: Shape, taker: Taker) -> None:
+        self.size, self.lead, self.begin = (
+            0,
+            b"",
+            0,
+        )  # of the last chunk: its bytes, what it began with, and so many of it
+        self.ending, self.tail, self.read, self.stop = shape.ending, shape.tail, shape.read, shape.stop
         self.shape, self._taker = shape, taker
         self.meter, self.outflow = taker.meter, taker.outflow
         self.text, self.unseen = taker.meter.text, taker.meter.unseen
@@ -207,14 +223,16 @@ class Passages:
         time = self._time
         now = time()
         for passage, data in self._left:
-            source, shape, text = passage.source, passage.shape, None
+            source, text = passage.source, None
             if source.short is passage:
+                if (size := len(data)) != passage.size:  # words of one length follow each other often enough
+                    passage.size = size
+                    passage.lead, passage.begin = passage.shape.lead(size)
                 try:
-                    lead, begin = shape.leads.get(len(data)) or shape.lead(len(data))
-                    if data[:begin] == lead and data[shape.ending :] == shape.tail:
-                        text = shape.read(data[begin - 1 : shape.stop])
+                    if data[: passage.begin] == passage.lead and data[passage.ending :] == passage.tail:
+                        text = passage.read(data[passage.begin - 1 : passage.stop])
                     else:
-                        text = shape.several(data)
+                        text = passage.shape.several(data)
                 except (DecodeError, ValueError):
                     source.short = None
             if text is None:
