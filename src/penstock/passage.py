@@ -230,7 +230,8 @@ class Passages:
                     passage.lead, passage.begin = passage.shape.lead(size)
                 try:
                     if data[: passage.begin] == passage.lead and data[passage.ending :] == passage.tail:
-                        text = passage.read(data[passage.begin - 1 : passage.stop])
+                        read = passage.read  # what a slot holds is called at less cost once it is at hand
+                        text = read(data[passage.begin - 1 : passage.stop])
                     else:
                         text = passage.shape.several(data)
                 except (DecodeError, ValueError):
