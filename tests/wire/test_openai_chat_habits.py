@@ -13,6 +13,7 @@ from penstock.reply import Ended, Event, Failed, Finished, Started, TextDelta, U
 from penstock.wire.openai_chat import OpenAIChat
 from penstock.wire.openai_chat_habits import LONGEST, MOST, TRIALS, Habits
 from penstock.wire.openai_chat_stream import ChatStreamReader
+from penstock.wire.sse_template import NoisyTemplate
 
 SEEDS = st.integers(0, 2**64)
 DONE = b"data: [DONE]\n\n"
@@ -33,6 +34,11 @@ def stream(number: int, *texts: str, last: str | None = None) -> list[bytes]:
     end = STOP if last is None else says(last, "stop")
     written = [ROLE, *map(says, texts), end]
     return [*(event(number, one) for one in written), event(number, USAGE) + DONE]
+
+
+def filled(events: bytes, noise: bytes = b"aB3") -> bytes:
+    """Fill events up with noise, as OpenAI does."""
+    return events.replace(b"}\n\n", b',"obfuscation":"%b"}\n\n' % noise)
 
 
 class Long(ChatStreamReader):
@@ -74,6 +80,22 @@ def test_a_stream_like_the_one_before_it_is_read_without_the_full_reader():
         (),
     ]
     assert told == heard(Long(None), stream(3, "Grüße", "b", last="ende"))
+
+
+def test_noise_tells_nothing():
+    habits = Habits()
+    heard(Long(habits), map(filled, stream(1, "a", "bc")))
+    heard(Long(habits), map(filled, stream(2, "x", last="y")))
+    reader = Long(habits)
+    noises = iter((b"a", b"Zy", b"0", b"x1y2", b"q"))
+    pieces = [filled(one, next(noises)) for one in stream(3, "Grüße", "b", last="ende")]
+    assert heard(reader, pieces) == heard(Long(None), pieces)
+    assert reader.reads == 0
+    reader = Long(habits)
+    reader.feed(filled(event(4, says("b"))))
+    assert type(reader._ready) is NoisyTemplate
+    assert reader.feed(filled(event(4, says("c")), b"other")) == (TextDelta("c"),)
+    assert reader.feed(event(4, says("d"))) == (TextDelta("d"),)
 
 
 def test_the_first_event_may_be_a_text():
@@ -129,6 +151,19 @@ STRANGE = (
     event(9, b'[],"usage":{"prompt_tokens":5,\n"x":1}') + DONE,
     event(9, b'[],"usage":{"prompt_tokens":5,"x":"\xff"}') + DONE,
     event(9, b'[],"usage":{"x":%b1%b}' % (b"[" * 5000, b"]" * 5000)) + DONE,
+    event(9, USAGE + b',"x":1'),
+    event(9, USAGE.replace(b"[]", b"{}")),
+    event(9, USAGE) + event(9, USAGE),
+    filled(event(9, USAGE)),
+    filled(event(9, USAGE)) + DONE,
+    *(
+        filled(event(9, says("a")), noise)
+        for noise in (b"", b'\\"', b"\xff", b"\x01", b"a b", b'x","y":"z', b"\xc3\xa4")
+    ),
+    filled(filled(event(9, says("a")))),
+    filled(event(9, says("a"))).replace(b'"obfuscation"', b'"service_tier"'),
+    filled(event(9, says('x,"obfuscation":"y'))),
+    filled(event(9, says("a")))[:-1],
     DONE,
     DONE + DONE,
     b"data: [DONE]\r",
@@ -146,6 +181,8 @@ def test_streams_with_habits_are_read_as_those_without(seed):
     for number in range(6):
         head = rng.choice(heads)
         pieces = [one.replace(heads[0], head) for one in stream(number, *("ab"[: rng.randrange(3)]))]
+        if rng.random() < 0.4:
+            pieces = [filled(one, rng.choice((b"x", b"aB3", b"9"))) for one in pieces]
         if rng.random() < 0.3:
             pieces[-1:] = [pieces[-1][: -len(DONE)], DONE]
         while rng.random() < 0.6:

@@ -157,7 +157,7 @@ class HttpProvider:
             await self._judge(reply, target, route.speaks)
         if call.stream is not (reply.whole is None):
             lane = "translated"  # one piece came instead of a stream: it has to be written as a stream
-        headers = () if reply.headers is self.silent else self.pass_on(reply.headers)
+        headers = () if reply.headers == self.silent else self.pass_on(reply.headers)
         if reply.whole is not None:
             return WholeExchange(self, route.speaks, reply.whole, target, lane, asked.dropped, headers, route.own)
         reader = route.reader(strip_usage=call.stream and not call.stream_usage)

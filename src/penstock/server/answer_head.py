@@ -28,16 +28,9 @@ BEGINNING: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-pens
 
 def headers_of(kind: Header, opening: Opening, *more: Header) -> list[Header]:
     """Say what comes (`more` of it than the kind), who answered, how, and what the provider itself said in its headers."""
-    who, target, lane = opening.call_id.encode(), opening.target.encode(), opening.lane.encode()
+    call, target = (b"x-penstock-call", opening.call_id.encode()), (b"x-penstock-target", opening.target.encode())
     tries = _ONE_TRY if opening.tries == 1 else (b"x-penstock-tries", b"%d" % opening.tries)
-    headers = [
-        kind,
-        *more,
-        (b"x-penstock-call", who),
-        (b"x-penstock-target", target),
-        tries,
-        (b"x-penstock-lane", lane),
-    ]
+    headers = [kind, *more, call, target, tries, (b"x-penstock-lane", opening.lane.encode())]
     if opening.dropped or opening.cache != "none":
         headers += _rarely(opening)
     headers += opening.headers

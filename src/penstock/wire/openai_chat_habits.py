@@ -3,8 +3,9 @@
 The members in front of the choices tell one stream from another (its id, its time); they are read for each stream, once. What
 stands behind them, from the choices on, meant the same the last time it stood there: nothing (a role), a text, an end.
 Exact, not a guess: where the members in front are an object by themselves, what follows is read as it was, byte for byte,
-when all of an event was read; a text is one only if the decoder takes it as a string, from quote to quote. Whatever is
-different is for the full reader, from which all of this is learned. No text is kept.
+when all of an event was read; a text is one only if the decoder takes it as a string, from quote to quote. The noise with
+which OpenAI fills events up is left out. Whatever is different is for the full reader, from which all of this is learned. No
+text that was read is kept.
 Pure. Place in the line: beside `openai_chat_stream.py`, whose readers share one of these for as long as their route lives.
 """
 
@@ -18,11 +19,17 @@ from penstock.reply import Event, Finished, Started, TextDelta
 from penstock.wire import openai_chat_reply_types as wire
 from penstock.wire.openai_chat_reply import check_utf8, started
 from penstock.wire.openai_chat_usage import NULL
-from penstock.wire.sse_template import TextTemplate
+from penstock.wire.sse_template import NoisyTemplate, TextTemplate
 
 _DATA: Final = b"data: "
 _CHOICES: Final = b',"choices":'
 _LINE: Final = b"\n\n"
+_END: Final = b"}" + _LINE
+_NOISE: Final = b',"obfuscation":"'
+_CLOSED: Final = b'"' + _END
+_FILLED: Final = _NOISE + _CLOSED
+"""How an event ends that is filled up with noise, once that is taken out."""
+_USAGE: Final = b'[],"usage":'
 _TEXT: Final = re.compile(rb'"content" ?: ?"([^"\\]+)"').search
 _HEAD: Final = Decoder(wire.ReplyHead)
 _REST: Final = Decoder(wire.StreamChunk)
@@ -70,9 +77,10 @@ class Head:
 class Habits:
     """What was seen of the streams so far."""
 
-    __slots__ = ("_said", "_tails", "_trials", "before")
+    __slots__ = ("_noisy", "_said", "_tails", "_trials", "before")
 
     def __init__(self) -> None:
+        self._noisy = False  # events are filled up with noise, which is left out in what is remembered
         self.before = b""  # what stands between a head and a text, the quote included
         self._tails: dict[bytes, After] = {}  # what stands behind a text, from the quote to the end of the event
         self._said: dict[bytes, After] = {}  # what stands behind a head, where there is no text
@@ -80,6 +88,8 @@ class Habits:
 
     def read(self, rest: bytes) -> tuple[Event, ...] | None:
         """Say what stands behind a head, up to the end of the event; None where that is not known."""
+        if self._noisy:
+            rest = _quiet(rest)
         said = self._said.get(rest)
         if said is not None:
             return said
@@ -97,9 +107,23 @@ class Habits:
 
     def template(self, head: Head, rest: bytes) -> TextTemplate:
         """Give the template of the events of a stream that are like one just read, a text and nothing else."""
-        found = TextTemplate(head.text + self.before, rest[rest.find(b'"', len(self.before)) :])
+        if self._noisy:
+            rest = _quiet(rest)
+        lead, tail = head.text + self.before, rest[rest.find(b'"', len(self.before)) :]
+        found = TextTemplate(lead, tail)
+        if tail.endswith(_FILLED):
+            found = NoisyTemplate(lead, tail.removesuffix(_CLOSED), _CLOSED)
         found.used = True  # there is nothing to be tried out
         return found
+
+    def usage(self, rest: bytes) -> bytes | None:
+        """Give what stands behind a head for the usage, if that is all there is in the event; it has yet to be read."""
+        if not rest.startswith(_USAGE):
+            return None
+        said = _quiet(rest) if self._noisy else rest
+        end = _FILLED if said.endswith(_FILLED) else _END
+        json = said[len(_USAGE) : -len(end)]
+        return None if not said.endswith(end) or b"\n" in json or b"\r" in json else json
 
     def learn(self, event: bytes, events: tuple[Event, ...]) -> Head | None:
         """Remember what the full reader made of one event, if that is a habit, and give its head, if it has one."""
@@ -116,8 +140,11 @@ class Habits:
     def _keep(self, rest: bytes, said: tuple[Event, ...]) -> bool:
         """Remember what stands behind a head, if it depends on nothing but itself; tell whether that is so."""
         chunk, after = _alone(rest), tuple([event for event in said if type(event) is Finished])
+        quiet = _quiet(rest)
         if chunk is None or len(after) > 1:
             return False
+        self._noisy = self._noisy or quiet != rest
+        rest = quiet
         if said == after:
             _bounded(self._said)[rest] = after
             return True
@@ -133,6 +160,13 @@ class Habits:
             self._tails.clear()
         _bounded(self._tails)[rest[end:]] = after
         return True
+
+
+def _quiet(rest: bytes) -> bytes:
+    """Take the noise out of what stands behind a head: letters and digits in its last member, which is read by nobody."""
+    at = rest.rfind(_NOISE)
+    is_noisy = at >= 0 and rest.endswith(_CLOSED) and rest[at + len(_NOISE) : -len(_CLOSED)].isalnum()
+    return rest[:at] + _FILLED if is_noisy else rest
 
 
 def _bounded(known: dict[bytes, After]) -> dict[bytes, After]:

@@ -51,8 +51,7 @@ _CHUNK: Final = Decoder(wire.StreamChunk)
 _TEXT_AT: Final = re.compile(rb'"content" ?: ?"([^"\\]*(?:\\.[^"\\]*)*)"').search
 _NOISE_AT: Final = re.compile(rb'"obfuscation" ?: ?"([^"\\]*)"').search
 _DONE: Final = b"[DONE]"
-_USAGE_AT: Final = b'[],"usage":'
-_CLOSE: Final = b"}\n\ndata: [DONE]\n\n"
+_CLOSE: Final = b"data: [DONE]\n\n"
 _LEGACY: Final = -1
 """Stands for the index of a deprecated `function_call`, which has none."""
 
@@ -123,7 +122,7 @@ class ChatStreamReader(MarkedStreamReader):
         rest = data[head.size :]
         said = habits.read(rest)
         if said is None:
-            return self._closing(head, rest)
+            return self._closing(habits, head, rest)
         last = said[-1] if said else None
         if type(last) is Finished:
             if self._choices:
@@ -137,20 +136,23 @@ class ChatStreamReader(MarkedStreamReader):
         self._started = self._named = True
         return head.start, *said
 
-    def _closing(self, head: Head, rest: bytes) -> tuple[Event, ...] | None:
-        """Read what ends most streams in one go: usage, where no choice says more, and the end mark."""
-        if self._strip or not self._named or not (rest.startswith(_USAGE_AT) and rest.endswith(_CLOSE)):
+    def _closing(self, habits: Habits, head: Head, rest: bytes) -> tuple[Event, ...] | None:
+        """Read usage, where no choice says more, and the end mark where it comes in one go with it."""
+        is_last = rest.endswith(_CLOSE)
+        event = rest[: -len(_CLOSE)] if is_last else rest
+        json = habits.usage(event) if self._named and not self._strip else None
+        if json is None:
             return None
-        json = rest[len(_USAGE_AT) : -len(_CLOSE)]
         try:
             check_utf8(json)
-            usage = None if b"\n" in json or b"\r" in json else read_usage(Raw(json))
+            usage = read_usage(Raw(json))
         except (UnicodeDecodeError, RecursionError):
             return None
         if usage is None:
             return None
-        self._over = True
-        return UsageReported(usage, head.start.service_tier), Ended()
+        reported = UsageReported(usage, head.start.service_tier)
+        self._over = is_last
+        return (reported, Ended()) if is_last else (reported,)
 
     def _read(self, frame: Frame, events: list[Event]) -> tuple[UpstreamError | None, bool]:
         """Read one frame; give what makes it a failure, and whether it holds nothing but usage."""
