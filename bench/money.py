@@ -166,8 +166,8 @@ def without_money(gateway: Gateway) -> None:
         del flight, plan
         return True
 
-    def intend(flight: InFlight[Any], target: Target, *, soon: bool = False) -> None:
-        del target, soon
+    def intend(flight: InFlight[Any], target: Target, *, soon: bool = False, common: Any = None) -> None:
+        del target, soon, common
         flight.intended = True
 
     def settle(flight: InFlight[Any]) -> Settled:

@@ -8,6 +8,8 @@ end, which is `closing.py`.
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import Raw
+
 from penstock.call import Call
 from penstock.closing import Books, Calls, Closing
 from penstock.deadlines import Deadlines
@@ -15,7 +17,7 @@ from penstock.errors import BudgetExhausted
 from penstock.growth import Growth
 from penstock.inflight import InFlight, LiveTry
 from penstock.ledger.limits import Hold
-from penstock.ledger.records import Intent
+from penstock.ledger.records import BriefIntent, Intent
 from penstock.target import TOKENS_PER_RATE, Target, most
 
 TEMPLATE_TOKENS = 256
@@ -124,15 +126,21 @@ class Accounting(Closing):
             self._terms.clear()
         return super()._today(now_ns)
 
-    def intend(self, flight: InFlight[Hold], target: Target, *, soon: bool = False) -> None:
+    def intend(self, flight: InFlight[Hold], target: Target, *, soon: bool = False, common: Raw | None = None) -> None:
         """Write down that the call will be made, at this target first: from here on it cannot be lost.
 
         `soon`, for who hands its request to the outbox before anything else happens: together with what else this turn of the
-        loop has to write down, before the request goes out. Raises Overloaded.
+        loop has to write down, before the request goes out. `common` is what its intent has `in_common` with others. Raises
+        Overloaded.
         """
-        who, call = flight.who, flight.call
-        self._ledger.intend(Intent(  # by position: see InFlight.close
-            flight.id, flight.started_ns, call.dialect, call.model, call.stream, who.key_id, who.team, who.feature,
-            who.user, who.session, target.id, flight.ceiling, self._books.config_hash,
-        ), soon=soon)  # fmt: skip
+        who, call, intend, config_hash = flight.who, flight.call, self._ledger.intend, self._config_hash
+        intent: Intent | BriefIntent
+        if common is not None:
+            intent = BriefIntent(flight.id, flight.started_ns, common, flight.ceiling, config_hash)
+        else:
+            intent = Intent(  # by position: see InFlight.close
+                flight.id, flight.started_ns, call.dialect, call.model, call.stream, who.key_id, who.team, who.feature,
+                who.user, who.session, target.id, flight.ceiling, config_hash,
+            )  # fmt: skip
+        intend(intent, soon=soon)
         flight.intended = True

@@ -190,7 +190,7 @@ class Directs:
                 flight.deadline,
                 prepared.leave,
             )
-            intend(flight, target, soon=prepared.by_outbox)
+            intend(flight, target, soon=prepared.by_outbox, common=common.intent)
             if leave(deadline if latest > deadline else latest, call):  # noqa: FURB136 - quicker than min()
                 begun = asker.begun
                 begun(call)

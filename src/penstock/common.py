@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from penstock.call import Call, Caller, Sampling, Who
+from penstock.ledger.records import Intent, in_common
 from penstock.plugins import Prepared
 from penstock.routing.router import Plan
 from penstock.target import Target
@@ -35,7 +36,8 @@ class Common(Struct, frozen=True, eq=False):
     It holds for calls of one caller, the owner of the key as it was (`of`), under one configuration (`by` is its mark), with
     the very same `sampling`, and of the same `model`. `prepare` readies nothing where such a call needs more than its provider.
     `fits` is the largest bound of its input with which it surely has room at every target; it may take `within_s` seconds, and
-    its first try `first_s`. `kin` stands for the caller, who pays, the model and the plan, whatever the options.
+    its first try `first_s`. `kin` stands for the caller, who pays, the model and the plan, whatever the options. `intent` is what
+    the intents of such calls have in common (`records.in_common`); None where that is not worth to be known.
     """
 
     of: Who
@@ -49,6 +51,7 @@ class Common(Struct, frozen=True, eq=False):
     within_s: float
     first_s: float
     kin: object
+    intent: Raw | None
 
 
 class Standing:
@@ -74,6 +77,12 @@ def _is_small(sampling: Sampling) -> bool:
 def _says_more(call: Call) -> bool:
     """Tell whether a call says itself who pays for it, or has something that some targets cannot honour."""
     return not (call.feature is call.user is call.session is None and not call.native)
+
+
+def _intent_of(call: Call, who: Who, target: Target) -> Raw | None:
+    """Give what is written down of every such call before it is made."""
+    of_whom = who.key_id, who.team, who.feature, who.user, who.session
+    return in_common(Intent("", 0, call.dialect, call.model, call.stream, *of_whom, target.id))
 
 
 class Planner(Protocol):
@@ -106,11 +115,12 @@ class Commons:
             prepare: Prepare = _never if may_be_kept else self._prepares.get(targets[0].provider, _never)
             within_s, first_s = caller.within(self._within_s), self._until(targets, 0.0, inf)
             says_more, kin = says_more or call is not asked, object()
+            intent = None if says_more else _intent_of(call, payer, targets[0])
         else:
             payer, plan, prepare = known.who, known.plan, known.prepare
-            within_s, first_s, kin = known.within_s, known.first_s, known.kin
+            within_s, first_s, kin, intent = known.within_s, known.first_s, known.kin, known.intent
         fits = plan.most_input(call)
-        common = Common(who, mark, said, call.model, payer, plan, prepare, fits, within_s, first_s, kin)
+        common = Common(who, mark, said, call.model, payer, plan, prepare, fits, within_s, first_s, kin, intent)
         if not says_more:
             standing.common = common
         return call, common

@@ -15,10 +15,12 @@ from penstock.ledger.records import (
     MAX_PAYLOAD,
     RECEIPT,
     SCHEMA,
+    BriefIntent,
     Head,
     Intent,
     Unreadable,
     frame,
+    in_common,
     pack_head,
     pack_intent,
     pack_intents,
@@ -158,6 +160,27 @@ def test_what_is_packed_together_is_what_each_would_be_alone(make, odd):
     assert [*zip(rows, payloads, strict=True)] == [pack_receipt(receipt) for receipt in receipts]
     assert [unpack_receipt(payload, Head()) for payload in payloads] == rows
     assert all(len(payload) < 2048 for payload in payloads)
+
+
+@given(st.data())
+def test_a_brief_intent_is_the_wide_one_in_the_journal(data):
+    """Whatever it says, monstrous or not, and whichever stand beside it."""
+    text = st.none() | st.text(max_size=9) | st.just("x" * 20_000)
+    wide, brief = [], []
+    for _ in range(data.draw(st.integers(1, 4))):
+        of = [data.draw(st.text(max_size=9)), data.draw(st.text(max_size=9)), data.draw(st.booleans())]
+        of += [data.draw(text) for _ in range(6)]
+        held = data.draw(st.none() | st.integers(0, 2**53) | st.just(2**70))
+        intent = Intent("0192f0c1-0000-7000-8000-000000000001", data.draw(st.integers(0, 2**62)), *of, held, "hash")
+        common = in_common(intent)
+        wide.append(intent)
+        if common is None:
+            assert max(len(one or "") for one in of[3:]) > 9
+            brief.append(intent)
+        else:
+            brief.append(BriefIntent(intent.id, intent.started_ns, common, held, "hash"))
+            assert brief[-1].wide() == intent
+    assert pack_intents(brief) == pack_intents(wide)
 
 
 def test_a_form_with_fewer_fields_is_read_by_name_and_the_new_ones_are_at_their_defaults(make):

@@ -16,7 +16,7 @@ from typing import Final
 from penstock.errors import Overloaded
 from penstock.ledger.background import Background
 from penstock.ledger.journal import Journal, Segment
-from penstock.ledger.records import Intent, pack_intents, pack_receipts, row_for
+from penstock.ledger.records import BriefIntent, Intent, pack_intents, pack_receipts, row_for
 from penstock.ledger.rows import Row
 from penstock.outbox import Outbox
 from penstock.receipt import Receipt
@@ -41,7 +41,7 @@ class Recording:
         self._power = power
         self._outbox: Outbox | None = None
         self._due: Outbox | None = None  # has what follows written at the end of this turn
-        self._opening: dict[str, Intent] = {}  # intents that are not written yet, by call
+        self._opening: dict[str, Intent | BriefIntent] = {}  # intents that are not written yet, by call
         self._ended: list[str] = []  # calls of which the receipt is not
         self._rows: list[Row] = []  # and those receipts
         self._open: dict[str, Segment] = {}
@@ -64,7 +64,7 @@ class Recording:
         """Whether a receipt waits so; what is booked elsewhere may not be ahead of it."""
         return bool(self._ended)
 
-    def intend(self, intent: Intent, *, soon: bool = False) -> None:
+    def intend(self, intent: Intent | BriefIntent, *, soon: bool = False) -> None:
         """Record a call before it may cost anything; once, however often. Raises `Overloaded` where that is not possible.
 
         `soon`: at the end of this turn at the latest. That is for a call whose request is the next one that the outbox is
@@ -135,7 +135,7 @@ class Recording:
             self._syncing.ask()
 
     def _sort_out(
-        self, opening: Mapping[str, Intent], ended: list[Late], failed: list[OSError | None]
+        self, opening: Mapping[str, Intent | BriefIntent], ended: list[Late], failed: list[OSError | None]
     ) -> Mapping[str, Overloaded]:
         """Take note of what could be written; refuse the calls of the other intents, and keep the other receipts."""
         began = zip(opening, failed, strict=False)

@@ -61,6 +61,22 @@ class Intent(Struct, frozen=True, gc=False):
     config_hash: str = ""
 
 
+class BriefIntent(Struct, frozen=True, array_like=True, gc=False):
+    """The same, where what it has in common with many others is one value in the form that the journal has: see `in_common`."""
+
+    id: str
+    started_ns: int
+    common: msgspec.Raw
+    hold_nano_usd: int | None
+    config_hash: str
+
+    def wide(self) -> Intent:
+        """Give it with every value in its own place."""
+        common = _values(_OF_COMMON + bytes(self.common))
+        values: list[Any] = [self.id, self.started_ns, *common, self.hold_nano_usd, self.config_hash]
+        return Intent(*values)
+
+
 class Head(Struct, frozen=True):
     """The first record of a segment: the form of those that follow."""
 
@@ -84,6 +100,9 @@ class Unreadable(ValueError):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
+_OF_COMMON: Final = b"\x99"
+"""What MessagePack has before the nine values that intents may have in common, from `dialect` to `target`."""
+_OF_INTENT: Final = bytes([0x90 | len(Intent.__struct_fields__)])
 _MONSTROUS = (OverflowError, UnicodeEncodeError)
 _Value = TypeVar("_Value")
 _GARBLED = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
@@ -97,19 +116,32 @@ def pack_head() -> bytes:
     return _encode(Head())
 
 
-def pack_intents(intents: Collection[Intent]) -> list[bytes]:
-    """Give the payloads of intents, each clipped if it is monstrous."""
+def in_common(intent: Intent) -> msgspec.Raw | None:
+    """Give what stands for all of an intent but its id, its moment, its hold and its configuration; None where that is monstrous."""
+    try:
+        common = _encode(astuple(intent)[2:-2])
+    except _MONSTROUS:
+        return None
+    return msgspec.Raw(common[len(_OF_COMMON) :]) if len(common) <= _CLIP_ABOVE else None
+
+
+def pack_intents(intents: Collection[Intent | BriefIntent]) -> list[bytes]:
+    """Give the payloads of intents, each clipped if it is monstrous. A brief one has the payload of the wide one."""
     return _pack(_intents, intents) or [pack_intent(intent) for intent in intents]
 
 
-def pack_intent(intent: Intent) -> bytes:
+def pack_intent(intent: Intent | BriefIntent) -> bytes:
     """Give the payload of one."""
-    (payload,) = _pack(_intents, (intent,)) or _intents((clip(intent, Intent),))
+    wide = intent.wide() if isinstance(intent, BriefIntent) else intent
+    (payload,) = _pack(_intents, (wide,)) or _intents((clip(wide, Intent),))
     return payload
 
 
-def _intents(intents: Iterable[Intent]) -> list[bytes]:
-    return [*map(_encode, map(astuple, intents))]
+def _intents(intents: Iterable[Intent | BriefIntent]) -> list[bytes]:
+    return [
+        _OF_INTENT + _encode(intent)[1:] if isinstance(intent, BriefIntent) else _encode(astuple(intent))
+        for intent in intents
+    ]
 
 
 def pack_receipts(rows: list[Row]) -> list[bytes]:
