@@ -10,14 +10,14 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from penstock.call import Call
+from penstock.call import Call, Who
 from penstock.closing import Books, Calls, Closing
 from penstock.deadlines import Deadlines
 from penstock.errors import BudgetExhausted
 from penstock.growth import Growth
 from penstock.inflight import InFlight, LiveTry
 from penstock.ledger.limits import Hold
-from penstock.ledger.records import BriefIntent, Intent
+from penstock.ledger.records import BriefIntent, Intent, in_common
 from penstock.target import TOKENS_PER_RATE, Target, most
 
 TEMPLATE_TOKENS = 256
@@ -45,6 +45,12 @@ class Priced(Protocol):
     def output_bound(self, call: Call) -> int:
         """Give the most output tokens that the call may bill."""
         ...
+
+
+def intent_in_common(call: Call, who: Who, target: Target) -> Raw | None:
+    """Give what is written down of every such call before it is made, whatever it is named and may cost."""
+    of_whom = who.key_id, who.team, who.feature, who.user, who.session
+    return in_common(Intent("", 0, call.dialect, call.model, call.stream, *of_whom, target.id))
 
 
 class Accounting(Closing):
@@ -130,7 +136,7 @@ class Accounting(Closing):
         """Write down that the call will be made, at this target first: from here on it cannot be lost.
 
         `soon`, for who hands its request to the outbox before anything else happens: together with what else this turn of the
-        loop has to write down, before the request goes out. `common` is what its intent has `in_common` with others. Raises
+        loop has to write down, before the request goes out. `common` is what its intent has in common with others. Raises
         Overloaded.
         """
         who, call, intend, config_hash = flight.who, flight.call, self._ledger.intend, self._config_hash

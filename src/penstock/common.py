@@ -11,8 +11,8 @@ from typing import Protocol
 
 from msgspec import Raw, Struct
 
+from penstock.accounting import intent_in_common
 from penstock.call import Call, Caller, Sampling, Who
-from penstock.ledger.records import Intent, in_common
 from penstock.plugins import Prepared
 from penstock.routing.router import Plan
 from penstock.target import Target
@@ -37,7 +37,7 @@ class Common(Struct, frozen=True, eq=False):
     the very same `sampling`, and of the same `model`. `prepare` readies nothing where such a call needs more than its provider.
     `fits` is the largest bound of its input with which it surely has room at every target; it may take `within_s` seconds, and
     its first try `first_s`. `kin` stands for the caller, who pays, the model and the plan, whatever the options. `intent` is what
-    the intents of such calls have in common (`records.in_common`); None where that is not worth to be known.
+    the intents of such calls have in common (`intent_in_common`); None where that is not worth to be known.
     """
 
     of: Who
@@ -79,12 +79,6 @@ def _says_more(call: Call) -> bool:
     return not (call.feature is call.user is call.session is None and not call.native)
 
 
-def _intent_of(call: Call, who: Who, target: Target) -> Raw | None:
-    """Give what is written down of every such call before it is made."""
-    of_whom = who.key_id, who.team, who.feature, who.user, who.session
-    return in_common(Intent("", 0, call.dialect, call.model, call.stream, *of_whom, target.id))
-
-
 class Planner(Protocol):
     """What says who pays for a call and where it goes: see `gateway.py`."""
 
@@ -115,7 +109,7 @@ class Commons:
             prepare: Prepare = _never if may_be_kept else self._prepares.get(targets[0].provider, _never)
             within_s, first_s = caller.within(self._within_s), self._until(targets, 0.0, inf)
             says_more, kin = says_more or call is not asked, object()
-            intent = None if says_more else _intent_of(call, payer, targets[0])
+            intent = None if says_more else intent_in_common(call, payer, targets[0])
         else:
             payer, plan, prepare = known.who, known.plan, known.prepare
             within_s, first_s, kin, intent = known.within_s, known.first_s, known.kin, known.intent
