@@ -276,17 +276,45 @@ def test_silence_is_counted_from_the_turn_that_brought_something() -> None:
     assert stream.due == 37.0
 
 
-def test_who_ends_a_source_has_all_of_it_read_before_and_nothing_is_read_twice() -> None:
+def test_what_a_source_that_ends_has_brought_is_read_at_once_and_nothing_is_read_twice() -> None:
     loop = Loop()
     passages, chunk = Passages(loop), in_chunk(SAID)
-    stream = Stream(passages, PLAIN, Out())
-    stream.data_received(chunk, chunk)
-    passages.run()
-    assert stream.out.sent == [chunk, chunk]
-    stream.data_received(chunk)
+    ends, other, silent = (Stream(passages, PLAIN, Out()) for _ in range(3))
+    for each in (ends, other, ends):
+        each.data_received(chunk)
+    for each, has in ((ends, True), (silent, False), (other, True), (ends, True)):
+        assert passages.brought(each) == has
+    passages.read_of(silent)
+    assert (ends.out.sent, other.out.sent) == ([], [])
+    passages.read_of(ends)
+    assert (ends.out.sent, other.out.sent) == ([chunk] * 2, [])
+    other.data_received(chunk)
     loop.turn()
     passages.run()
-    assert stream.out.sent == [chunk] * 3
+    assert (ends.out.sent, other.out.sent) == ([chunk] * 2, [chunk] * 2)
+
+
+def test_a_defect_of_a_stream_that_ends_leaves_all_others_their_own() -> None:
+    loop = Loop()
+    passages, chunk = Passages(loop), in_chunk(SAID)
+    ends, other = (Stream(passages, PLAIN, Out()) for _ in range(2))
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("a defect")
+
+    ends.read_on = fail
+    other.data_received(chunk)
+    ends.data_received(b"what?")
+    ends.data_received(b"and?")
+    with pytest.raises(RuntimeError):
+        passages.read_of(ends)
+    passages.read_of(other)
+    assert other.out.sent == [chunk]
+    with pytest.raises(RuntimeError):
+        loop.turn()
+    other.data_received(chunk)
+    loop.turn()
+    assert other.out.sent == [chunk] * 2
 
 
 def test_a_defect_of_one_stream_keeps_no_other_from_being_read() -> None:
@@ -325,8 +353,8 @@ def test_each_stream_gets_its_own_in_order_whatever_comes_between(seed: int) -> 
             streams[at].begin()
         if rng.random() < 0.1:
             loop.turn()
-        if rng.random() < 0.1:
-            passages.run()
+        if rng.random() < 0.2:
+            passages.read_of(rng.choice(streams))
     loop.turn()
     for stream, came in zip(streams, given, strict=True):
         assert [piece.strip(b"[]") for piece in stream.out.sent] == came

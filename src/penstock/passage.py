@@ -3,8 +3,7 @@
 A stream brings one event like the other, each in a chunk of its own. Where that is known (`Passage`), what a socket brings is
 only kept, and at the end of the turn all of it takes each step in one loop: code that has just run runs fastest. Nothing waits
 any longer than what is written does anyhow (`outbox.py`), and nothing is put in another order: what does not look as it should
-is for its source to read in full, after what came before it. Whoever ends a source, or judges its silence, has all of it read
-first (`run`).
+is for its source to read in full, after what came before it. Whoever sees a source end has read first what it `brought`.
 
 Exact, not a guess: see `wire/sse_template.py` for what an event says, RFC 9112, 7.1, for the chunk around it.
 Place in the line: below both ends of it, the providers' (`providers/connection.py`) and the clients' (`server/outlet.py`).
@@ -203,8 +202,30 @@ class Passages:
         self._begin([arrival])
 
     def _begin(self, arrivals: list[Arrival]) -> None:
-        self._left, self.arrive = iter(arrivals), arrivals.append
+        self._keep(arrivals)
         self._outbox.at_end(self.run)
+
+    def _keep(self, arrivals: list[Arrival]) -> None:
+        if arrivals:
+            self._left, self.arrive = iter(arrivals), arrivals.append
+        else:
+            self._left, self.arrive = (), self._arrive_first
+
+    def brought(self, source: Source) -> bool:
+        """Tell whether this one has brought something that is not read yet."""
+        arrivals = list(self._left)
+        self._keep(arrivals)
+        return any(passage.source is source for passage, _ in arrivals)
+
+    def read_of(self, source: Source) -> None:
+        """Have read what this one has brought, which ends; that of others has its time."""
+        if self.brought(source):
+            arrivals = list(self._left)
+            self._keep([arrival for arrival in arrivals if arrival[0].source is source])
+            try:
+                self.run()
+            finally:
+                self._begin([*self._left, *(arrival for arrival in arrivals if arrival[0].source is not source)])
 
     def run(self) -> None:
         """Have all of it read, and what may pass passed on. Whatever is raised on the way, the rest has its turn in the next one."""
@@ -216,7 +237,7 @@ class Passages:
             raise
         finally:
             _send(going)
-        self._left, self.arrive = (), self._arrive_first
+        self._keep([])
 
     def _read(self, going: list[Going]) -> None:
         """Read and meter what has come; what may pass is `going`."""

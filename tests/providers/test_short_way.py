@@ -417,9 +417,11 @@ async def test_a_silence_is_counted_from_the_last_word_whichever_way_it_came() -
     for now in (35.0, 70.0):
         connection.data_received(chunk(chat(b'"late"')))
         connection.expire(now)
-        assert (connection.alive, connection.due) == (True, now + 30.0), "it has spoken, and was not heard yet"
-    connection.expire(now + 29.0)
-    assert connection.alive
+        await turn()
+        assert (connection.alive, connection.due) == (True, now + 30.0), "it had spoken, and only was not heard yet"
+    connection.data_received(chunk(chat(b'"later"')))
+    connection.expire(connection.deadline)
+    assert not connection.alive, "a deadline is one, however much comes"
     relay.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await relay

@@ -93,10 +93,9 @@ class Connection(Sending, asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """End what has outlived its time, and tell which time that was."""
-        self._passages.run()  # what has come, but has not been read yet, is no silence
         limits, reply = self._limits, self.reply
-        if now < self.due and now < self.deadline:
-            return
+        if now < self.deadline and self._passages.brought(self):
+            return  # it has spoken, and only was not heard yet
         if reply is None:
             self.drop()
         elif now >= self.deadline:
@@ -241,12 +240,12 @@ class Connection(Sending, asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Judge the end of what the upstream sends: the end of a reply, the end of a silent connection, or a fault."""
-        self._passages.run()  # first what came before it
+        self._passages.read_of(self)
         self._hang_up("closed", "closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Judge the end of the connection, unless it was ours."""
-        self._passages.run()
+        self._passages.read_of(self)
         self._sever(exc)
         del self._parser  # it holds our methods: a cycle
 
