@@ -37,8 +37,8 @@ class Talk:
         self.seen: list[Request] = []
         self.server, self.crashes = make_server(self.keep, limits)
         self.transport = memory()
+        self.other = Connection(self.server)
         if before:
-            self.other = Connection(self.server)
             self.other.connection_made(memory())
             self.other._known = learned(self.server.heads, before, limits=self.server.limits)
         self.connection = Connection(self.server)
@@ -74,6 +74,8 @@ class Talk:
 
     def hang_up(self) -> None:
         self.connection.connection_lost(None)
+        if self.other._known is not None:
+            self.other.connection_lost(None)
 
 
 @pytest.fixture
@@ -132,15 +134,19 @@ async def test_the_first_head_of_a_peer_s_last_connection_is_as_good_as_its_limi
 
 
 async def test_now_and_then_the_first_head_of_a_connection_is_learned(talk):
-    one = talk()
+    one, connections = talk(), []
+    connections.append(one.connection)
     for number in range(FIRST + 2):
         one.connection = connection = Connection(one.server)
         one.transport = type(one.transport)()
         connection.connection_made(one.transport)
+        connections.append(connection)
         await one.say(AGAIN)
         assert (connection._known is not None) is (number >= FIRST - 1)
         assert one.seen[-1].head is (None if number < FIRST else connection._known)
-    one.hang_up()
+    for connection in connections:
+        connection.connection_lost(None)
+    await asyncio.sleep(0)
 
 
 async def test_a_body_of_another_length_has_its_own_content_length(talk):
