@@ -1251,8 +1251,8 @@ async def test_feature_and_session_come_from_the_header_the_body_or_the_key(tmp_
 @jumping
 async def test_without_any_key_the_door_is_open(tmp_path):
     async with world(tmp_path, a=Played()) as one:
-        assert one.gateway.identify(Caller()) == OPEN_DOOR
-        assert one.gateway.identify(Caller(key="ps-whatever")) == OPEN_DOOR
+        assert one.gateway.identity.of(Caller()) == OPEN_DOOR
+        assert one.gateway.identity.of(Caller(key="ps-whatever")) == OPEN_DOOR
 
 
 @jumping
@@ -1260,12 +1260,12 @@ async def test_with_a_key_every_call_needs_one_that_works(tmp_path):
     async with world(tmp_path, a=Played()) as one:
         made = one.gateway.keys.create(Grant(team="web", feature="mine"), NOW_NS)
 
-        who = one.gateway.identify(Caller(key=made.key))
+        who = one.gateway.identity.of(Caller(key=made.key))
         assert (who.key_id, who.team, who.feature, who.admin) == (made.id, "web", "mine", False)
         wrong = made.key[:-1] + ("A" if made.key[-1] != "A" else "B")
         for key in (None, "", "ps-", wrong, "ps-" + made.key[3:].swapcase(), made.key + "x", "ps-" + "é" * 43, made.id):
             with pytest.raises(Unauthenticated) as raised:
-                one.gateway.identify(Caller(key=key))
+                one.gateway.identity.of(Caller(key=key))
             assert made.key not in str(raised.value)
             assert wrong not in str(raised.value)
 
@@ -1275,10 +1275,10 @@ async def test_a_key_expires_to_the_nanosecond(tmp_path):
     async with world(tmp_path, a=Played()) as one:
         made = one.gateway.keys.create(Grant(expires_ns=NOW_NS + 1000), NOW_NS)
         one.later_ns = 999
-        assert one.gateway.identify(Caller(key=made.key)).key_id == made.id
+        assert one.gateway.identity.of(Caller(key=made.key)).key_id == made.id
         one.later_ns = 1000
         with pytest.raises(Unauthenticated):
-            one.gateway.identify(Caller(key=made.key))
+            one.gateway.identity.of(Caller(key=made.key))
 
 
 @asynccontextmanager
@@ -1300,34 +1300,34 @@ async def pass_time(one, seconds):
 async def test_a_key_that_another_process_revoked_is_refused_within_a_quarter_of_a_second(tmp_path):
     async with world(tmp_path, a=Played()) as one, elsewhere(one) as other:
         made = one.gateway.keys.create(Grant(), NOW_NS)
-        one.gateway.identify(Caller(key=made.key))
+        one.gateway.identity.of(Caller(key=made.key))
         other.revoke(made.id, NOW_NS)
         await pass_time(one, 0.2501)
         with pytest.raises(Unauthenticated):
-            one.gateway.identify(Caller(key=made.key))
+            one.gateway.identity.of(Caller(key=made.key))
 
 
 @jumping
 async def test_a_key_that_another_process_made_shuts_the_open_door_within_a_quarter_of_a_second(tmp_path):
     async with world(tmp_path, a=Played()) as one, elsewhere(one) as other:
-        one.gateway.identify(Caller())
+        one.gateway.identity.of(Caller())
         made = other.create(Grant(team="web"), NOW_NS)
         await pass_time(one, 0.2501)
         with pytest.raises(Unauthenticated):
-            one.gateway.identify(Caller())
-        assert one.gateway.identify(Caller(key=made.key)).team == "web"
+            one.gateway.identity.of(Caller())
+        assert one.gateway.identity.of(Caller(key=made.key)).team == "web"
 
 
 @jumping
 async def test_a_revoked_key_is_noticed_also_after_the_wall_clock_stepped_back(tmp_path):
     async with world(tmp_path, a=Played()) as one, elsewhere(one) as other:
         made = one.gateway.keys.create(Grant(), NOW_NS)
-        one.gateway.identify(Caller(key=made.key))
+        one.gateway.identity.of(Caller(key=made.key))
         one.later_ns -= 3600 * 10**9
         other.revoke(made.id, NOW_NS)
         await pass_time(one, 10)
         with pytest.raises(Unauthenticated):
-            one.gateway.identify(Caller(key=made.key))
+            one.gateway.identity.of(Caller(key=made.key))
 
 
 # -- what a feature pins --

@@ -149,12 +149,13 @@ class Closing:
         rows: list[Written] = []
         together(partial(self._end, ended, now), answered, _fail)
         together(partial(self._write, rows, now), ended, _fail)
-        settle_row, count = self._ledger.settle_row, self._books.count
-        for flight, row, _ in rows:
-            settle_row(flight.id, row)
-        for _, _, counted in rows:
-            count(counted)
-        self._close([flight for flight, _, _ in rows], now)
+        if rows:
+            flights, written, counted = zip(*rows, strict=True)
+            self._ledger.settle_rows([flight.id for flight in flights], [*written])
+            count = self._books.count
+            for figures in counted:
+                count(figures)
+            self._close(flights, now)
 
     def _end(self, ended: list[Answered], now: float, left: Iterator[Answered]) -> None:
         """End the tries of such calls; those that had come to another end are settled as they are."""
@@ -234,7 +235,7 @@ class Closing:
         if books.flusher.timer is None:
             books.flusher.soon()
         calls.in_flight -= len(flights)
-        if flights and not calls.in_flight:
+        if not calls.in_flight:
             calls.idle()
 
     def _learn(self, flight: InFlight[Any], now: float) -> None:

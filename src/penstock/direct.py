@@ -112,7 +112,8 @@ class Direct(Struct, eq=False):
     def set_result(self, is_full: bool, /) -> None:  # noqa: ARG002, FBT001 - as a future has it
         """Hear that the reply is there, or a part of it, or a fault."""
         if not self.over:
-            self.answers.add(self)
+            add = self.answers.add  # what a slot holds is called at less cost once it is at hand
+            add(self)
 
     def abandon(self, why: asyncio.CancelledError) -> None:
         """Give the call up: its client is gone, or the process ends. What came before that is given out before."""
@@ -132,29 +133,33 @@ class Direct(Struct, eq=False):
 
 
 class Answers:
-    """What has come for the calls of one configuration in this turn of the loop. It is given out at the turn's end."""
+    """What has come for the calls of one configuration in this turn of the loop. It is given out at the turn's end.
 
-    __slots__ = ("_came", "_clock", "line")
+    `add` takes note that something has come for a call; if no other is under way, it is given out there and then.
+    """
+
+    __slots__ = ("_came", "_clock", "add", "line")
 
     def __init__(self, line: Line, clock: Callable[[], float]) -> None:
         self.line = line
         self._clock = clock
         self._came: list[Direct] = []
+        self.add: Callable[[Direct], None] = self._add_first
 
-    def add(self, call: Direct) -> None:
-        """Take note that something has come for a call; if no other is under way, give it out."""
-        came = self._came
-        came.append(call)
-        if len(came) == 1:
-            if self.line.in_flight > 1:
-                Outbox.of(asyncio.get_running_loop()).at_end(self.give_out)
-            else:
-                self.give_out()
+    def _add_first(self, call: Direct) -> None:
+        """Do what `add` is to do, for the first of a turn; for all others it is nothing but the list's own."""
+        self._came.append(call)
+        if self.line.in_flight > 1:
+            self.add = self._came.append
+            Outbox.of(asyncio.get_running_loop()).at_end(self.give_out)
+        else:
+            self.give_out()
 
     def give_out(self) -> None:
         """Settle and give out what has come. Where something fails that should not, a task goes on: it is to be told as well."""
         if not self._came:
             return
+        self.add = self._add_first
         came, self._came = self._came, []
         told: list[Direct] = []
         together(partial(self._read, told), came, _fail)

@@ -89,7 +89,7 @@ class Gateway:
         now, now_ns = process.clock(), process.wall_ns()
         self.config, self.process = config, process
         self.ledger, self.metrics = process.ledger, process.metrics
-        self.keys, self.identify, self._hashed = process.identity.keys, process.identity.of, process.identity.hashed
+        self.keys, self.identity, self._hashed = process.identity.keys, process.identity, process.identity.hashed
         self.in_flight = 0
         self._clock, self._wall_ns = process.clock, process.wall_ns
         kept = {} if before is None else before.kept_providers(config)

@@ -4,7 +4,7 @@ While there is no key at all, everybody is an administrator, and the server then
 Place in the line: the first step of `gateway.py`, before a body is read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 
 from penstock.call import Caller, Who
@@ -27,17 +27,21 @@ class Identity:
         self._clock = clock
         self._wall_ns = wall_ns
 
-    def of(self, caller: Caller, digest: bytes | None = None) -> Who:
-        """Give the owner of a key, the `digest` of which may be known already. Raises Unauthenticated.
-
-        It is the same value each time, until a key changes.
-        """
+    def owners(self) -> Mapping[bytes | None, Who]:
+        """Give the owners of keys by their digests, as of now; `of` knows those that are not among them."""
         clock, keys = self._clock, self.keys
         now = clock()
         if now - self._seen > KEYS_S:
             self._seen = now
             keys.refresh()
-        who = keys.lasting.get(digest)
+        return keys.lasting
+
+    def of(self, caller: Caller, digest: bytes | None = None) -> Who:
+        """Give the owner of a key, the `digest` of which may be known already. Raises Unauthenticated.
+
+        It is the same value each time, until a key changes.
+        """
+        who = self.owners().get(digest)
         return self._look_up(caller, digest) if who is None else who
 
     def _look_up(self, caller: Caller, digest: bytes | None) -> Who:

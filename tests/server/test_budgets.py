@@ -95,7 +95,7 @@ async def test_a_budget_that_another_process_changes_or_a_key_that_it_revokes_fo
 
     def call(ceiling):
         clock[0] += KEYS_S + 0.01
-        who = gateway.identify(Caller(key=made.key))
+        who = gateway.identity.of(Caller(key=made.key))
         gateway.reservations.settle([gateway.reservations.hold(who, ceiling, now_ns)], ceiling)
 
     call(300)

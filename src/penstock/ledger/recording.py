@@ -92,6 +92,13 @@ class Recording:
         if not (self._due or self._wait(2)):
             self.commit()
 
+    def settle_rows(self, call_ids: list[str], rows: list[Row]) -> None:
+        """Do so for several."""
+        self._ended += call_ids
+        self._rows += rows
+        if not (self._due or self._wait(2)):
+            self.commit()
+
     def _wait(self, calls: int) -> Outbox | None:
         """Have what comes now written at the end of this turn, if so many calls are under way; give who sees to that."""
         outbox = self._outbox

@@ -100,7 +100,7 @@ def _admit(gateway: Gateway, request: Request) -> None:
     """Let an administrator in, nobody else. Raises Unauthenticated or PermissionDenied."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     key = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
-    who = gateway.identify(Caller(key=key or None))
+    who = gateway.identity.of(Caller(key=key or None))
     if not who.admin:
         raise PermissionDenied("This key is not an administrator's.", hint="Make one: penstock keys create --admin.")
     if gateway.keys.empty:

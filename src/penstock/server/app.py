@@ -120,7 +120,7 @@ class App:
             if route is None:
                 await self._look_up(request, responder)
                 return
-            who = self.gateway.identify(route.caller, route.digest)
+            who = self.gateway.identity.of(route.caller, route.digest)
             if who is OPEN_DOOR:
                 stay_at_home(request)
             if route.once and self.once is not None and self.once.wanted(request):
@@ -141,12 +141,13 @@ class App:
 
     def _identify(self, known: list[tuple[Client, Route, Who]], left: Iterator[Client]) -> None:
         """Say whose requests are, of those where nothing but their bodies is special."""
-        identify = self.gateway.identify
+        gateway = self.gateway
+        owner = gateway.identity.owners().get
         for client in left:
             head = client.asked
             route: Route | None = None if head is None else head.made
             if head is not None and route is not None and route.plain:
-                who = identify(route.caller, route.digest)
+                who = owner(route.digest) or gateway.identity.of(route.caller, route.digest)
                 if who is OPEN_DOOR:
                     stay_at_home(head)
                 known.append((client, route, who))
@@ -240,7 +241,7 @@ class App:
 
     async def _models(self, model: str | None, request: Request, responder: Responder) -> None:
         """List the models that a caller may use, or tell of one."""
-        who = self.gateway.identify(read_caller(request))
+        who = self.gateway.identity.of(read_caller(request))
         if who is OPEN_DOOR:
             stay_at_home(request)
         speaks = dialect(dialect_at(request.path, request.fields or {}))

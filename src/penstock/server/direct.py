@@ -95,7 +95,7 @@ class Direct(Reading):
             self._take_up(request)
 
     def park(self) -> None:
-        """Have the task sleep on, while the request is answered without it."""
+        """Have the task sleep on, if there is one, while the request is answered without it."""
         self._next, self._parked = None, self._next
 
     def reply(self, answer: bytes) -> None:
@@ -121,7 +121,7 @@ class Direct(Reading):
         if self._outlet.draining:
             self._end(linger=bool(self._queue) or self._state != READY)
         elif self._queue:
-            self._wake(self._pop())
+            self._take_up(self._pop())
         elif self._waits:
             self._set_deadline()
 
@@ -129,7 +129,7 @@ class Direct(Reading):
         """Have the task handle the request, which was `begun`. Once, instead of `reply`."""
         request = self._asked_again(begun)
         self._unpark()
-        self._wake(request)
+        self._take_up(request)
 
     def _asked_again(self, begun: Begun | None = None) -> Request:
         """Give the whole of the request that stands in line, or is answered without the task."""
@@ -195,8 +195,8 @@ class Direct(Reading):
         self._set_deadline()
 
     @abstractmethod
-    def _take_up(self, request: Request) -> None:
-        """Have the task answer a request."""
+    def _take_up(self, item: Request | Refused) -> None:
+        """Have the task answer a request, or refuse what is none; it begins with the first one that is for it."""
 
     @abstractmethod
     def _end(self, *, linger: bool) -> None:

@@ -78,27 +78,32 @@ class Connection(Direct, asyncio.Protocol):
             self._refuse(Refused(_OVERLOADED, "overloaded", "too many connections are open: try again later"))
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; the requests that it completes are delivered on the way."""
-        head, server = self._known, self._server
+        """Take up a request whose head is known; parse whatever else came, and deliver the requests that it completes."""
+        head, server, body = self._known, self._server, None
         if head is not None and self._state == READY:
             # This far the parser stands between two requests, and need not see another one of the same head.
-            body = data[head.end :] if len(data) == head.size and data[: head.end] == head.whole else head.body(data)
-            if body is not None and head.limits is server.limits:
-                self.deadline, self._chances = 0.0, CHANCES
-                if self._next is None or self.asked is not None or self._held is not None:  # others come first
-                    self._deliver(head.request(body, self._endpoints))
-                else:
-                    self.asked, self.body = head, body
-                    if server.in_flight or not server.is_turn():
-                        server.arrive(self)  # behind what else this turn of the loop brings
-                    else:
-                        server.take_up((self,))
-                return
+            if head.limits is server.limits:
+                body = (
+                    data[head.end :] if len(data) == head.size and data[: head.end] == head.whole else head.body(data)
+                )
         elif self._state == DEAF:
             return
-        elif self._is_silent and (request := self._known_first(data)) is not None:
-            self._deliver(request)
-            return
+        elif self._is_silent and (body := self._known_first(data)) is not None:
+            head = self._known
+        if body is not None and head is not None:
+            self.deadline, self._chances = 0.0, CHANCES
+            if self.asked is not None or self._held is not None or (self._next is None and self._task is not None):
+                self._deliver(head.request(body, self._endpoints))  # others come first
+            else:
+                self.asked, self.body = head, body
+                if server.in_flight or not server.is_turn():
+                    server.arrive(self)  # behind what else this turn of the loop brings
+                else:
+                    server.take_up((self,))
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         self._begin_read(data)
         rest: bytes | memoryview = data
         try:
@@ -152,11 +157,11 @@ class Connection(Direct, asyncio.Protocol):
             self._held = request
             server.stand_in_line(self)
 
-    def _take_up(self, request: Request) -> None:
-        if self._task is None:
-            self._task = self._server.loop.create_task(self._serve(request))
+    def _take_up(self, item: Request | Refused) -> None:
+        if self._task is None:  # so far none was needed
+            self._task = self._server.loop.create_task(self._serve(item))
         else:
-            self._wake(request)
+            self._wake(item)
 
     def turn_away(self) -> None:
         """Answer that there is too much to do; the connection stays, for a new one would cost more than this."""

@@ -168,17 +168,15 @@ class Reading(ABC):
 
     # Around a read of the socket.
 
-    def _known_first(self, data: bytes) -> Request | None:
-        """Return the first request of a connection, if it is all of this read and its head is one that came before."""
+    def _known_first(self, data: bytes) -> bytes | None:
+        """Return the body of the first request of a connection, if it is all of this read and its head one that came before."""
         head = self._heads.last(self._endpoints.client[0])
         if head is None or head.limits is not self._clock.limits or not self._chances:
             return None
         body = head.body(data)
-        if body is None:
-            return None
-        self._state, self._between, self._known = READY, True, head  # as if the parser had seen it
-        self.deadline = 0.0
-        return head.request(body, self._endpoints)
+        if body is not None:
+            self._state, self._between, self._known = READY, True, head  # as if the parser had seen it
+        return body
 
     def _begin_read(self, data: bytes) -> None:
         """Count the bytes that are about to be parsed."""
