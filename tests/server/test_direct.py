@@ -247,3 +247,68 @@ async def test_bytes_of_the_next_request_that_have_begun_keep_their_deadline(tal
     assert one.client.deadline > 0
     await talk.ask(BODY[2:])
     assert await talk.hear() == [(200, b"task")]
+
+
+async def test_a_connection_has_no_task_until_a_request_needs_one(talk):
+    """Its first request may have a head that another one sent: then it is answered, or handed over, as any other is."""
+    readers = []
+    for number in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", talk.server.port)
+        readers.append((reader, writer))
+        writer.write(ASK)
+        await talk.settled()
+        one = talk.handler.begun[-1]
+        assert (len(talk.handler.begun), one.client._task) == (number + 1, None)
+        one.answer()
+        assert (await asyncio.wait_for(reader.readuntil(b"at once"), 5)).startswith(b"HTTP/1.1 200 OK")
+    reader, writer = readers[0]
+    writer.write(
+        ASK + b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nb"
+    )  # not one whole message: for the task
+    await talk.settled()
+    assert len(talk.handler.handled) == WARMING + 2
+    assert (await asyncio.wait_for(reader.readuntil(b"task"), 5)).startswith(b"HTTP/1.1 200 OK")
+    reader, writer = readers[1]
+    writer.write(ASK)
+    await talk.settled()
+    writer.write(ASK)
+    await talk.settled()
+    talk.handler.begun[-1].answer()
+    assert (await asyncio.wait_for(reader.readuntil(b"task"), 5)).count(b"HTTP/1.1 200 OK") == 2, "behind the first one"
+    reader, writer = readers[2]
+    writer.write(ASK)
+    await talk.settled()
+    one = talk.handler.begun[-1]
+    writer.write(b"nonsense\r\n\r\n")
+    await talk.settled()
+    one.hand_over()
+    said = await asyncio.wait_for(reader.read(), 5)
+    assert said.count(b"HTTP/1.1 200 OK") == 1
+    assert said.count(b"HTTP/1.1 400 ") == 1
+    assert said.index(b"went on") < said.index(b"HTTP/1.1 400 ")
+    for _, writer in readers:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("how", ["abort", "drain", "expel"])
+async def test_a_connection_without_a_task_ends_as_one_with_one(talk, how):
+    _, writer = await asyncio.open_connection("127.0.0.1", talk.server.port)
+    writer.write(ASK)
+    await talk.settled()
+    (one,) = talk.handler.begun
+    assert one.client._task is None
+    if how == "abort":
+        writer.transport.abort()
+        await talk.settled()
+        assert one.given_up == [()]
+    elif how == "drain":
+        draining = asyncio.create_task(talk.server.drain(5.0))
+        await talk.settled()
+        one.answer()
+        assert await draining == 0
+        assert one.given_up == []
+    else:
+        assert await talk.server.drain(0.0) == 1
+        assert one.given_up == [(SHUTDOWN,)]
+    assert (talk.server.in_flight, one.client in talk.server._connections) == (0, False)
+    writer.transport.abort()
