@@ -130,7 +130,8 @@ async def ask_all(
         for place in range(alone, len(calls), width)
         for answer in await asyncio.gather(*calls[place : place + width])
     ]
-    assert one.direct == sum(lane.warm for lane in lanes), "a warm call was not begun without a task"
+    # A new connection begins so as well where it sends the head of another one that lives.
+    assert one.direct >= sum(lane.warm for lane in lanes), "a warm call was not begun without a task"
     for answer in answers:
         assert answer.call_id, f"it was no call: {answer.status} {answer.raw[:300]!r}"
     await one.quiet()
