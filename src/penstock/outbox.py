@@ -14,11 +14,10 @@ and below the ledger.
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol, Self, cast
+from typing import Protocol, cast
 
 from penstock.errors import PenstockError
-
-_NAME: Final = "penstock_outbox"
+from penstock.per_loop import PerLoop
 
 
 class Sender(Protocol):
@@ -39,12 +38,14 @@ class Request(Sender, Protocol):
         """Note that it must not go out."""
 
 
-class Outbox:
+class Outbox(PerLoop):
     """Those who write at the end of this turn of the loop. `due` is what has to be done before anybody writes.
 
     `add` lets somebody write at the end of this turn; once, until then.
     `intent` names the call that was the last to ask for its intent to be written in this turn, until its request is here.
     """
+
+    _name = "penstock_outbox"
 
     __slots__ = ("_last", "_loop", "_scheduled", "_senders", "add", "due", "intent")
 
@@ -56,14 +57,6 @@ class Outbox:
         self._last: list[Callable[[], object]] = []
         self._scheduled = False
         self.add: Callable[[Sender], None] = self._add_first
-
-    @classmethod
-    def of(cls, loop: AbstractEventLoop) -> Self:
-        """Give the loop's outbox. It lives in the loop's own namespace and ends with it, so no module holds state."""
-        found: Self | None = vars(loop).get(_NAME)
-        if found is None:
-            found = vars(loop)[_NAME] = cls(loop)
-        return found
 
     def add_request(self, request: Request) -> None:
         """Do as `add`; where the intent of its call is not on disk yet, it goes out with that or not at all."""

@@ -11,14 +11,14 @@ Place in the line: below both ends of it, the providers' (`providers/connection.
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 from msgspec import DecodeError, Struct
 
 from penstock.event import Event, TextDelta
 from penstock.outbox import Outbox
+from penstock.per_loop import PerLoop
 
-_NAME: Final = "penstock_passages"
 _CRLF: Final = b"\r\n"
 _SIZE_BYTES: Final = 8
 """Of the size of a chunk, its line end included: six digits at the most."""
@@ -179,8 +179,10 @@ class Passage:
 Arrival = tuple[Passage, bytes]
 
 
-class Passages:
+class Passages(PerLoop):
     """What this turn of one loop has brought. `arrive` takes bytes in, with how they may pass."""
+
+    _name = "penstock_passages"
 
     __slots__ = ("_left", "_outbox", "_time", "arrive")
 
@@ -188,14 +190,6 @@ class Passages:
         self._time, self._outbox = loop.time, Outbox.of(loop)
         self._left: Iterable[Arrival] = ()
         self.arrive: Callable[[Arrival], None] = self._arrive_first
-
-    @classmethod
-    def of(cls, loop: AbstractEventLoop) -> Self:
-        """Give those of the loop. They live in the loop's own namespace and end with it, so no module holds state."""
-        found: Self | None = vars(loop).get(_NAME)
-        if found is None:
-            found = vars(loop)[_NAME] = cls(loop)
-        return found
 
     def _arrive_first(self, arrival: Arrival) -> None:
         """Do what `arrive` is to do, for the first of a turn; for all others it is nothing but the list's own."""

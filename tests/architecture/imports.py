@@ -6,9 +6,9 @@ Imports under `if TYPE_CHECKING` and inside functions count like any other: a ty
 from architecture.tree import Module, Tree, breach, inner_uses, modules, places, room_of, third_party, unique
 
 VOCABULARY = {"call", "event", "reply", "receipt", "target", "errors", "settings"}
-SETTINGS = {"config", "document", "forms", "toml", "plugins", "outbox", "passage", "together"}
+SETTINGS = {"config", "document", "forms", "toml", "plugins", "per_loop", "outbox", "passage", "together"}
 """Below every room, above the vocabulary: the reading of the configuration, the Protocols of the extension points, and what
-both ends of the line write, pass on and take steps by."""
+both ends of the line write, pass on and take steps by, once per event loop."""
 
 ROOMS = {"wire", "tokens", "policy", "routing", "providers", "ledger", "telemetry"}
 EXCEPTIONS = {"providers/http.py": "wire", "providers/local_engine.py": "engine", "policy/context.py": "tokens"}

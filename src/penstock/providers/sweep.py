@@ -6,11 +6,11 @@ the pool knows what is late. It also has the loop's outbox, since there is one o
 """
 
 import asyncio
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 from penstock.outbox import Outbox
+from penstock.per_loop import PerLoop
 
-_NAME: Final = "penstock_sweep"
 _BUSY_S: Final = 0.025
 _IDLE_S: Final = 0.5
 
@@ -26,8 +26,10 @@ class Swept(Protocol):
         """End what is late; tell whether anything is under way."""
 
 
-class Sweep:
+class Sweep(PerLoop):
     """The sweep of one event loop."""
+
+    _name = "penstock_sweep"
 
     __slots__ = ("_loop", "_pools", "_timer", "outbox", "slow", "time")
 
@@ -38,12 +40,6 @@ class Sweep:
         self._loop = loop
         self._pools: set[Swept] = set()
         self._timer: asyncio.TimerHandle | None = None
-
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> Self:
-        """Give the loop's sweep. It lives in the loop's own namespace and ends with it, so no module holds state."""
-        sweep: Self = vars(loop).setdefault(_NAME, cls(loop))
-        return sweep
 
     def watch(self, pool: Swept) -> None:
         """Take a pool in that is about to have a connection or a waiter."""
