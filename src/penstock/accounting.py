@@ -139,14 +139,15 @@ class Accounting(Closing):
         loop has to write down, before the request goes out. `common` is what its intent has in common with others. Raises
         Overloaded.
         """
-        who, call, intend, config_hash = flight.who, flight.call, self._ledger.intend, self._config_hash
+        config_hash = self._books.config_hash
         intent: Intent | BriefIntent
         if common is not None:
             intent = BriefIntent(flight.id, flight.started_ns, common, flight.ceiling, config_hash)
         else:
+            who, call = flight.who, flight.call
             intent = Intent(  # by position: see InFlight.close
                 flight.id, flight.started_ns, call.dialect, call.model, call.stream, who.key_id, who.team, who.feature,
                 who.user, who.session, target.id, flight.ceiling, config_hash,
             )  # fmt: skip
-        intend(intent, soon=soon)
+        self._ledger.intend(intent, soon=soon)
         flight.intended = True

@@ -117,7 +117,6 @@ class Closing:
         self._deadlines = deadlines
         self._clock = clock
         self._calls = calls
-        self._config_hash = books.config_hash
         self._alike = Alike(books.config_hash)
         self._day, self._begins_ns, self._ends_ns = "", 0, 0
         self._learns_at: dict[str, float] = {}  # by target: when a call of it may teach the calibration something
