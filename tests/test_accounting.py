@@ -32,8 +32,10 @@ def accounts_of(reservations):
         lambda *_: None,
         Calibration(list, lambda _: None),
         "hash",
+        None,
+        lambda: 0.0,
     )
-    return Accounting(books, None, lambda: 0.0, SimpleNamespace(in_flight=0, idle=lambda: None))
+    return Accounting(books, SimpleNamespace(in_flight=0, idle=lambda: None))
 
 
 @pytest.fixture

@@ -5,14 +5,12 @@ before a try that may cost once more, `grow` while a reply flows that may outgro
 end, which is `closing.py`.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Raw
 
 from penstock.call import Call, Who
 from penstock.closing import Books, Calls, Closing
-from penstock.deadlines import Deadlines
 from penstock.errors import BudgetExhausted
 from penstock.growth import Growth
 from penstock.inflight import InFlight, LiveTry
@@ -54,16 +52,10 @@ def intent_in_common(call: Call, who: Who, target: Target) -> Raw | None:
 
 
 class Accounting(Closing):
-    """The accounts of one configuration's calls. `clock` gives the loop's seconds, in `calls` they are counted."""
+    """The accounts of one configuration's calls, which are counted in `calls`."""
 
-    def __init__(
-        self,
-        books: Books,
-        deadlines: Deadlines[InFlight[Hold]],
-        clock: Callable[[], float],
-        calls: Calls,
-    ) -> None:
-        super().__init__(books, deadlines, clock, calls)
+    def __init__(self, books: Books, calls: Calls) -> None:
+        super().__init__(books, calls)
         self._growth = Growth(books.reservations)
         self._terms: dict[Asked, tuple[int, int]] = {}  # what a token of the input may cost that day, and all else
 

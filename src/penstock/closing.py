@@ -89,7 +89,7 @@ class Books(Struct, frozen=True):
     """Where calls are booked: the ledger behind its flusher, the budgets, the room that they had (`leave`), and who counts them.
 
     `observe` counts a receipt, `count` a call of which the figures are at hand: see `Metrics`. `left` is told where somebody
-    waits for the room that a call has left.
+    waits for the room that a call has left. `deadlines` are watched until then; `clock` gives the loop's seconds.
     """
 
     flusher: Flusher
@@ -100,23 +100,17 @@ class Books(Struct, frozen=True):
     count: Callable[[Counted], None]
     calibration: Calibration
     config_hash: str
+    deadlines: Deadlines[InFlight[Hold]]
+    clock: Callable[[], float]
 
 
 class Closing:
-    """The end of one configuration's calls. `clock` gives the loop's seconds, in `calls` they are counted."""
+    """The end of one configuration's calls, which are counted in `calls`."""
 
-    def __init__(
-        self,
-        books: Books,
-        deadlines: Deadlines[InFlight[Hold]],
-        clock: Callable[[], float],
-        calls: Calls,
-    ) -> None:
-        self._books = books
+    def __init__(self, books: Books, calls: Calls) -> None:
+        self._books, self._calls = books, calls
         self._ledger, self._reservations = books.flusher.ledger, books.reservations
-        self._deadlines = deadlines
-        self._clock = clock
-        self._calls = calls
+        self._deadlines, self._clock = books.deadlines, books.clock
         self._alike = Alike(books.config_hash)
         self._day, self._begins_ns, self._ends_ns = "", 0, 0
         self._learns_at: dict[str, float] = {}  # by target: when a call of it may teach the calibration something

@@ -110,9 +110,9 @@ class Gateway:
         self._pins: dict[str | None, Pins] = dict(pinned)
         self._deadlines: Deadlines[InFlight[Hold]] = Deadlines(process.clock, self._over)
         learnt, told, flusher = process.calibration, self.metrics, process.flusher
-        room = self.admission.leave, self.lobby.left
-        books = Books(flusher, self.reservations, *room, told.observe, told.count, learnt, config.hash)
-        self._learnt, accounts = learnt, Accounting(books, self._deadlines, process.clock, self)
+        room, times = (self.admission.leave, self.lobby.left), (self._deadlines, process.clock)
+        books = Books(flusher, self.reservations, *room, told.observe, told.count, learnt, config.hash, *times)
+        self._learnt, accounts = learnt, Accounting(books, self)
         self._accounts, self.settle, self.grow = accounts, accounts.settle, accounts.grow
         self.settle_told = accounts.settle_told
         rules, again = Rules.of(config.providers, self.health, process.rng), self._accounts.again
