@@ -82,9 +82,15 @@ BREACHES = (
     Plant(
         "a second last resort",
         habits.broad_excepts,
-        {
-            "gateway.py": "try:\n    pass\nexcept Exception:\n    pass\ntry:\n    pass\nexcept Exception:  # <-\n    pass\n"
-        },
+        dict.fromkeys(
+            ("server/http11.py", "together.py"),
+            "try:\n    pass\nexcept Exception:\n    pass\ntry:\n    pass\nexcept Exception:  # <-\n    pass\n",
+        ),
+    ),
+    Plant(
+        "a last resort in the line",
+        habits.broad_excepts,
+        {"gateway.py": "try:\n    pass\nexcept Exception as error:  # <-\n    settle(error)\n"},
     ),
     Plant(
         "words about the place",
@@ -110,8 +116,9 @@ SOUND = (
         "last resorts, and a clean-up that raises on",
         habits.broad_excepts,
         {
-            "gateway.py": "try:\n    pass\nexcept Exception:\n    pass\n",
             "server/http11.py": "try:\n    pass\nexcept BaseException:\n    pass\n",
+            "together.py": "try:\n    pass\nexcept Exception:\n    pass\n",
+            "gateway.py": "try:\n    pass\nexcept BaseException as error:\n    settle(error)\n    raise\n",
             "providers/x.py": "try:\n    pass\nexcept BaseException:\n    close()\n    raise\nexcept ValueError:\n    pass\n",
             "providers/y.py": "try:\n    pass\nexcept:\n    close()\n    raise\n",
         },
