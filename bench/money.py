@@ -30,7 +30,7 @@ from msgspec import structs  # noqa: E402  # as the others
 
 from penstock import closing  # noqa: E402  # needs the path above
 from penstock.call import Call, Caller, Content, Message, Sampling, Text, Who  # noqa: E402  # needs the path above
-from penstock.common import Standing  # noqa: E402
+from penstock.calls_alike import Standing  # noqa: E402
 from penstock.config import load  # noqa: E402
 from penstock.direct import Direct  # noqa: E402
 from penstock.errors import PenstockError  # noqa: E402

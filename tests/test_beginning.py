@@ -10,7 +10,7 @@ from tests.test_gateway import CONFIG, WEB, WHOLE, Played, ask, jumping, world
 
 from penstock import closing
 from penstock.call import Caller, Sampling, Who
-from penstock.common import Standing
+from penstock.calls_alike import Standing
 from penstock.errors import Internal, UpstreamFailed
 from penstock.routing.health import Health
 

@@ -18,7 +18,7 @@ from tests.test_gateway import (
 
 from penstock import closing
 from penstock.call import Caller, Who
-from penstock.common import Standing
+from penstock.calls_alike import Standing
 from penstock.errors import (
     SHUTDOWN,
     DeadlineExceeded,

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from penstock.accounting import Accounting
 from penstock.call import Call, Ticket, Who
-from penstock.common import Common, Commons, Planner
+from penstock.calls_alike import Common, Commons, Planner
 from penstock.direct import Answers, Asker, Direct
 from penstock.direct import Line as Settling
 from penstock.inflight import InFlight, LiveTry

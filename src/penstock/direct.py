@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from penstock.call import Call, Who
-from penstock.common import Common, Standing
+from penstock.calls_alike import Common, Standing
 from penstock.errors import UpstreamError
 from penstock.inflight import InFlight
 from penstock.meter import Meter

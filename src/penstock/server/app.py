@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from penstock.call import Asked, Call, Caller, Who
-from penstock.common import Standing
+from penstock.calls_alike import Standing
 from penstock.direct import Direct
 from penstock.errors import NotFound, PenstockError
 from penstock.event import Event

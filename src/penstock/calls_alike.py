@@ -1,8 +1,8 @@
 """What calls of one caller have in common, which is found once for all those that differ in their messages alone.
 
 Who pays, where they go and how much they may say follows from the caller, the configuration, the model and the options. It
-is remembered for the last of them, unless a call says itself who pays for it. Place in the line: `direct.py` asks here before
-it begins a call; the answers are those of `Gateway.planned`.
+is remembered for the last of them, unless a call says itself who pays for it. Place in the line: `beginning.py` asks here
+before it begins a call; the answers are those of `Gateway.planned`.
 """
 
 from collections.abc import Callable, Mapping

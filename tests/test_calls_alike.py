@@ -8,7 +8,7 @@ from tests.test_direct import CALL, CALL_BEHIND, SHARED, Asker, Ready
 from tests.test_gateway import WEB, WHOLE, Played, ask, jumping, world
 
 from penstock.call import Caller, Sampling, Who
-from penstock.common import Standing
+from penstock.calls_alike import Standing
 
 
 @jumping
