@@ -184,12 +184,8 @@ class Directs:
         intend = self._accounts.intend
         for call in left:
             flight, common, prepared, asker = call.flight, call.common, call.prepared, call.asker
-            target, latest, deadline, leave = (
-                common.plan.targets[0],
-                now + common.first_s,
-                flight.deadline,
-                prepared.leave,
-            )
+            target, leave = common.plan.targets[0], prepared.leave
+            latest, deadline = now + common.first_s, flight.deadline
             intend(flight, target, soon=prepared.by_outbox, common=common.intent)
             if leave(deadline if latest > deadline else latest, call):  # noqa: FURB136 - quicker than min()
                 begun = asker.begun

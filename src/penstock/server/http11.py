@@ -83,9 +83,8 @@ class Connection(Direct, asyncio.Protocol):
         if head is not None and self._state == READY:
             # This far the parser stands between two requests, and need not see another one of the same head.
             if head.limits is server.limits:
-                body = (
-                    data[head.end :] if len(data) == head.size and data[: head.end] == head.whole else head.body(data)
-                )
+                end = head.end
+                body = data[end:] if len(data) == head.size and data[:end] == head.whole else head.body(data)
         elif self._state == DEAF:
             return
         elif self._is_silent and (body := self._known_first(data)) is not None:

@@ -60,9 +60,8 @@ class Outlet:
         self._reset = reset
         self._relief: asyncio.Future[None] | None = None  # here the handler waits while congested
         self._deadline = 0.0  # by then something must have been read; zero: none
-        self.pending = (
-            b""  # written in this turn of the loop, and not handed to the transport yet; nothing once it is gone
-        )
+        # Written in this turn of the loop, and not handed to the transport yet; nothing once it is gone.
+        self.pending = b""
         self._unsent = 0
 
     def write(self, data: bytes) -> None:
