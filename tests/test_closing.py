@@ -1,14 +1,20 @@
 """The end of accounts: what is known of a reply that was cut, what cost more than was held, and who learns from it."""
 
+import asyncio
 from math import inf
 
+import pytest
 from msgspec import structs
 from tests.test_accounting import CALL, HELD, WEB, accounts
+from tests.test_direct import TOLD, Asker, Ready
+from tests.test_gateway import CONFIG, WHOLE, jumping, world
 from tests.test_growth import Reply
 
 from penstock.closing import TARGETS, _completed
+from penstock.errors import Internal
 from penstock.inflight import InFlight
 from penstock.live_try import LiveTry
+from penstock.policy.rooms import Room
 from penstock.receipt import Receipt, Settled, Usage
 from penstock.reply import TextDelta, UsageReported
 from penstock.target import Target
@@ -113,3 +119,138 @@ class Flushes:
 class Forgetful:
     def forget(self, flight):
         pass
+
+
+# -- where something is raised that should not be --
+
+
+ROOMY = CONFIG.replace("concurrency = 3", "concurrency = 50")
+STEPS = {
+    "money": lambda one: (one.gateway.reservations.budgets, "settle"),
+    "room": lambda _: (Room, "leave"),
+    "deadline": lambda one: (one.gateway._deadlines, "forget"),
+    "learning": lambda one: (one.gateway._accounts, "_learn"),
+}
+
+
+class Defect:
+    """Takes the place of a function, and raises at some of its calls: behind what it does, or instead of it."""
+
+    def __init__(self, monkeypatch, place, name, numbers, *, late=True):
+        self.does, self.numbers, self.late = getattr(place, name), numbers, late
+        self.calls, self.left = 0, []
+
+        def stands_in(*arguments):  # a function, to which a class would give its object
+            return self.call(*arguments)
+
+        monkeypatch.setattr(place, name, stands_in)
+
+    def call(self, *arguments):
+        self.calls += 1
+        fails = self.calls in self.numbers
+        found = self.does(*arguments) if self.late or not fails else self.left.append(arguments)
+        if fails:
+            raise ZeroDivisionError(self.calls)
+        return found
+
+    def repair(self):
+        """Do what was not done."""
+        for arguments in self.left:
+            self.does(*arguments)
+
+
+@pytest.fixture
+def raised():
+    """What the loop was told of: see `listen`."""
+    return []
+
+
+def listen(raised):
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: raised.append(said["exception"]))
+
+
+def answer_all(one, provider, count):
+    """Have calls answered in one turn; who asked."""
+    askers = [Asker(one) for _ in range(count)]
+    one.gateway.direct(askers)
+    for sent in provider.sent[-count:]:
+        sent.come(told=TOLD)
+    return askers
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("step", STEPS)
+@jumping
+async def test_a_call_that_cannot_be_closed_keeps_no_other_from_it(tmp_path, monkeypatch, step, number, late, raised):
+    provider = Ready()
+    listen(raised)
+    async with world(tmp_path, config=ROOMY, a=provider) as one:
+        place, name = STEPS[step](one)
+        if step == "learning":
+            one.gateway._accounts._learns_at.clear()
+        defect = Defect(monkeypatch, place, name, {number}, late=late)
+        askers = answer_all(one, provider, 4)
+        ceiling = askers[0].direct.flight.ceiling
+        await asyncio.sleep(0)
+        assert [type(error) for error in raised] == [ZeroDivisionError]
+        assert [len(asker.answers) for asker in askers] == [1] * 4, "that they are closed is no business of theirs"
+        assert one.gateway.in_flight == 0
+        left = not late
+        assert {*one.held()} <= {0, ceiling if left and step == "money" else 0}
+        assert one.inside()["web"] == (left and step == "room")
+        defect.repair()
+        one.check()
+
+
+@jumping
+async def test_where_several_cannot_be_closed_the_first_is_raised_and_the_others_are_logged(
+    tmp_path, monkeypatch, raised, caplog
+):
+    provider = Ready()
+    listen(raised)
+    async with world(tmp_path, config=ROOMY, a=provider) as one:
+        Defect(monkeypatch, *STEPS["money"](one), {2, 3, 5})
+        Defect(monkeypatch, *STEPS["room"](one), {1, 2})
+        askers = answer_all(one, provider, 5)
+        await asyncio.sleep(0)
+        assert [error.args for error in raised] == [(2,)]
+        logged = [record.args[0] for record in caplog.records if "could not be closed" in record.message]
+        assert logged == [askers[number].direct.flight.id for number in (2, 4, 0, 1)]
+        assert [len(asker.answers) for asker in askers] == [1] * 5
+        one.check()
+
+
+@pytest.mark.parametrize("step", ["money", "room", "count"])
+@jumping
+async def test_a_call_that_is_closed_alone_leaves_nothing_either(tmp_path, monkeypatch, step):
+    provider = Ready()
+    async with world(tmp_path, config=ROOMY, a=provider) as one:
+        if step == "count":
+            accounts = one.gateway._accounts
+            accounts._books = structs.replace(accounts._books, count=broken)
+        else:
+            Defect(monkeypatch, *STEPS[step](one), {1})
+        asker = Asker(one)
+        asker.begin()
+        provider.sent[0].come(WHOLE)
+        assert isinstance(await asker.finish(), Internal), "whoever had it closed is told"
+        one.check()
+
+
+@jumping
+async def test_figures_that_cannot_be_counted_keep_nothing_from_being_given_back(tmp_path, raised):
+    provider = Ready()
+    listen(raised)
+    async with world(tmp_path, config=ROOMY, a=provider) as one:
+        accounts = one.gateway._accounts
+        accounts._books = structs.replace(accounts._books, count=broken)
+        askers = answer_all(one, provider, 3)
+        await asyncio.sleep(0)
+        assert [type(error) for error in raised] == [ZeroDivisionError]
+        assert [len(asker.answers) for asker in askers] == [1] * 3
+        one.check()
+
+
+def broken(*_):
+    raise ZeroDivisionError

@@ -455,6 +455,27 @@ async def test_a_call_that_is_given_up_is_settled_once_whenever_that_is(tmp_path
         one.check()
 
 
+@jumping
+async def test_a_call_is_given_up_whatever_is_raised_for_one_that_was_answered_before(tmp_path, monkeypatch):
+    provider = Ready()
+    async with world(tmp_path, a=provider) as one:
+        first, second = Asker(one), Asker(one)
+        one.gateway.direct([first, second])
+        provider.sent[0].come(told=TOLD)
+        settle = one.gateway.settle_told
+
+        def settle_and_fail(answered):
+            settle(answered)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(one.gateway, "settle_told", settle_and_fail)
+        with pytest.raises(ZeroDivisionError):
+            second.direct.abandon(asyncio.CancelledError())
+        assert [receipt.status for receipt in one.receipts()] == ["ok", "cancelled"]
+        assert len(first.answers) == 1
+        one.check()
+
+
 @pytest.mark.parametrize("telling", [False, True])
 @jumping
 async def test_a_defect_is_logged_and_settled_and_says_no_more_than_that(tmp_path, telling, caplog):

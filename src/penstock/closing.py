@@ -145,10 +145,12 @@ class Closing:
         if rows:
             flights, written, counted = zip(*rows, strict=True)
             self._ledger.settle_rows([flight.id for flight in flights], [*written])
-            count = self._books.count
-            for figures in counted:
-                count(figures)
-            self._close(flights, now)
+            try:
+                self._close(flights, now)
+            finally:
+                count = self._books.count
+                for figures in counted:
+                    count(figures)
 
     def _end(self, ended: list[Answered], now: float, left: Iterator[Answered]) -> None:
         """End the tries of such calls; those that had come to another end are settled as they are."""
@@ -192,44 +194,82 @@ class Closing:
         assert settled is not None, "a call is booked once it is settled"
         if written is None:
             self._ledger.settle(settled.receipt)
+            self._close((flight,), now, learns=True)
             books.observe(settled.receipt)
         else:
             self._ledger.settle_row(settled.id, written[0])
+            self._close((flight,), now)
             books.count(written[1])
-        self._close((flight,), now, learns=written is None)
         return settled
 
     def _close(self, flights: Sequence[InFlight[Any]], now: float, *, learns: bool = False) -> None:
-        """Give back what was reserved for calls that are written down; the calibration `learns` of them, or if it is time."""
+        """Give back what was reserved for calls that are written down; the calibration `learns` of them, or if it is time.
+
+        What should not be raised for one of them is raised once nothing is left of the others.
+        """
         books, calls, reservations = self._books, self._calls, self._reservations
-        settle = reservations.budgets.settle
+        settle, leave, is_awaited = reservations.budgets.settle, books.leave, False
+        forget, at = self._deadlines.forget, self._learns_at
+        holding, inside = iter(flights), iter(flights)  # those that still have money, and room
+        try:
+            for flight in holding:
+                holds, settled = flight.holds, flight.settled
+                assert settled is not None, "a call is closed once it is settled"
+                cost = settled.cost_nano_usd or 0
+                if len(holds) == 1:
+                    settle(holds[0], cost)
+                else:
+                    reservations.settle(holds, cost)
+                if cost > (flight.ceiling or 0):
+                    self._note(flight, settled.receipt, cost)
+            for flight in inside:
+                ticket, settled = flight.ticket, flight.settled
+                if ticket is not None and settled is not None and leave(ticket, settled.tokens, now):
+                    is_awaited = True
+                forget(flight)
+                if learns or now >= at.get(flight.tries[0].target.id, now):
+                    self._learn(flight, now)
+        except BaseException:
+            is_awaited = True  # perhaps
+            self._close_rest(flights, holding, inside, now)
+            raise
+        finally:
+            if is_awaited:
+                books.left()
+            if books.flusher.timer is None:
+                books.flusher.soon()
+            calls.in_flight -= len(flights)
+            if not calls.in_flight:
+                calls.idle()
+
+    def _close_rest(
+        self,
+        flights: Sequence[InFlight[Any]],
+        holding: Iterator[InFlight[Any]],
+        inside: Iterator[InFlight[Any]],
+        now: float,
+    ) -> None:
+        """Do what is left of `_close` where something was raised for one of the calls: one after the other, whatever is raised."""
+        together(self._give_back, [*holding], _tell)
+        together(partial(self._leave, now), [*inside], _tell)
         for flight in flights:
-            holds, settled = flight.holds, flight.settled
+            self._deadlines.forget(flight)
+
+    def _give_back(self, left: Iterator[InFlight[Any]]) -> None:
+        """Give back the money that is held for calls."""
+        for flight in left:
+            settled = flight.settled
             assert settled is not None, "a call is closed once it is settled"
             cost = settled.cost_nano_usd or 0
-            if len(holds) == 1:
-                settle(holds[0], cost)
-            else:
-                reservations.settle(holds, cost)
+            self._reservations.settle(flight.holds, cost)
             if cost > (flight.ceiling or 0):
                 self._note(flight, settled.receipt, cost)
-        leave, is_awaited = books.leave, False
-        for flight in flights:
-            ticket, settled = flight.ticket, flight.settled
-            if ticket is not None and settled is not None and leave(ticket, settled.tokens, now):
-                is_awaited = True
-        forget, at = self._deadlines.forget, self._learns_at
-        for flight in flights:
-            forget(flight)
-            if learns or now >= at.get(flight.tries[0].target.id, now):
-                self._learn(flight, now)
-        if is_awaited:
-            books.left()
-        if books.flusher.timer is None:
-            books.flusher.soon()
-        calls.in_flight -= len(flights)
-        if not calls.in_flight:
-            calls.idle()
+
+    def _leave(self, now: float, left: Iterator[InFlight[Any]]) -> None:
+        """Give back the room that calls have."""
+        for flight in left:
+            if flight.ticket is not None and flight.settled is not None:
+                self._books.leave(flight.ticket, flight.settled.tokens, now)
 
     def _learn(self, flight: InFlight[Any], now: float) -> None:
         """Let the calibration look at a call, and note from when on it may care for another one of its target."""
@@ -266,6 +306,11 @@ class Closing:
 def _fail(call: Answered, error: Exception) -> None:
     """Take note of what should not have been raised."""
     call.defect = error
+
+
+def _tell(flight: InFlight[Any], error: Exception) -> None:
+    """Have the log tell of it, where something else is raised already."""
+    log.error("call %s could not be closed", flight.id, exc_info=error)
 
 
 def estimated(flight: InFlight[Any], live: LiveTry) -> Usage:

@@ -117,13 +117,15 @@ class Direct(Struct, eq=False):
 
     def abandon(self, why: asyncio.CancelledError) -> None:
         """Give the call up: its client is gone, or the process ends. What came before that is given out before."""
-        self.answers.give_out()
-        if not self.over:
-            self.over = True
-            flight = self.flight
-            self.prepared.abandon(why)
-            flight.tries[0].sent = UNSENT not in why.args
-            self.answers.line.break_off(flight, why)
+        try:
+            self.answers.give_out()
+        finally:  # whatever that raises concerns others
+            if not self.over:
+                self.over = True
+                flight = self.flight
+                self.prepared.abandon(why)
+                flight.tries[0].sent = UNSENT not in why.args
+                self.answers.line.break_off(flight, why)
 
     def hand_over(self) -> None:
         """Have a task go on, as if nothing of the answer had been seen."""

@@ -26,7 +26,7 @@ from penstock.meter import Meter
 from penstock.reply import Chunk, TextDelta
 from penstock.server.admin import control_plane
 from penstock.server.app import App
-from penstock.server.http11 import Server
+from penstock.server.http11 import Connection, Server
 from penstock.target import Profile
 from penstock.tokens.count import count_text
 
@@ -1156,6 +1156,31 @@ async def test_a_defect_of_our_own_within_a_pushed_stream_is_not_put_down_to_the
     assert b"canary" not in reply.body
     assert (receipt.status, receipt.error) == ("error", "internal")
     assert "canary" in caplog.text
+
+
+@on_both_loops
+async def test_a_defect_behind_an_answer_that_is_out_is_logged_and_concerns_nobody_else(tmp_path, caplog, monkeypatch):
+    real, failed, raised = Connection.reply, [], []
+
+    def reply(self, answer):
+        real(self, answer)
+        failed.append(self)
+        raise ZeroDivisionError("canary")
+
+    monkeypatch.setattr(Connection, "reply", reply)
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: raised.append(said))
+    async with site(tmp_path, *ANSWER * 6) as one:
+        client = await one.client()
+        for number in range(1, 7):
+            await client.send(chat())
+            answer = await client.reply()
+            assert (answer.status, answer.body) == (200, REPLY)
+            assert [receipt.status for receipt in await settled(one, number)] == ["ok"] * number
+        logged = [record for record in caplog.records if "behind its answer" in record.message]
+
+    assert len(logged) == len(failed) > 0
+    assert "canary" in caplog.text
+    assert raised == []
 
 
 @pytest.mark.parametrize("reads", [True, False])

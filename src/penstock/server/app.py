@@ -4,6 +4,7 @@ Every failure leaves in the dialect of the endpoint that was called. What is not
 control plane, an ordinary ASGI application. Nothing here decides about a call; that is the gateway's business.
 """
 
+import logging
 from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -36,6 +37,8 @@ from penstock.sharing import Following
 from penstock.together import together
 from penstock.wire.dialect import Dialect, Frame, Frames, ModelRow
 from penstock.wire.registry import dialect
+
+log = logging.getLogger("penstock")
 
 TEXT: Final = (b"content-type", b"text/plain")
 NO_CACHE: Final = (b"cache-control", b"no-cache")
@@ -299,7 +302,10 @@ class _Asked(Struct, eq=False):
         self.client.reply(b"".join((BEGINNING, settled.id.encode(), target, own, cost, length, body)))
 
     def handed_over(self, call: Direct | None) -> None:
-        """Have the connection's task go on; so nothing is read a second time."""
+        """Have the connection's task go on; so nothing is read a second time. Once the answer is out only the log is left."""
+        if call is not None and self.client.asked is None:
+            log.error("call %s failed behind its answer", call.flight.id, exc_info=call.defect)
+            return
         self.direct = call
         self.client.go_on(self)
 
