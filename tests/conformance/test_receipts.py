@@ -25,6 +25,7 @@ from penstock.receipt import Receipt, Usage
 from penstock.server.app import App
 from penstock.server.asgi import Application
 from penstock.server.http11 import Server
+from penstock.server.listening import bind
 
 KINDS = {"messages": "anthropic", "generate": "gemini", "converse": "bedrock", "ollama": "ollama"}
 PRICES = """
@@ -359,7 +360,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
     crashes: list[Any] = []
     server = Server(app, app.refuse, on_crash=crashes.append)
     server.at_once = app.at_once
-    await server.start("127.0.0.1", 0)
+    await server.start(bind("127.0.0.1", 0, 1)[0])
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False)
     try:
         yield World(gateway, provider, client)

@@ -42,10 +42,13 @@ class Site(Served):
         super().__init__(folder, config)
         self.options = options
 
-    def start(self):
+    def launch(self):
         with self.log.open("ab") as out:
             command = [PENSTOCK, "serve", "--port", str(self.port), *self.options]
             self.process = subprocess.Popen(command, env=self.environ, stdout=out, stderr=out)
+
+    def start(self):
+        self.launch()
         wait_for(f"{self.url}/healthz", self.process, self.log)
         wait_until(lambda: self.url in self.log.read_text())
 

@@ -26,6 +26,7 @@ from penstock.meter import Meter
 from penstock.server.admin import control_plane
 from penstock.server.app import App
 from penstock.server.http11 import Server
+from penstock.server.listening import bind
 from penstock.target import Profile, Target
 from penstock.tokens.count import count_text
 from penstock.tokens.vocabularies import KNOWN
@@ -140,7 +141,7 @@ async def site(tmp_path: Path):
     app = App(gateway, control_plane(gateway))
     server = Server(app, app.refuse, on_crash=crashes.append)
     server.at_once = app.at_once
-    await server.start("127.0.0.1", 0)
+    await server.start(bind("127.0.0.1", 0, 1)[0])
     gap = Gap()
     await asyncio.to_thread(post, server.port, *requests(MODELS[0], "warm")[0])
     yield server.port, gap

@@ -133,6 +133,24 @@ async def test_no_worker_outlives_its_supervisor(tmp_path):
     assert (code, "No server runs" in err) == (3, True)
 
 
+async def test_a_server_comes_up_although_the_workers_of_the_one_before_it_still_have_the_port(tmp_path):
+    with running(Site(tmp_path, "--workers", "2")) as site:
+        orphans = [worker["pid"] for worker in await workers(site)]
+        for pid in orphans:
+            os.kill(pid, signal.SIGSTOP)  # they see nothing of the supervisor's end
+        site.kill()
+        try:
+            site.launch()
+            await until(lambda: f"port {site.port} of 127.0.0.1 is in use" in site.log.read_text())
+        finally:
+            for pid in orphans:
+                os.kill(pid, signal.SIGCONT)
+        await until(lambda: site.log.read_text().count("serves on") == 2)
+        replies = [await once(site.port) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == {200}
+
+
 async def test_a_second_signal_ends_every_worker_at_once(tmp_path):
     with running(Site(tmp_path, "--workers", "2")) as site:
         streams = [asyncio.create_task(once(site.port, "stuck")) for _ in range(8)]

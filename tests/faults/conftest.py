@@ -25,6 +25,7 @@ from penstock.server.admin import control_plane
 from penstock.server.app import App
 from penstock.server.direct import Client
 from penstock.server.http11 import Server
+from penstock.server.listening import bind
 from penstock.target import Profile
 from penstock.tokens.count import count_text
 
@@ -195,7 +196,7 @@ async def gateway_at(
         site.key = gateway.keys.create(Grant(), time.time_ns()).key
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    await server.start("127.0.0.1", 0)
+    await server.start(bind("127.0.0.1", 0, 1)[0])
     gateway.ledger.gather(server.outbox)
     try:
         yield site

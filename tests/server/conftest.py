@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from penstock.server.http11 import Handler, Header, Limits, Request, Responder, Server
+from penstock.server.listening import bind
 
 BOTH_LOOPS = {
     "test_http11.py",
@@ -210,7 +211,7 @@ async def serve() -> AsyncIterator[Serve]:
     ) -> Running:
         crashes: list[BaseException] = []
         server = Server(handler, refuse, limits or Limits(), on_crash=crashes.append, urgent=urgent)
-        await server.start("127.0.0.1", 0, ssl=ssl, socks=socks)
+        await server.start(socks or bind("127.0.0.1", 0, 1)[0], ssl=ssl)
         started.append(Running(server, crashes))
         return started[-1]
 

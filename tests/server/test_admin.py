@@ -14,6 +14,7 @@ from penstock.gateway import start
 from penstock.ledger.keys import Grant
 from penstock.ledger.store import StoreBusy
 from penstock.server.admin import ROUTES, Refusal, openapi
+from penstock.server.listening import bind
 from penstock.server.serving import Serving
 
 CONFIG = """
@@ -70,7 +71,7 @@ async def site(tmp_path):
 
     serving = Serving(start(read()), read)
     serving.server.on_crash = crashes.append
-    await serving.server.start("127.0.0.1", 0)
+    await serving.server.start(bind("127.0.0.1", 0, 1)[0])
     yield Site(serving, file, serving.server.port)
     await serving.server.close()
     await serving.retired(5)

@@ -27,6 +27,7 @@ from penstock.reply import Chunk, TextDelta
 from penstock.server.admin import control_plane
 from penstock.server.app import App
 from penstock.server.http11 import Connection, Server
+from penstock.server.listening import bind
 from penstock.target import Profile
 from penstock.tokens.count import count_text
 
@@ -179,7 +180,7 @@ async def site(folder, *replies, config=CONFIG, key=KEY):
     found = []
     server = Server(app, app.refuse, on_crash=found.append)
     server.at_once = app.at_once
-    await server.start("127.0.0.1", 0)
+    await server.start(bind("127.0.0.1", 0, 1)[0])
     one = Site(gateway, app, server, there)
     one.crashes = found
     try:

@@ -7,6 +7,7 @@ from tests.server.conftest import Replies
 
 from penstock.errors import SHUTDOWN
 from penstock.server.http11 import Server
+from penstock.server.listening import bind
 
 BODY = b'{"a":1}'
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY)
@@ -84,7 +85,7 @@ async def talk():
     crashes, handler = [], Handler()
     server = Server(handler, lambda *said: ([], said[1].encode()), on_crash=crashes.append)
     server.at_once = handler.at_once
-    await server.start("127.0.0.1", 0)
+    await server.start(bind("127.0.0.1", 0, 1)[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     one = Talk(server, handler, reader, writer)
     for _ in range(WARMING):

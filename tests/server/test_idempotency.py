@@ -18,6 +18,7 @@ from penstock.ledger.store import StoreBusy
 from penstock.server import idempotency
 from penstock.server.http11 import Limits, Request, Server
 from penstock.server.idempotency import Idempotency, read_key
+from penstock.server.listening import bind
 
 WEB = Who(team="web", key_id="k1")
 HEADERS = [(b"content-type", b"text/plain")]
@@ -122,7 +123,7 @@ async def site(home, wall_ns=time.time_ns, limits=None):
     one.server = Server(
         one.handle, lambda *what: ([], repr(what).encode()), limits or Limits(), on_crash=one.crashes.append
     )
-    await one.server.start("127.0.0.1", 0)
+    await one.server.start(bind("127.0.0.1", 0, 1)[0])
     try:
         yield one
         assert one.crashes == []

@@ -4,6 +4,7 @@ import errno
 import select
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,17 +67,52 @@ def test_every_address_of_a_name_is_bound_to_the_same_port(bound, monkeypatch):
     assert len({sock.getsockname()[1] for row in rows for sock in row}) == 1
 
 
+@pytest.fixture
+def passing(monkeypatch):
+    """Time that passes only in waiting; what is to happen in a wait can be appended."""
+    now, happens = [0.0], []
+
+    def sleep(seconds):
+        now[0] += seconds
+        if happens:
+            happens.pop(0)()
+
+    monkeypatch.setattr(listening, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return SimpleNamespace(now=now, happens=happens)
+
+
+def test_a_port_is_waited_for_that_another_process_is_about_to_give_back(bound, passing, caplog):
+    other = socket.create_server(("127.0.0.1", 0))
+    port = other.getsockname()[1]
+    passing.happens += [lambda: None, other.close]
+
+    rows = bound("127.0.0.1", port, 2)
+
+    assert rows[1][0].getsockname()[1] == port
+    assert passing.now[0] == pytest.approx(0.1)
+    assert caplog.messages == [f"port {port} of 127.0.0.1 is in use; waiting 2.5 s for whoever has it to end"]
+
+
+def test_what_else_stands_against_an_address_is_told_at_once(passing):
+    with pytest.raises(OSError, match="assign requested address"):
+        bind("192.0.2.1", 0, 1)
+
+    assert passing.now[0] == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("shares", [False, True])
-def test_a_port_that_is_taken_is_refused_even_where_the_other_would_share_it(shares):
+def test_a_port_that_stays_taken_is_refused_even_where_the_other_would_share_it(shares, count, passing):
     with socket.socket() as other:
         if shares:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(OSError, match="in use") as failed:
-            bind("127.0.0.1", other.getsockname()[1], 2)
+            bind("127.0.0.1", other.getsockname()[1], count)
 
     assert failed.value.errno == errno.EADDRINUSE
+    assert passing.now[0] == pytest.approx(listening.PATIENCE_S, abs=0.1)
 
 
 def test_a_port_of_a_server_that_has_ended_can_be_bound_at_once(bound):

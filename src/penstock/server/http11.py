@@ -20,7 +20,7 @@ import httptools
 
 from penstock.errors import SHUTDOWN
 from penstock.server.direct import AtOnce, Direct, never, take_up
-from penstock.server.listening import Socket, doubles
+from penstock.server.listening import BACKLOG, Socket, doubles
 from penstock.server.outlet import Outlet
 from penstock.server.reading import DEAF, READY, verdict
 from penstock.server.repeats import CHANCES, Heads
@@ -33,7 +33,6 @@ __all__ = ["Handler", "Header", "Limits", "Refuse", "Request", "Responder", "Ser
 Handler = Callable[[Request, Responder], Awaitable[None]]
 Refuse = Callable[[int, str, str, str], tuple[list[Header], bytes]]  # status, code, message, path -> headers, body
 
-_BACKLOG: Final = 2048
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _QUEUED_BYTES: Final = 1024 * 1024  # bodies of requests that wait for their turn; above it reading pauses
 _LINGER_S: Final = 5.0  # how long a refused client may go on sending before it has read its answer
@@ -377,23 +376,14 @@ class Server(Sessions):
         """Begin with the requests of these, those whose clients are still there."""
         take_up(self, sessions)
 
-    async def start(
-        self,
-        host: str,
-        port: int,
-        *,
-        ssl: SSLContext | None = None,
-        socks: Sequence[Socket] = (),
-    ) -> None:
-        """Listen; `port` tells which one port 0 has become. Bound sockets may take the place of host and port."""
+    async def start(self, socks: Sequence[Socket], *, ssl: SSLContext | None = None) -> None:
+        """Accept connections from bound sockets; `port` tells theirs."""
         self.attach(asyncio.get_running_loop())
-        options: dict[str, Any] = {"backlog": _BACKLOG, "ssl": ssl}
+        options: dict[str, Any] = {"backlog": BACKLOG, "ssl": ssl}
         if ssl is not None:
             options |= {"ssl_handshake_timeout": self.limits.header_s, "ssl_shutdown_timeout": GRACE_S}
-        places: list[dict[str, Any]] = [{"sock": sock} for sock in socks] or [{"host": host, "port": port}]
         make = partial(Connection, self)
-        listeners = [await self.loop.create_server(make, **place, **options) for place in places]
-        self.port = listeners[0].sockets[0].getsockname()[1]
-        more = doubles(one for each in listeners for one in each.sockets)
-        listeners += [await self.loop.create_server(make, sock=sock, **options) for sock in more]
-        self._listeners = listeners
+        self.port = socks[0].getsockname()[1]
+        self._listeners = [
+            await self.loop.create_server(make, sock=sock, **options) for sock in (*socks, *doubles(socks))
+        ]

@@ -21,7 +21,7 @@ from msgspec import Struct
 from penstock.errors import ConfigError, Mistake
 from penstock.gateway import Gateway, start
 from penstock.server.channel import Channel, Order
-from penstock.server.listening import Socket
+from penstock.server.listening import Socket, bind
 from penstock.server.presence import Presence
 from penstock.server.serving import Serving
 from penstock.settings import Config
@@ -80,7 +80,8 @@ async def _serve(config: Config, duty: Duty) -> None:
         _refuse_open_door(config, gateway)
         serving = Serving(gateway, duty.read, duty.channel)
         tls = None if serving.certificate is None else serving.certificate.context
-        await serving.server.start(config.server.host, config.server.port, ssl=tls, socks=duty.socks)
+        socks = duty.socks or bind(config.server.host, config.server.port, 1)[0]
+        await serving.server.start(socks, ssl=tls)
         gateway.reservations.gather(serving.server.outbox, gateway.ledger)
     except BaseException:
         await gateway.close()
