@@ -255,6 +255,30 @@ async def test_what_calls_of_one_caller_have_in_common_is_remembered_for_no_othe
         one.check()
 
 
+GOES_ON = CONFIG.replace("[models.solo]\n", "[models.solo]\ncontinue = true\n")
+
+
+@pytest.mark.parametrize(("config", "begins"), [(CONFIG, True), (GOES_ON, False)], ids=["plain", "continue"])
+@jumping
+async def test_a_stream_is_begun_without_a_task_unless_another_target_may_go_on_with_it(tmp_path, config, begins):
+    assert GOES_ON != CONFIG
+    provider, standing = Ready(), Standing(Caller())
+    async with world(tmp_path, config=config, a=provider) as one:
+        for _ in range(2):  # the second time it is remembered
+            whole = Asker(one)
+            assert whole.begin(CALL, WEB, standing) is not None
+            provider.sent[-1].come(WHOLE)
+            asker = Asker(one)
+            assert (asker.begin(structs.replace(CALL, stream=True), WEB, standing) is not None) is begins
+            if begins:
+                assert [intent.streamed for intent in one.open_intents()] == [True]
+                provider.sent[-1].come(instead=WHOLE)
+                _, chunks = await asker.finish()
+                assert [chunk.raw for chunk in chunks] == [b"whole"]
+        assert {receipt.streamed for receipt in one.receipts()} == ({False, True} if begins else {False})
+        one.check()
+
+
 SHARED = CONFIG + '[models.kept]\ntargets = ["a/one"]\ncache_s = 60\n[models.old]\ntargets = ["a/one"]\nstale_s = 60\n'
 
 

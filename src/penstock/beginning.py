@@ -140,6 +140,7 @@ class Directs:
                 common is None
                 or common.sampling is not call.sampling
                 or common.model != call.model
+                or common.stream is not call.stream
                 or common.of is not who
                 or common.by is not mark
                 or not (call.feature is call.user is call.session is None)  # as `says_more` has it

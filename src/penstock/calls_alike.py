@@ -6,6 +6,7 @@ before it begins a call; the answers are those of `Gateway.planned`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Protocol
 
@@ -34,7 +35,7 @@ class Common(Struct, frozen=True, eq=False):
     """What calls have in common that say the same but for their messages: who pays, where they go, and how much they may say.
 
     It holds for calls of one caller, the owner of the key as it was (`of`), under one configuration (`by` is its mark), with
-    the very same `sampling`, and of the same `model`. `prepare` readies nothing where such a call needs more than its provider.
+    the very same `sampling`, of the same `model`, all of them streams or none. `prepare` readies nothing where such a call needs more than its provider.
     `fits` is the largest bound of its input with which it surely has room at every target; it may take `within_s` seconds, and
     its first try `first_s`. `kin` stands for the caller, who pays, the model and the plan, whatever the options. `intent` is what
     the intents of such calls have in common (`intent_in_common`); None where that is not worth to be known.
@@ -44,6 +45,7 @@ class Common(Struct, frozen=True, eq=False):
     by: object
     sampling: Sampling
     model: str
+    stream: bool
     who: Who
     plan: Plan
     prepare: Prepare
@@ -66,6 +68,11 @@ class Standing:
 
 def _never(_call: Call, _target: Target) -> None:
     """Ready no call: there is more to do for it than its provider does."""
+
+
+def _if_whole(prepare: Prepare, call: Call, target: Target) -> Prepared | None:
+    """Ready a call whose answer is not a stream: another target may go on with that, which the line has to see."""
+    return None if call.stream else prepare(call, target)
 
 
 def _is_small(sampling: Sampling) -> bool:
@@ -101,12 +108,20 @@ class Commons:
         """
         known, mark, says_more = standing.common, self.mark, _says_more(call)
         said = call.sampling if _is_small(call.sampling) else _TOO_LARGE
-        if known is None or known.of is not who or known.by is not mark or known.model != call.model or says_more:
+        if (
+            known is None
+            or known.of is not who
+            or known.by is not mark
+            or known.model != call.model
+            or known.stream is not call.stream
+            or says_more
+        ):
             asked, caller = call, standing.caller
             call, payer, plan = self._line.planned(call, who, caller)
             options, targets = plan.options, plan.targets
             may_be_kept = options.cache_s is not None or options.stale_s is not None
             prepare: Prepare = _never if may_be_kept else self._prepares.get(targets[0].provider, _never)
+            prepare = partial(_if_whole, prepare) if options.continues else prepare
             within_s, first_s = caller.within(self._within_s), self._until(targets, 0.0, inf)
             says_more, kin = says_more or call is not asked, object()
             intent = None if says_more else intent_in_common(call, payer, targets[0])
@@ -114,7 +129,8 @@ class Commons:
             payer, plan, prepare = known.who, known.plan, known.prepare
             within_s, first_s, kin, intent = known.within_s, known.first_s, known.kin, known.intent
         fits = plan.most_input(call)
-        common = Common(who, mark, said, call.model, payer, plan, prepare, fits, within_s, first_s, kin, intent)
+        alike = who, mark, said, call.model, call.stream
+        common = Common(*alike, payer, plan, prepare, fits, within_s, first_s, kin, intent)
         if not says_more:
             standing.common = common
         return call, common

@@ -2,8 +2,8 @@
 
 A task, its futures and two turns of the loop are a sixth of what such a call costs, and it needs them only where it has to
 wait: for room, for money, for a connection, for a second try. So calls begin this way where they have not to, and here is
-what becomes of them: a whole answer is given out in the turn of the loop in which it came; whatever else has come, the line
-goes on with (`Gateway.go_on`), which knows every case. It decides nothing, and sees no bytes.
+what becomes of them: a whole answer is given out in the turn of the loop in which it came; whatever else has come, a stream's
+head among it, the line goes on with (`Gateway.go_on`), which knows every case. It decides nothing, and sees no bytes.
 
 The calls of a turn take each step together, one step after the other: what a step needs is then in the processor's caches
 for all of them but the first. Apart from that each goes its own way, and what befalls one concerns no other.

@@ -8,6 +8,7 @@ closer to each other, down to `LOOK_BYTES` of the meter.
 Place in the line: `accounting.py` has it; it asks the budgets and sets the meter.
 """
 
+from operator import attrgetter
 from typing import Any
 
 from penstock.closing import estimated
@@ -32,6 +33,8 @@ MARGIN_TOKENS = 128
 BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to have where nobody has counted it."""
 
+_WALL = attrgetter("wall")
+
 
 class Growth:
     """The holds of replies that flow, in the budgets of one configuration."""
@@ -49,15 +52,13 @@ class Growth:
         meter, target = live.meter, live.target
         is_first = meter.limit < 0  # or more input was reported than there seemed to be
         hold = flight.holds[-1] if flight.holds else None
-        if hold is None or target.free or (is_first and not any(budget.wall < ENDLESS for budget in hold.budgets)):
+        if hold is None or target.free or (is_first and min(map(_WALL, hold.budgets), default=ENDLESS) >= ENDLESS):
             meter.watch(NEVER, NEVER, 0)
             return
         if not (is_first or meter.roomy) and meter.goes_on(target.profile):
             return
         into, rates = _input_tokens(flight, meter), self._rates(target, day)
-        if is_first:
-            meter.roomy = _is_far(hold, rates)
-        elif meter.roomy:
+        if is_first or meter.roomy:
             meter.roomy = self._holds_much(hold, rates)
         room = _output_for(_bar(hold), into, rates)
         used = meter.most_tokens(target.profile) if is_first or meter.roomy else NEVER

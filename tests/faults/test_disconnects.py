@@ -73,6 +73,9 @@ WAYS = {
     "before_the_content": Way("begins_and_stalls", stream=True),
     "after_content": Way("stall_after_content", stream=True, content=True),
     "while_it_flows": Way("goes_on", stream=True, content=True),
+    "stream_without_a_task": Way("stall_before_head", stream=True, warm=True),
+    "before_the_content_begun_without_a_task": Way("begins_and_stalls", stream=True, warm=True),
+    "while_it_flows_begun_without_a_task": Way("goes_on", stream=True, content=True, warm=True),
 }
 OWN = {"begins_and_stalls": begins_and_stalls, "goes_on": goes_on, "floods": floods}
 

@@ -67,7 +67,7 @@ LANES = [
     )
 ]
 ONE_DIALECT = [lane for lane in LANES if lane.client == lane.bad]
-WARM = [lane._replace(warm=True) for lane in ONE_DIALECT if not lane.stream]
+WARM = [lane._replace(warm=True) for lane in ONE_DIALECT]
 
 
 def models(lanes: list[Lane], times: int) -> str:

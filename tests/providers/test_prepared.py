@@ -4,7 +4,18 @@ import asyncio
 
 import msgspec
 import pytest
-from tests.providers.test_http import BODY, CHAT, REPLY, TARGET, provider
+from tests.providers.test_http import (
+    BODY,
+    CHAT,
+    DONE,
+    HELLO,
+    REPLY,
+    STOP,
+    STREAMED,
+    TARGET,
+    USAGE,
+    provider,
+)
 from tests.providers.upstream import stream, upstream, whole
 
 from penstock.errors import DeadlineExceeded, UpstreamError
@@ -73,7 +84,11 @@ async def test_a_call_whose_time_is_over_before_it_leaves_says_so(used):
 
 async def test_what_has_to_wait_or_to_be_written_otherwise_is_not_prepared(used):
     box, one, deadline = used
-    assert box.prepare(CHAT.read_request(b'{"stream":true,' + BODY[1:]), TARGET) is None
+    mute = provider(one, stream_usage=False)
+    await mute.send(CHAT.read_request(BODY), TARGET, deadline)
+    assert mute.prepare(CHAT.read_request(STREAMED), TARGET) is None
+    assert mute.prepare(CHAT.read_request(BODY), TARGET) is not None
+    await mute.close()
     await box.close()
     assert box.prepare(CHAT.read_request(BODY), TARGET) is None, "no connection waits"
     behind = provider(one, proxy_environ=(("http_proxy", Secret(one.url.removesuffix("/v1"), "env:http_proxy")),))
@@ -83,9 +98,46 @@ async def test_what_has_to_wait_or_to_be_written_otherwise_is_not_prepared(used)
     await behind.close()
 
 
-async def answered(box, deadline):
+async def test_a_stream_goes_out_as_any_other_and_may_last_as_long_as_its_call_once_it_has_begun():
+    frames = (HELLO, 0.15, STOP, USAGE, DONE)
+    async with upstream(whole(REPLY), [*stream(*frames)], [*stream(*frames)]) as one:
+        box, call, now = provider(one), CHAT.read_request(STREAMED), asyncio.get_running_loop().time
+        await box.send(CHAT.read_request(BODY), TARGET, now() + 5)
+        prepared = await answered(box, now() + 0.1, STREAMED)  # by then it has to begin, and not more
+        assert prepared.answer() is None, "it is for whoever has a task"
+        exchange = await prepared.arrived(now() + 5)
+        told = await rest_of(exchange)
+        other = await box.send(call, TARGET, now() + 5)
+        assert one.requests[1] == one.requests[2]
+        assert told == await rest_of(other)
+        assert told.endswith(DONE)
+        assert (exchange.lane, exchange.dropped, exchange.headers) == (other.lane, other.dropped, other.headers)
+        await box.close()
+
+
+async def test_one_piece_instead_of_a_stream_is_told_to_nobody_and_written_as_a_stream():
+    async with upstream(whole(REPLY), whole(REPLY)) as one:
+        box, deadline = provider(one), asyncio.get_running_loop().time() + 5
+        await box.send(CHAT.read_request(BODY), TARGET, deadline)
+        prepared = await answered(box, deadline, STREAMED)
+        assert (prepared.tell(), prepared.answer()) == (None, None)
+        exchange = await prepared.arrived(deadline)
+        assert exchange.lane == "translated"
+        assert (await exchange.read()).raw is None
+        await box.close()
+
+
+async def rest_of(exchange):
+    raw = b""
+    while (chunk := await exchange.read()) is not None:
+        raw += chunk.raw
+    exchange.close()
+    return raw
+
+
+async def answered(box, deadline, body=BODY):
     """Prepare a call, send it and wait for what comes."""
-    prepared, waiting = box.prepare(CHAT.read_request(BODY), TARGET), Waiting()
+    prepared, waiting = box.prepare(CHAT.read_request(body), TARGET), Waiting()
     assert prepared.tell() is None, "nothing was asked yet"
     assert prepared.leave(deadline, waiting)
     assert prepared.tell() is None, "nothing has come yet"

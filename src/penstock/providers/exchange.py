@@ -102,6 +102,7 @@ class Source(Words, Protocol):
     loop: asyncio.AbstractEventLoop
     sink: "Sink | None"
     guide: "Guide | None"
+    deadline: float  # when the time for the call is over
     idle_s: float  # the longest silence within a reply
     at_line: bool  # what was parsed last ended with the end of a line
     within: deque[bool]  # of which the first one tells whether the parser is within a chunk

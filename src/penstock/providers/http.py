@@ -124,22 +124,25 @@ class HttpProvider:
         return await self._arrived(reply, _Asked(route, call, target, lane, dropped))
 
     def prepare(self, call: Call, target: Target) -> "Prepared | None":
-        """Give a call that can be sent this moment, on the verbatim lane, without waiting for anything; None for any other."""
-        if self._authority is not None or call.stream or call.headers or not call.raw or not self._pool.ready:
+        """Give a call that can be sent this moment, on the verbatim lane, without waiting for anything; None for any other.
+
+        Of a stream nothing is told: it is for a task from its beginning on.
+        """
+        if self._authority is not None or call.headers or not call.raw or not self._pool.ready:
             return None
-        asked = (target.model, call.operation, False, call.form, call.dialect)
+        asked = (target.model, call.operation, call.stream, call.form, call.dialect)
         route = self._routes.get(asked) or self._route(asked)
-        if route is None or not route.own:
+        if route is None or not route.own or route.mute:
             return None
         body = route.speaks.splice(call, target.model)
         if body is None:
             return None
         request = b"".join((route.head, _LENGTH % len(body), body))
-        return Prepared(self, self._pool, call, target, route.tell, request)
+        return Prepared(self, self._pool, call, target, told_nothing if call.stream else route.tell, request)
 
     def whole(self, reply: Reply, call: Call, target: Target) -> "WholeExchange | None":
-        """Give the answer to what was `prepare`d, where that is what has come, all of it."""
-        if reply.whole is None or reply.status != 200:
+        """Give the answer to what was `prepare`d, where that is what has come, all of it; none to who asked for a stream."""
+        if reply.whole is None or reply.status != 200 or call.stream:
             return None
         headers = () if reply.headers is self.silent else self.pass_on(reply.headers)
         return WholeExchange(

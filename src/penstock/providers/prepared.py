@@ -80,10 +80,13 @@ class Prepared(Struct, eq=False):
 
     async def arrived(self, deadline: float) -> Exchange:
         """Give what has come instead of a whole answer, after it is sent if it was not. Raises an `UpstreamError`."""
-        if self.reply is None:
+        reply = self.reply
+        if reply is None:
             return await self.provider.send(self.call, self.target, deadline)
-        await self.reply.begun()
-        return await self.provider.arrived(self.reply, self.call, self.target)
+        if reply.connection is not None:  # it has begun to stream, and may last as long as the call from here on
+            reply.connection.deadline = deadline
+        await reply.begun()
+        return await self.provider.arrived(reply, self.call, self.target)
 
     def abandon(self, why: CancelledError) -> None:
         """Let go of the reply since its call was cancelled, which learns if its request had not even gone out."""

@@ -156,17 +156,13 @@ class App:
                 known.append((client, route, who))
 
     def _read(self, asked: "list[_Asked]", left: Iterator[tuple[Client, Route, Who]]) -> None:
-        """Read their bodies; streams are for the task."""
+        """Read their bodies."""
         gateway = self.gateway
         for client, route, who in left:
             place, body = route.standing, client.body
             frame = place.frame
             call = (None if frame is None else frame.read(body)) or route.read(body)
-            one = _Asked(self, gateway, client, route, who, call, place)
-            if call.stream:
-                client.go_on(one)  # so that nothing of it is read a second time
-            else:
-                asked.append(one)
+            asked.append(_Asked(self, gateway, client, route, who, call, place))
 
     def refuse(self, status: int, code: str, message: str, path: str) -> tuple[list[Header], bytes]:
         """Write an error of the protocol itself (bad framing, too large, too slow) in the endpoint's dialect."""
