@@ -188,13 +188,9 @@ class Meter:
 
     def _observe_other(self, event: Event) -> str | None:
         """Take in what is not an answer's text; give the text in it that has to be kept."""
-        if isinstance(event, RefusalDelta):
-            return event.text
-        if isinstance(event, ToolUseDelta):
-            return event.arguments
-        if isinstance(event, ToolUseStarted):
-            return event.name
-        if isinstance(event, Finished):
+        if isinstance(event, Started):  # first what every stream has
+            self.start = self.start or event
+        elif isinstance(event, Finished):
             self.begun = True
             self.finish = self.finish or event.reason
         elif isinstance(event, UsageReported):
@@ -202,8 +198,12 @@ class Meter:
             self._take(event.usage)
         elif isinstance(event, Ended):
             self.ended = True
-        elif isinstance(event, Started):
-            self.start = self.start or event
+        elif isinstance(event, ToolUseDelta):
+            return event.arguments
+        elif isinstance(event, ToolUseStarted):
+            return event.name
+        elif isinstance(event, RefusalDelta):
+            return event.text
         elif isinstance(event, Failed):
             self.error = event.error
         else:

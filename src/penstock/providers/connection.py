@@ -136,6 +136,10 @@ class Connection(Sending, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, then finish, feed or refuse the reply; what may take the short way need not be parsed."""
+        if (short := self.short) is not None:
+            arrive = self._passages.arrive  # what a slot holds is called at less cost once it is at hand
+            arrive((short, data))
+            return
         if self._plain and (reply := self.reply) is not None:
             known, time = self._known, self._time
             if (len(data) == known.size and data[: known.end] == known.head) or known.find(
@@ -146,10 +150,6 @@ class Connection(Sending, asyncio.Protocol):
                 reply.whole = reply.rest = data[known.end :]
                 self._settle(reply, now)
                 return
-        elif (short := self.short) is not None:
-            arrive = self._passages.arrive  # what a slot holds is called at less cost once it is at hand
-            arrive((short, data))
-            return
         sink = self.sink
         if sink is None:
             self._received(data)
