@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -178,6 +179,20 @@ def test_checkpoints_are_made_in_another_thread_now_and_then(open_ledger, home, 
     opened = Store.open(copy)
     assert opened.sums(EVER, ())[0].calls == 64
     opened.close()
+
+
+def test_sums_are_asked_for_with_the_first_calls_and_then_more_seldom_than_checkpoints(open_ledger, make, monkeypatch):
+    monkeypatch.setattr(module, "_CHECKPOINT_ROWS", 16)
+    monkeypatch.setattr(module, "_ROLLING_ROWS", 64)
+    ledger = open_ledger()
+    asked = {"_rolling": [], "_tidying": []}
+    for name, moments in asked.items():
+        getattr(ledger, name).close()
+        setattr(ledger, name, Mock(ask=lambda moments=moments: moments.append(ledger._flushed)))
+    run_calls(ledger, make, 200)
+    while ledger.flush(8):
+        pass
+    assert asked == {"_rolling": [8, 64, 128, 192], "_tidying": [*range(16, 201, 16)]}
 
 
 def test_a_checkpoint_that_fails_is_told_and_deletes_nothing(open_ledger, home, make, monkeypatch):

@@ -33,7 +33,9 @@ from penstock.ledger.rolling import Roller
 from penstock.ledger.rows import Row
 from penstock.ledger.store import FILE, Store, StoreBusy, checkpoint
 
-_CHECKPOINT_ROWS = 8192
+_CHECKPOINT_ROWS = 1024
+"""Few: a checkpoint of more keeps a processor for milliseconds, which calls have to wait for where it is the only one."""
+_ROLLING_ROWS = 8192
 _CLOSING_ROWS = 1024
 _RETRY_S = 0.005
 
@@ -240,13 +242,12 @@ class Ledger(Recording):
                 segment, offset = following[0], 0
 
     def _moved(self, rows: int) -> None:
-        """Count rows that are in the store now; now and then have a checkpoint made and done segments deleted."""
-        is_first = not self._flushed
-        self._flushed += rows
+        """Count rows that are in the store now; now and then have a checkpoint made, done segments deleted, and sums made."""
+        before, self._flushed = self._flushed, self._flushed + rows
         self._since_checkpoint += rows
         if len(self._journal.segments) > 1:
             self._done.extend(self._journal.done(self._flushed))
-        if is_first or self._since_checkpoint >= _CHECKPOINT_ROWS:
+        if not before or self._flushed // _ROLLING_ROWS > before // _ROLLING_ROWS:
             self._rolling.ask()
         if self._done or self._since_checkpoint >= _CHECKPOINT_ROWS:
             self._since_checkpoint = 0
