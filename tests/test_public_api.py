@@ -43,6 +43,15 @@ def test_errors_and_receipts_load_neither_a_network_nor_a_database():
     assert heavy == {"msgspec"}
 
 
+def test_a_command_and_a_server_load_no_library_that_only_others_need(tmp_path):
+    run = f"import os; os.environ['PENSTOCK_HOME'] = {str(tmp_path)!r}; import sys, penstock.server.workers"
+    run += "; sys.argv[1:] = ['tokens', 'hi']; from penstock.cli import main\ntry: main()\nexcept SystemExit: pass"
+    loaded = loaded_by(run)
+
+    assert {"typer", "uvloop"} <= loaded
+    assert not loaded & {"anthropic", "botocore", "google", "httpx", "numpy", "openai", "pydantic", "requests"}
+
+
 def test_the_library_loads_neither_the_server_nor_the_command_line_nor_numpy():
     heavy = loaded_by("from penstock import Gateway, AsyncGateway") & HEAVY
 
